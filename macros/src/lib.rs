@@ -1,0 +1,1 @@
+//! `#[main]` and `#[test]` of selkie.

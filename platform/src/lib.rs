@@ -1,0 +1,177 @@
+//! The contract between the selkie scheduler and the host it runs on.
+//!
+//! The scheduler (package `selkie`) knows tasks, timers and lanes, and no operating system. A platform
+//! knows a clock, how to ask for another turn, how to wait, and threads; it knows no task and no future.
+//! There are three: `selkie-native` (OS threads), `selkie-web` (microtasks, host timers, Workers) and the
+//! simulator `selkie::testing::Sim`.
+//!
+//! One value of a platform serves one loop. The loop holds it as `Arc<dyn Platform>`: no type parameter
+//! reaches a user. None of the calls is on the poll or wake path: the clock is read at most every 32 polls,
+//! and [`Platform::pend`] is called only when a loop that had nothing to do gets something.
+//!
+//! # How a loop runs
+//!
+//! [`Platform::drive`] receives the loop as a [`Turn`]. Each [`Turn::turn`] runs one slice and answers, by a
+//! [`Next`], what the loop needs then. A native platform parks the thread between turns; a web platform
+//! returns to the host and comes back by a microtask, a macrotask or a timer.
+//!
+//! # Writing a platform
+//!
+//! ```
+//! use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
+//! use std::{rc::Rc, sync::atomic::{AtomicU64, Ordering}, time::Duration};
+//!
+//! /// Time passes only when nothing is ready.
+//! struct Virtual(AtomicU64);
+//!
+//! impl Platform for Virtual {
+//!     fn now(&self) -> Duration { Duration::from_nanos(self.0.load(Ordering::Relaxed)) }
+//!     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
+//!         loop {
+//!             match turn.turn() {
+//!                 Next::Now => {}
+//!                 Next::At(time) => self.0.store(time.as_nanos() as u64, Ordering::Relaxed),
+//!                 Next::Idle => panic!("every task waits, and nothing can wake one"),
+//!                 Next::Done => return Driven::Finished,
+//!             }
+//!         }
+//!     }
+//!     fn pend(&self) {} // `drive` looks again before it gives up.
+//!     fn can_block(&self) -> bool { true }
+//!     fn run_blocking(&self, job: Job) -> Result<(), Unavailable> { job(); Ok(()) }
+//!     fn report(&self, message: &str) { eprintln!("{message}") }
+//! }
+//! ```
+
+#![forbid(unsafe_code)]
+
+use std::{error::Error, fmt, rc::Rc, time::Duration};
+
+/// Work for a thread that may block.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// What a host offers to one loop.
+pub trait Platform: Send + Sync + 'static {
+    /// Time since a fixed origin of this process, page or Worker.
+    ///
+    /// Never goes back and never fails. Several platforms of one thread share the origin. Any thread may ask.
+    fn now(&self) -> Duration;
+
+    /// Runs turns of the loop on the calling thread, as [`Turn::turn`] asks for them.
+    ///
+    /// A host that can block returns [`Driven::Finished`] after the turn that answered [`Next::Done`]. A host
+    /// that cannot keeps `turn`, returns [`Driven::Started`] at once and drops `turn` after [`Next::Done`].
+    /// A turn never runs inside another turn of the same loop, also when the host re-enters.
+    ///
+    /// Called from one thread only, and again only after the last drive has ended.
+    fn drive(&self, turn: Rc<dyn Turn>) -> Driven;
+
+    /// Asks for another turn soon.
+    ///
+    /// Any thread may call it, at any time, also before [`drive`](Platform::drive) and after it has ended: a
+    /// request made while no drive is under way makes the next one start with a turn. Several requests may
+    /// become one turn; no request is lost. Never runs a turn itself, never blocks, takes no lock that another
+    /// thread can hold for long.
+    fn pend(&self);
+
+    /// Whether the calling thread may block, as a page's main thread may not.
+    fn can_block(&self) -> bool;
+
+    /// Runs `job` on a thread that may block.
+    ///
+    /// The job is kept in a queue while all threads are busy; jobs start in the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where there is no such thread. The job is dropped, not run.
+    fn run_blocking(&self, job: Job) -> Result<(), Unavailable>;
+
+    /// Shows a message to the developer: standard error, or the console.
+    fn report(&self, message: &str);
+
+    /// How long one slice may run before timers, other threads and the host get a say.
+    ///
+    /// In a page this is what keeps frames.
+    fn slice(&self) -> Duration {
+        Duration::from_millis(10)
+    }
+
+    /// The grain of timers: deadlines within one grain may fire together, up to one grain late and never early.
+    ///
+    /// Rounded up to a power of two of nanoseconds. [`Duration::ZERO`] makes every deadline exact.
+    fn grain(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    /// Calls `check` about once every `interval`, from a thread that is not the loop's, until it answers `false`.
+    ///
+    /// It is how a loop that is stuck in one poll is noticed while it is stuck. Where there is no other thread
+    /// nothing happens, and `false` is returned.
+    fn watch(&self, interval: Duration, check: Box<dyn FnMut() -> bool + Send>) -> bool {
+        let _ = (interval, check);
+        false
+    }
+
+    /// Calls `handler` when the user asks the program to stop (Ctrl-C), from any thread.
+    ///
+    /// The returned guard unregisters it. `None` where the host has no such notion.
+    fn on_interrupt(&self, handler: Box<dyn Fn() + Send + Sync>) -> Option<Box<dyn Send + Sync>> {
+        let _ = handler;
+        None
+    }
+}
+
+/// A loop, as a platform sees it.
+pub trait Turn {
+    /// Runs one slice and says what the loop needs next.
+    fn turn(&self) -> Next;
+
+    /// Tells the loop that the last turn ended by a trap and never returned.
+    ///
+    /// Only hosts where a panic cannot unwind need it. The loop fails the task that ran and is ready for
+    /// another turn, which the platform gives it soon.
+    fn trapped(&self);
+}
+
+/// What a loop needs after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another turn, after the host had a chance to run its own work.
+    Now,
+    /// A turn at this time of [`Platform::now`], or earlier when [`Platform::pend`] is called. Never before either.
+    At(Duration),
+    /// A turn only after [`Platform::pend`].
+    Idle,
+    /// No further turn.
+    Done,
+}
+
+/// How [`Platform::drive`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driven {
+    /// The loop answered [`Next::Done`].
+    Finished,
+    /// The host will give the loop its turns after the caller has returned to it.
+    Started,
+}
+
+/// The host has no means to do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    reason: &'static str,
+}
+
+impl Unavailable {
+    /// `reason` says what is missing and what to use instead: lowercase, no full stop.
+    pub const fn new(reason: &'static str) -> Self {
+        Self { reason }
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason)
+    }
+}
+
+impl Error for Unavailable {}
