@@ -1,0 +1,47 @@
+# Every recipe works from a fresh clone: `npx -y rust-just <recipe>` needs only rustup, Node and npm, and each recipe first
+# installs what it lacks. The logic is in tools/; a new host or suite is a line in tools/hosts.mjs, not a recipe.
+
+set windows-shell := ["cmd.exe", "/c"]
+
+# what `just web` builds and where it serves it from
+example := "tour"
+page := "web/tour"
+port := "8080"
+
+# Lists the recipes.
+default:
+    @{{ quote(just_executable()) }} --list --unsorted
+
+# Installs what the recipes of LEVEL need (test, deep, check, web or all) and the machine lacks.
+setup LEVEL="test":
+    @node tools/setup.mjs {{ LEVEL }}
+
+# Formatting, lints, docs, licences and advisories, the oldest supported Rust, and what would be published.
+check: (setup "check")
+    @node tools/check.mjs
+
+# The suite natively, on Node, and in a page and a Worker of headless Chromium; or on the named HOSTS only.
+test *HOSTS:
+    @node tools/test.mjs test {{ HOSTS }}
+
+# All of `test`, and Firefox, a page without isolation, unwinding and threads builds, loom, miri, many property cases.
+deep *HOSTS:
+    @node tools/test.mjs deep {{ HOSTS }}
+
+# Which promised rows the last `just test` has shown on which host; fails on a gap (--json for programs).
+rows *ARGS:
+    @node tools/rows.mjs {{ ARGS }}
+
+# Builds the example for the browser and serves it on localhost.
+web: (setup "web")
+    cargo build --release --target wasm32-unknown-unknown --example {{ example }}
+    @node tools/bindgen.mjs target/wasm32-unknown-unknown/release/examples/{{ example }}.wasm {{ page }}/pkg
+    @node tools/serve.mjs {{ page }} {{ port }}
+
+# Runs the benchmarks; ARGS go to them.
+bench *ARGS:
+    cargo run --release --manifest-path benches/Cargo.toml -- {{ ARGS }}
+
+# Builds the documentation (`just doc --open` shows it).
+doc *ARGS:
+    cargo doc --no-deps -p selkie {{ ARGS }}

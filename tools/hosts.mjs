@@ -1,0 +1,120 @@
+// Where the suite runs. One entry here is one host: `just test` runs those of level "test", `just deep` the others too.
+//
+//   id      the name on the command line, in the summary and of the log in target/rows
+//   title   the heading
+//   level   "test" or "deep"
+//   needs   what tools/setup.mjs has to provide
+//   build   a key of BUILDS: wasm hosts with the same build share one compilation
+//   compile a function: the arguments of the cargo call that builds, if that is a step of its own
+//   cargo   a function: the arguments of the cargo calls that make up the host, one list each; none if it has no tests yet
+//   env     a function: what is set for those calls
+//   rows    whether the results count for `just rows`
+
+import { NIGHTLY, capture, chromedriver, geckodriver } from "./lib.mjs";
+
+const WASM = "wasm32-unknown-unknown";
+
+/** Test targets that cargo knows, as [package, target]. Asked late: the set-up may have to install cargo first. */
+let known;
+function targets() {
+    if (!known) {
+        const metadata = capture("cargo", "metadata", "--no-deps", "--format-version=1");
+        if (!metadata) throw new Error("`cargo metadata --no-deps` fails; run it to see why");
+        known = JSON.parse(metadata).packages.flatMap((crate) =>
+            crate.targets.filter((target) => target.kind.includes("test")).map((target) => [crate.name, target.name]),
+        );
+    }
+    return known;
+}
+
+const present = (name) => targets().some(([crate, target]) => crate === "selkie" && target === name);
+
+/** The shared suite, and every suite that the web backend has of its own. */
+const webSuites = () => targets().filter(([crate, name]) => (crate === "selkie" && name === "it") || crate === "selkie-web");
+
+/** Models of the lock-free protocols: test targets of the root package that only make sense under loom. */
+const LOOM = ["loom"];
+
+/** What miri interprets: a test target of the root package, and a filter that keeps it to minutes. */
+const MIRI = [
+    ["loom", ""],
+    ["it", "task"],
+];
+
+const threads = [
+    "-C target-feature=+atomics,+bulk-memory -C link-arg=--shared-memory -C link-arg=--import-memory",
+    "-C link-arg=--max-memory=1073741824 -C link-arg=--export=__heap_base -C link-arg=--export=__wasm_init_tls",
+    "-C link-arg=--export=__tls_size -C link-arg=--export=__tls_align -C link-arg=--export=__tls_base",
+].join(" ");
+// Node 20 knows only the older form of the exception instructions; every browser and later Node runs both.
+const unwind = "-C panic=unwind -C llvm-args=-wasm-use-legacy-eh=true";
+
+/** Ways to compile the suite for the web. Each has a target folder of its own, so that they do not evict each other. */
+const BUILDS = {
+    stable: { toolchain: [], flags: [], env: {} },
+    unwind: {
+        toolchain: [`+${NIGHTLY}`],
+        flags: ["-Z", "build-std=std,panic_unwind"],
+        env: { RUSTFLAGS: unwind, CARGO_TARGET_DIR: "target/unwind" },
+    },
+    threads: {
+        toolchain: [`+${NIGHTLY}`],
+        flags: ["-Z", "build-std=std,panic_unwind"],
+        env: { RUSTFLAGS: `${threads} ${unwind}`, CARGO_TARGET_DIR: "target/threads" },
+    },
+};
+
+const page = { WASM_BINDGEN_USE_BROWSER: "1" };
+const worker = { WASM_BINDGEN_USE_DEDICATED_WORKER: "1" };
+const chromium = () => ({ CHROMEDRIVER: chromedriver() });
+const firefox = () => ({ GECKODRIVER: geckodriver() });
+
+function web(id, title, level, build, env, driver) {
+    const { toolchain, flags, env: built } = BUILDS[build];
+    const test = (...last) => {
+        const packages = [...new Set(webSuites().map(([crate]) => crate))].flatMap((crate) => ["-p", crate]);
+        const suites = webSuites().flatMap(([, name]) => ["--test", name]);
+        return [...toolchain, "test", "--target", WASM, ...flags, ...packages, ...suites, ...last];
+    };
+    const needs = ["rust", "wasm", "bindgen"];
+    if (build !== "stable") needs.push("nightly");
+    if (driver === chromium) needs.push("chromium");
+    if (driver === firefox) needs.push("firefox", "geckodriver");
+    return {
+        id, title, level, needs, build, rows: true,
+        compile: () => test("--no-run"),
+        cargo: () => (webSuites().length ? [test("--no-fail-fast")] : []),
+        env: () => ({ ...built, ...env, ...driver?.() }),
+    };
+}
+
+function native(id, title, level, needs, cargo, env) {
+    return { id, title, level, needs: ["rust", ...needs], cargo, env: () => env };
+}
+
+export const HOSTS = [
+    { ...native("native", "native", "test", [], () => [["test", "--no-fail-fast"]], {}), rows: true },
+    web("node", "Node", "test", "stable", {}),
+    web("page", "page in headless Chromium", "test", "stable", page, chromium),
+    web("worker", "dedicated Worker in headless Chromium", "test", "stable", worker, chromium),
+
+    web("page-unisolated", "page without isolation headers, Chromium", "deep", "stable",
+        { ...page, WASM_BINDGEN_TEST_NO_ORIGIN_ISOLATION: "1" }, chromium),
+    web("firefox-page", "page in headless Firefox", "deep", "stable", page, firefox),
+    web("firefox-worker", "dedicated Worker in headless Firefox", "deep", "stable", worker, firefox),
+    web("unwind-node", "Node, panics unwind", "deep", "unwind", {}),
+    web("unwind-page", "page in headless Chromium, panics unwind", "deep", "unwind", page, chromium),
+    web("unwind-worker", "dedicated Worker in headless Chromium, panics unwind", "deep", "unwind", worker, chromium),
+    web("threads-node", "Node, threads and unwinding", "deep", "threads", {}),
+    web("threads-page", "page in headless Chromium, threads and unwinding", "deep", "threads", page, chromium),
+    web("threads-worker", "dedicated Worker in headless Chromium, threads and unwinding", "deep", "threads", worker, chromium),
+    native("release", "native, optimised, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests"]],
+        { PROPTEST_CASES: "4096" }),
+    native("loom", "loom: every interleaving of the protocols", "deep", [],
+        () => LOOM.filter(present).map((name) => ["test", "--no-fail-fast", "--release", "-p", "selkie", "--test", name]),
+        { RUSTFLAGS: "--cfg loom", CARGO_TARGET_DIR: "target/loom" }),
+    native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"],
+        () => MIRI.filter(([name]) => present(name)).map(([name, filter]) =>
+            [`+${NIGHTLY}`, "miri", "test", "--no-fail-fast", "-p", "selkie", "--test", name, ...(filter ? ["--", filter] : [])]),
+        { MIRIFLAGS: "-Zmiri-strict-provenance", CARGO_TARGET_DIR: "target/miri" }),
+];

@@ -1,0 +1,112 @@
+// Runs the suite: `node tools/test.mjs test|deep [host...]`. Every host runs, also after another has failed.
+// What each printed is kept in target/rows/<host>.log, where tools/rows.mjs reads it.
+
+import { spawn } from "node:child_process";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { HOSTS } from "./hosts.mjs";
+import { bold, coloured, dim, green, heading, red, root, table, windows, yellow } from "./lib.mjs";
+import { prepare } from "./setup.mjs";
+
+const [level = "test", ...names] = process.argv.slice(2);
+const levels = { test: ["test"], deep: ["test", "deep"] }[level];
+const unknown = names.filter((name) => !HOSTS.some((host) => host.id === name));
+if (!levels || unknown.length) {
+    console.error(`hosts: ${HOSTS.map((host) => host.id).join(", ")}`);
+    process.exit(2);
+}
+const hosts = HOSTS.filter((host) => (names.length ? names.includes(host.id) : levels.includes(host.level)));
+prepare(hosts.flatMap((host) => host.needs));
+
+const logs = join(root, "target", "rows");
+mkdirSync(logs, { recursive: true });
+
+/** The environment of a run: what the user has set must not choose another host than the heading says. */
+function environment(set) {
+    const env = { ...process.env };
+    for (const name of Object.keys(env)) {
+        if (/^WASM_BINDGEN_USE_|^(GECKO|CHROME|SAFARI|MSEDGE)DRIVER|^WASM_BINDGEN_TEST_(NO|ONLY)_|^RUSTFLAGS$/.test(name)) delete env[name];
+    }
+    if (coloured) env.CARGO_TERM_COLOR = "always";
+    // Windows does not start a script by its first line, which is how .cargo/config.toml names the runner.
+    if (windows) env.CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER = `node ${join(root, "tools", "wasm-runner.mjs")}`;
+    return { ...env, ...set };
+}
+
+/** Runs cargo in full view and resolves to its exit status and all that it printed. */
+function cargo(args, env) {
+    console.log(dim(`$ cargo ${args.join(" ")}`));
+    return new Promise((done) => {
+        // One pipe for both streams keeps cargo's "Running" lines in front of the results that they announce.
+        const child = windows
+            ? spawn("cargo", args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] })
+            : spawn("sh", ["-c", 'exec cargo "$@" 2>&1', "cargo", ...args], { cwd: root, env, stdio: ["ignore", "pipe", "inherit"] });
+        const chunks = [];
+        const keep = (chunk) => {
+            chunks.push(chunk);
+            process.stdout.write(chunk);
+        };
+        child.stdout.on("data", keep);
+        child.stderr?.on("data", keep);
+        child.on("error", (error) => keep(Buffer.from(`${error}\n`)));
+        child.on("close", (status) => {
+            const text = Buffer.concat(chunks).toString().replace(/\x1b\[[\d;]*[A-Za-z]/g, "");
+            done({ ok: status === 0, text });
+        });
+    });
+}
+
+/** The sums of the closing lines that libtest and wasm-bindgen-test share. */
+function count(text) {
+    const sum = { passed: 0, failed: 0, ignored: 0 };
+    for (const [, passed, failed, ignored] of text.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)) {
+        sum.passed += Number(passed);
+        sum.failed += Number(failed);
+        sum.ignored += Number(ignored);
+    }
+    return sum;
+}
+
+const builds = new Map();
+const results = [];
+for (const host of hosts) {
+    heading(host.title);
+    const log = join(logs, `${host.id}.log`);
+    rmSync(log, { force: true });
+    const calls = host.cargo();
+    if (calls.length === 0) {
+        console.log("no such tests yet");
+        results.push({ host, state: "absent", passed: 0, failed: 0, ignored: 0, seconds: 0 });
+        continue;
+    }
+    const env = environment(host.env());
+    const began = performance.now();
+    let ok = true;
+    let text = "";
+    if (host.compile) {
+        if (!builds.has(host.build)) builds.set(host.build, (await cargo(host.compile(), env)).ok);
+        ok = builds.get(host.build);
+        if (!ok) console.log(red(`the ${host.build} build of the suite does not compile`));
+    }
+    if (ok) {
+        for (const args of calls) {
+            const ran = await cargo(args, env);
+            ok &&= ran.ok;
+            text += ran.text;
+        }
+    }
+    writeFileSync(log, text);
+    const seconds = (performance.now() - began) / 1000;
+    results.push({ host, state: ok ? "ok" : "FAILED", ...count(text), seconds });
+}
+
+heading("summary");
+const state = { ok: green("ok"), FAILED: red("FAILED"), absent: yellow("no tests yet") };
+console.log(
+    table([
+        ["host", "result", "passed", "failed", "ignored", "seconds"].map(bold),
+        ...results.map(({ host, state: is, passed, failed, ignored, seconds }) =>
+            [host.title, state[is], passed, failed, ignored, seconds.toFixed(1)]),
+    ]),
+);
+process.exit(results.some((result) => result.state === "FAILED") ? 1 : 0);
