@@ -27,19 +27,30 @@ function targets() {
     return known;
 }
 
-const present = (name) => targets().some(([crate, target]) => crate === "selkie" && target === name);
-
 /** The shared suite, and every suite that the web backend has of its own. */
 const webSuites = () => targets().filter(([crate, name]) => (crate === "selkie" && name === "it") || crate === "selkie-web");
 
-/** Models of the lock-free protocols: test targets of the root package that only make sense under loom. */
-const LOOM = ["loom"];
-
-/** What miri interprets: a test target of the root package, and a filter that keeps it to minutes. */
-const MIRI = [
-    ["loom", ""],
-    ["it", "task"],
+/** Models of the lock-free protocols, as [package, target, filter]: unit tests in modules named loom, and tests/loom.rs. */
+const LOOM = [
+    ["selkie", "lib", "loom"],
+    ["selkie", "loom", ""],
 ];
+
+/** What miri interprets, as above; the filters keep it to minutes. */
+const MIRI = [
+    ["selkie", "lib", ""],
+    ["selkie", "it", "task"],
+];
+
+/** The cargo calls for such a list; a target that is not there yet is left out. */
+function calls(list, ...test) {
+    return list
+        .filter(([crate, target]) => target === "lib" || targets().some(([owner, name]) => owner === crate && name === target))
+        .map(([crate, target, filter]) => {
+            const which = target === "lib" ? ["--lib"] : ["--test", target];
+            return [...test, "--no-fail-fast", "-p", crate, ...which, ...(filter ? ["--", filter] : [])];
+        });
+}
 
 const threads = [
     "-C target-feature=+atomics,+bulk-memory -C link-arg=--shared-memory -C link-arg=--import-memory",
@@ -111,10 +122,7 @@ export const HOSTS = [
     native("release", "native, optimised, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests"]],
         { PROPTEST_CASES: "4096" }),
     native("loom", "loom: every interleaving of the protocols", "deep", [],
-        () => LOOM.filter(present).map((name) => ["test", "--no-fail-fast", "--release", "-p", "selkie", "--test", name]),
-        { RUSTFLAGS: "--cfg loom", CARGO_TARGET_DIR: "target/loom" }),
-    native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"],
-        () => MIRI.filter(([name]) => present(name)).map(([name, filter]) =>
-            [`+${NIGHTLY}`, "miri", "test", "--no-fail-fast", "-p", "selkie", "--test", name, ...(filter ? ["--", filter] : [])]),
+        () => calls(LOOM, "test", "--release"), { RUSTFLAGS: "--cfg loom", CARGO_TARGET_DIR: "target/loom" }),
+    native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"], () => calls(MIRI, `+${NIGHTLY}`, "miri", "test"),
         { MIRIFLAGS: "-Zmiri-strict-provenance", CARGO_TARGET_DIR: "target/miri" }),
 ];

@@ -15,10 +15,7 @@ export const NIGHTLY = "nightly-2026-05-20";
 export const MSRV = "1.85";
 
 /** Tools that are built from source live here, so that every clone shares them and `cargo clean` spares them. */
-export const cache = join(
-    process.env.XDG_CACHE_HOME || (windows && process.env.LOCALAPPDATA) || join(homedir(), ".cache"),
-    "selkie",
-);
+export const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "selkie");
 
 /** The version of `name` in Cargo.lock. */
 export function locked(name) {

@@ -90,14 +90,16 @@ for (const host of hosts) {
     }
     if (ok) {
         for (const args of calls) {
-            const ran = await cargo(args, env);
-            ok &&= ran.ok;
-            text += ran.text;
+            const call = await cargo(args, env);
+            ok &&= call.ok;
+            text += call.text;
         }
     }
     writeFileSync(log, text);
     const seconds = (performance.now() - began) / 1000;
-    results.push({ host, state: ok ? "ok" : "FAILED", ...count(text), seconds });
+    const sum = count(text);
+    const ran = sum.passed + sum.failed + sum.ignored > 0;
+    results.push({ host, state: !ok ? "FAILED" : ran ? "ok" : "absent", ...sum, seconds });
 }
 
 heading("summary");

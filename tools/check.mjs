@@ -1,0 +1,43 @@
+// What `just check` holds a change to, beside the tests. Every step runs, also after another has failed.
+
+import { spawnSync } from "node:child_process";
+import { CARGO_DENY, MSRV, bold, green, heading, red, root, run, table, tool, yellow } from "./lib.mjs";
+
+const wasm = ["--target", "wasm32-unknown-unknown"];
+const strict = ["--", "-D", "warnings"];
+const docs = { RUSTDOCFLAGS: "-D warnings" };
+const cargo = (...args) => () => run("cargo", args);
+const deny = tool("cargo-deny", `cargo-deny-${CARGO_DENY}`);
+
+const STEPS = [
+    ["formatting", cargo("fmt", "--all", "--check")],
+    ["clippy, native", cargo("clippy", "--all-targets", ...strict)],
+    ["clippy, web", cargo("clippy", "-p", "selkie", "-p", "selkie-web", "--all-targets", ...wasm, ...strict)],
+    ["docs, native", () => run("cargo", ["doc", "--no-deps"], docs)],
+    ["docs, web", () => run("cargo", ["doc", "--no-deps", "-p", "selkie", "-p", "selkie-web", ...wasm], docs)],
+    [`Rust ${MSRV}, native`, cargo(`+${MSRV}`, "check")],
+    [`Rust ${MSRV}, web`, cargo(`+${MSRV}`, "check", "-p", "selkie", "-p", "selkie-web", ...wasm)],
+    ["licences, sources, duplicates", () => run(deny, ["check", "licenses", "sources", "bans"])],
+    ["advisories", advisories],
+    // Builds each crate from what would be uploaded. The working tree may have changes: a check comes before the commit.
+    ["packages", cargo("publish", "--workspace", "--dry-run", "--allow-dirty")],
+];
+
+/** The advisory database comes from GitHub; where that cannot be reached the step is not done, and the summary says so. */
+function advisories() {
+    const done = spawnSync(deny, ["check", "advisories"], { cwd: root, encoding: "utf8" });
+    process.stdout.write(`${done.stdout}${done.stderr}`);
+    const unreachable = done.stderr.includes("failed to fetch advisory database");
+    return unreachable && !process.env.CI ? undefined : done.status === 0;
+}
+
+const results = STEPS.map(([title, step]) => {
+    heading(title);
+    const began = performance.now();
+    return [title, step(), (performance.now() - began) / 1000];
+});
+
+heading("summary");
+const word = (ok) => (ok === undefined ? yellow("not done") : ok ? green("ok") : red("FAILED"));
+console.log(table([["step", "result", "seconds"].map(bold), ...results.map(([title, ok, s]) => [title, word(ok), s.toFixed(1)])]));
+process.exit(results.some(([, ok]) => ok === false) ? 1 : 0);

@@ -1,0 +1,188 @@
+// Joins the rows that tests name with the results that `just test` has left in target/rows, and fails on a gap.
+//
+// A test names its rows in the comment above it:
+//     /// Rows: F23, F28.
+//     /// Difference: X30. The type of a task is fixed at compile time.
+// The second form says that the row is kept in another way, which the test shows.
+//
+// A row holds on a host when every test that names it passed there, in every variant that it has on any host
+// (`gather::results_come_in_argument_order::sim` and `::host` are the variants of one test), and at least one did.
+
+import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { basename, join, relative, sep } from "node:path";
+import { HOSTS } from "./hosts.mjs";
+import { bold, green, red, root, table, yellow } from "./lib.mjs";
+
+const json = process.argv.includes("--json");
+const problems = [];
+const VARIANTS = ["sim", "host"];
+
+// The rows.
+const required = HOSTS.filter((host) => host.rows && host.level === "test").map((host) => host.id);
+const rows = new Map();
+for (const line of readFileSync(join(root, "tests", "rows.txt"), "utf8").split(/\r?\n/)) {
+    if (!line.trim() || line.startsWith("#")) continue;
+    const [, id, hosts, title] = line.match(/^([A-Z]\d\d)\s+(\S+)\s+(.+)$/) ?? [];
+    if (!id || rows.has(id)) {
+        problems.push(`tests/rows.txt: cannot use the line "${line}"`);
+        continue;
+    }
+    const needs = hosts === "all" ? required : hosts.split(",");
+    for (const host of needs) if (!HOSTS.some((one) => one.id === host)) problems.push(`tests/rows.txt: ${id} needs an unknown host ${host}`);
+    rows.set(id, { id, title, needs, tests: [] });
+}
+
+// The tests that name rows.
+function* sources(folder) {
+    if (!existsSync(folder)) return;
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+        const path = join(folder, entry.name);
+        if (entry.isDirectory() && !["target", "node_modules"].includes(entry.name)) yield* sources(path);
+        else if (entry.name.endsWith(".rs")) yield path;
+    }
+}
+
+/** The test binary that a file is compiled into, and the path of its module there. */
+function place(file) {
+    const parts = relative(root, file).replace(/\.rs$/, "").split(sep);
+    const at = Math.max(parts.indexOf("src"), parts.indexOf("tests"));
+    const unit = parts[at] === "src";
+    const crate = ["selkie", ...parts.slice(0, at)].join("_");
+    const inside = parts.slice(at + 1);
+    const binary = unit ? crate : inside.shift();
+    if (["lib", "main", "mod"].includes(inside.at(-1))) inside.pop();
+    return { binary, module: inside };
+}
+
+const tests = [];
+let newest = 0;
+for (const folder of ["src", "tests", "platform", "native", "web", "macros"]) {
+    for (const file of sources(join(root, folder))) {
+        newest = Math.max(newest, statSync(file).mtimeMs);
+        const shown = relative(root, file);
+        let named = [];
+        readFileSync(file, "utf8").split(/\r?\n/).forEach((line, index) => {
+            const claim = line.match(/^\s*\/\/[/!]?\s*(Rows|Difference):\s*(.*)$/);
+            if (claim) {
+                // Only the ids that lead the line count: the reason behind them may speak of other rows.
+                const lead = claim[2].match(/^[A-Z]\d\d(?:(?:,| and)\s*[A-Z]\d\d)*/)?.[0];
+                if (!lead) problems.push(`${shown}:${index + 1}: no row behind "${claim[1]}:"`);
+                for (const id of lead?.match(/[A-Z]\d\d/g) ?? []) named.push({ id, difference: claim[1] === "Difference" });
+                return;
+            }
+            if (named.length === 0 || /^\s*\/\//.test(line)) return;
+            const fn = line.match(/\bfn\s+(\w+)/);
+            if (fn) {
+                const test = { name: fn[1], ...place(file), where: `${shown}:${index + 1}`, rows: named, results: {} };
+                if (tests.some((other) => other.name === test.name && other.where.startsWith(`${shown}:`))) {
+                    problems.push(`${test.where}: a second test named ${test.name} in one file cannot be told from the first`);
+                }
+                tests.push(test);
+                for (const { id } of named) {
+                    if (!rows.has(id)) problems.push(`${test.where}: ${id} is not in tests/rows.txt`);
+                }
+                named = [];
+            } else if (/^\s*(pub\s+)?(mod|use|struct|enum|impl|const|static|trait)\b|^\s*\}/.test(line)) {
+                problems.push(`${shown}:${index + 1}: rows are named above something that is no test`);
+                named = [];
+            }
+        });
+    }
+}
+
+// The results: "Running tests/it/main.rs (target/debug/deps/it-0123)" and then "test path ... ok".
+const logs = join(root, "target", "rows");
+const hosts = HOSTS.filter((host) => host.rows && existsSync(join(logs, `${host.id}.log`))).map((host) => host.id);
+for (const host of required) if (!hosts.includes(host)) problems.push(`no results of host ${host}: run \`just test\` first`);
+for (const host of hosts) {
+    const log = join(logs, `${host}.log`);
+    if (statSync(log).mtimeMs < newest) problems.push(`the results of host ${host} are older than the sources: run \`just test\` again`);
+    let binary;
+    for (const line of readFileSync(log, "utf8").split(/\r?\n/)) {
+        const running = line.match(/^\s*Running .*\(([^)]+)\)$/);
+        if (running) binary = basename(running[1].replaceAll("\\", "/")).replace(/-[0-9a-f]+(\.\w+)?$/, "");
+        if (/^\s*Doc-tests /.test(line)) binary = undefined;
+        const result = line.match(/^test (\S+)(?: - should panic)? \.\.\. (ok|FAILED|FAIL|ignored)/);
+        if (!result || !binary) continue;
+        const segments = result[1].split("::");
+        const variant = segments.find((segment) => VARIANTS.includes(segment)) ?? "";
+        const path = segments.filter((segment) => !VARIANTS.includes(segment));
+        for (const test of tests) {
+            if (test.binary !== binary || path.at(-1) !== test.name) continue;
+            if (test.module.some((segment, at) => path[at] !== segment)) continue;
+            const seen = (test.results[host] ??= {});
+            const outcome = { ok: "passed", ignored: "ignored" }[result[2]] ?? "failed";
+            seen[variant] = seen[variant] && seen[variant] !== "passed" ? seen[variant] : outcome;
+        }
+    }
+}
+
+// The join.
+for (const test of tests) {
+    test.variants = [...new Set(Object.values(test.results).flatMap(Object.keys))];
+    if (test.variants.length === 0 && hosts.length) problems.push(`${test.where}: ${test.name} ran on no host`);
+    for (const { id, difference } of test.rows) rows.get(id)?.tests.push({ test, difference });
+}
+const order = ["failed", "half", "ignored", "none", "difference", "passed"];
+for (const row of rows.values()) {
+    row.hosts = {};
+    for (const host of hosts) {
+        const states = row.tests.filter(({ test }) => test.results[host]).map(({ test, difference }) => {
+            const outcomes = test.variants.map((variant) => test.results[host][variant]);
+            if (outcomes.includes("failed")) return "failed";
+            if (outcomes.includes(undefined)) return "half";
+            if (outcomes.includes("ignored")) return "ignored";
+            return difference ? "difference" : "passed";
+        });
+        row.hosts[host] = states.length ? order.find((state) => states.includes(state)) : "none";
+    }
+    const wrong = Object.entries(row.hosts).filter(([host, state]) =>
+        ["failed", "half", "ignored"].includes(state) || (state === "none" && row.needs.includes(host)));
+    const absent = row.needs.filter((host) => !hosts.includes(host));
+    row.gaps = [...wrong.map(([host]) => host), ...absent];
+}
+const gaps = [...rows.values()].filter((row) => row.gaps.length);
+
+if (json) {
+    const out = [...rows.values()].map(({ id, title, hosts, gaps, tests }) => ({
+        id, title, hosts, gaps,
+        tests: tests.map(({ test, difference }) => ({ name: [...test.module, test.name].join("::"), where: test.where, difference, results: test.results })),
+    }));
+    console.log(JSON.stringify({ hosts, rows: out, problems }, null, 2));
+} else {
+    const cell = {
+        passed: green("ok"), difference: green("Difference"), failed: red("FAILED"), half: red("one variant"), ignored: yellow("ignored"),
+        none: red("-"),
+    };
+    // The hosts of `just deep` share a column: the table stays as narrow as a terminal, and only what is wrong has a name.
+    const more = hosts.filter((host) => !required.includes(host));
+    const bad = (row) => more.filter((host) => row.gaps.includes(host));
+    const show = (row, host) => (row.hosts[host] === "none" && !row.needs.includes(host) ? "" : cell[row.hosts[host] ?? "none"]);
+    const others = (row) => {
+        if (bad(row).length) return red(bad(row).join(" "));
+        const held = more.filter((host) => row.hosts[host] !== "none").length;
+        return held ? green(`${held} ok`) : "";
+    };
+    console.log(
+        table([
+            ["row", ...required, ...(more.length ? ["deep"] : []), "tests", "what"].map(bold),
+            ...[...rows.values()].map((row) => [
+                row.id,
+                ...required.map((host) => show(row, host)),
+                ...(more.length ? [others(row)] : []),
+                row.tests.length || red("0"),
+                row.title,
+            ]),
+        ]),
+    );
+    console.log();
+    const unnamed = gaps.filter((row) => row.tests.length === 0).map((row) => row.id);
+    if (unnamed.length) console.log(`${red("gap")} no test names ${unnamed.join(", ")}`);
+    for (const row of gaps.filter((row) => row.tests.length)) {
+        const names = row.tests.map(({ test }) => [...test.module, test.name].join("::")).join(", ");
+        console.log(`${red("gap")} ${row.id} on ${row.gaps.join(", ")}: ${names}`);
+    }
+    for (const problem of problems) console.log(`${red("problem")} ${problem}`);
+    console.log(`\n${rows.size - gaps.length} of ${rows.size} rows hold on ${hosts.length} host${hosts.length === 1 ? "" : "s"}; ${tests.length} tests name rows`);
+}
+process.exit(gaps.length || problems.length ? 1 : 0);
