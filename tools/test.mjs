@@ -2,7 +2,7 @@
 // What each printed is kept in target/rows/<host>.log, where tools/rows.mjs reads it.
 
 import { spawn } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { HOSTS } from "./hosts.mjs";
 import { bold, coloured, dim, green, heading, red, root, table, windows, yellow } from "./lib.mjs";
@@ -80,6 +80,7 @@ for (const host of hosts) {
         continue;
     }
     const env = environment(host.env());
+    const start = new Date();
     const began = performance.now();
     let ok = true;
     let text = "";
@@ -96,6 +97,8 @@ for (const host of hosts) {
         }
     }
     writeFileSync(log, text);
+    // The age of a log is that of the sources it saw.
+    utimesSync(log, start, start);
     const seconds = (performance.now() - began) / 1000;
     const sum = count(text);
     const ran = sum.passed + sum.failed + sum.ignored > 0;
