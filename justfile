@@ -9,6 +9,7 @@ page := "web/tour"
 port := "8080"
 
 # Lists the recipes.
+[private]
 default:
     @{{ quote(just_executable()) }} --list --unsorted
 

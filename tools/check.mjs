@@ -40,4 +40,4 @@ const results = STEPS.map(([title, step]) => {
 heading("summary");
 const word = (ok) => (ok === undefined ? yellow("not done") : ok ? green("ok") : red("FAILED"));
 console.log(table([["step", "result", "seconds"].map(bold), ...results.map(([title, ok, s]) => [title, word(ok), s.toFixed(1)])]));
-process.exit(results.some(([, ok]) => ok === false) ? 1 : 0);
+process.exitCode = results.some(([, ok]) => ok === false) ? 1 : 0;

@@ -87,7 +87,7 @@ function web(id, title, level, build, env, driver) {
         const suites = webSuites().flatMap(([, name]) => ["--test", name]);
         return [...toolchain, "test", "--target", WASM, ...flags, ...packages, ...suites, ...last];
     };
-    const needs = ["rust", "wasm", "bindgen"];
+    const needs = ["rust", "linker", "wasm", "bindgen"];
     if (build !== "stable") needs.push("nightly");
     if (driver === chromium) needs.push("chromium");
     if (driver === firefox) needs.push("firefox", "geckodriver");
@@ -100,7 +100,7 @@ function web(id, title, level, build, env, driver) {
 }
 
 function native(id, title, level, needs, cargo, env) {
-    return { id, title, level, needs: ["rust", ...needs], cargo, env: () => env };
+    return { id, title, level, needs: ["rust", "linker", ...needs], cargo, env: () => env };
 }
 
 export const HOSTS = [

@@ -197,4 +197,4 @@ if (json) {
     for (const problem of problems) console.log(`${red("problem")} ${problem}`);
     console.log(`\n${rows.size - gaps.length} of ${rows.size} rows hold on ${hosts.length} host${hosts.length === 1 ? "" : "s"}; ${tests.length} tests name rows`);
 }
-process.exit(gaps.length || problems.length ? 1 : 0);
+process.exitCode = gaps.length || problems.length ? 1 : 0;

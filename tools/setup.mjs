@@ -64,6 +64,18 @@ const NEEDS = {
             return run("rustup", ["default", "stable"]);
         },
     },
+    linker: {
+        what: "a C compiler, which links what Rust builds",
+        has: () => process.platform !== "linux" || which("cc"),
+        get: () =>
+            packages({
+                debian: "apt-get install -y build-essential",
+                ubuntu: "apt-get install -y build-essential",
+                fedora: "sudo dnf install -y gcc",
+                arch: "sudo pacman -S --needed gcc",
+                otherwise: "Install a C compiler and put it on PATH as cc.",
+            }),
+    },
     wasm: {
         what: `the target ${WASM}`,
         has: () => hasTarget(active()),
@@ -142,7 +154,7 @@ function browserOf(...names) {
     return process.platform === "linux" ? which(...names) : true;
 }
 
-const CHECK = ["rust", "lints", "wasm", "msrv", "deny"];
+const CHECK = ["rust", "linker", "lints", "wasm", "msrv", "deny"];
 
 /** Makes sure of every one of `needs`; ends the process with 1 when one cannot be had. */
 export function prepare(needs) {
@@ -173,7 +185,7 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
         test: () => hosts("test"),
         deep: () => hosts("test", "deep"),
         check: () => CHECK,
-        web: () => ["rust", "wasm", "bindgen"],
+        web: () => ["rust", "linker", "wasm", "bindgen"],
         all: () => [...hosts("test", "deep"), ...CHECK],
     };
     if (!levels[level]) {

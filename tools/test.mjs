@@ -114,4 +114,4 @@ console.log(
             [host.title, state[is], passed, failed, ignored, seconds.toFixed(1)]),
     ]),
 );
-process.exit(results.some((result) => result.state === "FAILED") ? 1 : 0);
+process.exitCode = results.some((result) => result.state === "FAILED") ? 1 : 0;
