@@ -1,0 +1,800 @@
+//! Threads for jobs that block.
+//!
+//! # The idea
+//!
+//! One mutex guards the queue and the list of sleeping workers; a worker sleeps on a [`Parker`] of its own. So a
+//! worker that is woken has left the list already, and one whose idle limit is over leaves it itself: no wake is
+//! ever spent on a thread that is about to end, and the last one to fall asleep is the first one to be woken,
+//! which lets the others run out their limit.
+//!
+//! At most one worker is *on its way* to the queue (`State::coming`): woken, just started, or looking round for a
+//! moment before it sleeps. While one is, a submit only pushes. When it takes a job it sends the next one on its
+//! way if the queue holds more, and only then runs the job. So a burst costs the submitter one wake, yet a job
+//! never waits behind a blocked one while a thread is free or may be started. The invariant, whenever the mutex
+//! is free:
+//!
+//! > the queue is empty, or a worker is coming, or no worker sleeps and no further one may be started.
+//!
+//! In the last case each worker that finishes its job looks at the queue by itself.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    error::Error,
+    fmt, io,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use selkie_platform::Job;
+
+use crate::park::Parker;
+
+/// Threads that run blocking jobs in the order of submission.
+///
+/// Threads are started when a job finds none idle, up to a maximum, and end after they were idle for some time.
+/// A panic in a job is reported by the panic hook and otherwise ignored: whoever submits a job has it catch its
+/// own panics.
+///
+/// Dropping the pool is [`shutdown`](Self::shutdown): no new jobs, what is queued still runs, and nobody waits.
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    /// A pool of at most `max` threads, named `{name}-0`, `{name}-1` and so on, which end after being idle for
+    /// `idle`.
+    ///
+    /// No thread is started yet.
+    pub fn new(max: NonZeroUsize, idle: Duration, name: impl Into<String>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                max: max.get(),
+                idle,
+                name: name.into(),
+                queued: AtomicUsize::new(0),
+                state: Mutex::new(State {
+                    queue: VecDeque::new(),
+                    idle: Vec::new(),
+                    threads: 0,
+                    coming: false,
+                    closed: false,
+                    named: 0,
+                }),
+                ended: Condvar::new(),
+            }),
+        }
+    }
+
+    /// The pool that all loops of this process share: `min(32, cpus + 4)` threads named `selkie-blocking-N`, idle
+    /// for 10 seconds at most.
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Pool> = LazyLock::new(|| {
+            let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            let max = NonZeroUsize::new((cpus + 4).min(32)).expect("at least four");
+            Pool::new(max, Duration::from_secs(10), "selkie-blocking")
+        });
+        &SHARED
+    }
+
+    /// Queues a job. It starts after all that were submitted before, as soon as a thread is free.
+    ///
+    /// Callable from any thread, also from a job of this pool. Never waits for a job.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], with the job, after a shutdown, or when there is no thread and none can be started. A pool
+    /// that has a thread keeps the job when the system refuses another one.
+    pub fn submit(&self, job: Job) -> Result<(), Refused> {
+        let mut state = self.shared.lock();
+        if state.closed {
+            drop(state);
+            return Err(Refused::ShutDown(job));
+        }
+        // Before the push: without any thread a queued job would be stranded when none can be started.
+        if state.threads == 0 {
+            if let Err(error) = self.shared.start(&mut state) {
+                drop(state);
+                return Err(Refused::NoThread(job, error));
+            }
+        }
+        state.queue.push_back(job);
+        self.shared.queued.store(state.queue.len(), Ordering::Relaxed);
+        let woken = self.shared.send(&mut state);
+        drop(state);
+        if let Some(worker) = woken {
+            worker.pend();
+        }
+        Ok(())
+    }
+
+    /// Takes no new jobs from here on. What is queued still runs, then the threads end.
+    ///
+    /// Returns at once; [`join`](Self::join) waits. A second call does nothing.
+    pub fn shutdown(&self) {
+        self.shared.close(|_| ());
+    }
+
+    /// Takes no new jobs from here on and gives back those that have not started, first one first.
+    ///
+    /// Returns at once; jobs that run go on, and [`join`](Self::join) waits for them. May follow a
+    /// [`shutdown`](Self::shutdown).
+    pub fn shutdown_now(&self) -> Vec<Job> {
+        let queue = self.shared.close(|state| {
+            self.shared.queued.store(0, Ordering::Relaxed);
+            std::mem::take(&mut state.queue)
+        });
+        queue.into()
+    }
+
+    /// Waits until the pool is shut down and all its threads have ended, at most for `timeout`.
+    ///
+    /// It waits for the shutdown too if there was none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StillRunning`] when the time is over, and at once when called by a job of this very pool, whose thread
+    /// cannot end meanwhile.
+    pub fn join(&self, timeout: Option<Duration>) -> Result<(), StillRunning> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.shared.lock();
+        while !state.closed || state.threads > 0 {
+            let still = StillRunning { threads: state.threads };
+            if CURRENT.get() == Arc::as_ptr(&self.shared) {
+                return Err(still);
+            }
+            state = match deadline {
+                None => self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(still);
+                    }
+                    self.shared.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// How many threads there are and what they do, at this moment.
+    pub fn counts(&self) -> Counts {
+        let state = self.shared.lock();
+        Counts { threads: state.threads, idle: state.idle.len(), queued: state.queue.len() }
+    }
+
+    /// The most threads there can be.
+    pub fn max_threads(&self) -> usize {
+        self.shared.max
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.shared.name)
+            .field("max_threads", &self.shared.max)
+            .field("counts", &self.counts())
+            .finish()
+    }
+}
+
+/// A [`Pool`] at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Threads that were started and have not ended, never more than the maximum.
+    pub threads: usize,
+    /// Threads among them that sleep.
+    pub idle: usize,
+    /// Jobs that have not started.
+    pub queued: usize,
+}
+
+/// The pool did not take the job, and gives it back.
+#[non_exhaustive]
+pub enum Refused {
+    /// The pool was shut down.
+    ShutDown(Job),
+    /// The pool has no thread, and the system refuses to start one.
+    NoThread(Job, io::Error),
+}
+
+impl Refused {
+    /// The job, to be run elsewhere or dropped.
+    pub fn into_job(self) -> Job {
+        match self {
+            Self::ShutDown(job) | Self::NoThread(job, _) => job,
+        }
+    }
+}
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShutDown(_) => f.write_str("ShutDown(..)"),
+            Self::NoThread(_, error) => write!(f, "NoThread(.., {error:?})"),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShutDown(_) => f.write_str("the pool is shut down"),
+            Self::NoThread(_, error) => write!(f, "the system refuses to start a thread: {error}"),
+        }
+    }
+}
+
+/// A [`Pool::join`] ended before the pool's threads did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StillRunning {
+    threads: usize,
+}
+
+impl StillRunning {
+    /// How many threads had not ended.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
+impl fmt::Display for StillRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} threads of the pool have not ended", self.threads)
+    }
+}
+
+impl Error for StillRunning {}
+
+struct Shared {
+    max: usize,
+    idle: Duration,
+    name: String,
+    /// The length of the queue, for workers that look round without the mutex. A hint only.
+    queued: AtomicUsize,
+    state: Mutex<State>,
+    /// The pool was shut down and its last thread has ended.
+    ended: Condvar,
+}
+
+struct State {
+    queue: VecDeque<Job>,
+    /// Workers that sleep. The last one is woken first.
+    idle: Vec<Arc<Parker>>,
+    threads: usize,
+    /// A worker will look at the queue soon, without being told to.
+    coming: bool,
+    closed: bool,
+    /// How many threads have been named.
+    named: usize,
+}
+
+impl Shared {
+    /// No user code runs under this mutex, so it is never poisoned with the state half changed.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends one more worker to the queue if the invariant asks for it. The caller unparks the one that is
+    /// returned, after it has released the mutex, which the woken thread takes at once.
+    #[must_use]
+    fn send(self: &Arc<Self>, state: &mut State) -> Option<Arc<Parker>> {
+        if state.coming || state.queue.is_empty() {
+            return None;
+        }
+        if let Some(worker) = state.idle.pop() {
+            state.coming = true;
+            return Some(worker);
+        }
+        if state.threads < self.max {
+            // When the system refuses, the threads that are there go on with the queue, and the next submit tries
+            // again.
+            let _ = self.start(state);
+        }
+        None
+    }
+
+    /// Starts a worker. Under the mutex, so that no other thread counts on a start that fails.
+    fn start(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let shared = self.clone();
+        let name = format!("{}-{}", self.name, state.named);
+        thread::Builder::new().name(name).spawn(move || shared.work())?;
+        state.named += 1;
+        state.threads += 1;
+        state.coming = true;
+        Ok(())
+    }
+
+    /// The life of a worker, which begins as the one that is coming.
+    fn work(self: Arc<Self>) {
+        CURRENT.set(Arc::as_ptr(&self));
+        let parker = Arc::new(Parker::new());
+        parker.bind();
+        let mut state = self.lock();
+        state.coming = false;
+        loop {
+            while let Some(job) = state.queue.pop_front() {
+                self.queued.store(state.queue.len(), Ordering::Relaxed);
+                let woken = self.send(&mut state);
+                drop(state);
+                if let Some(worker) = woken {
+                    worker.pend();
+                }
+                run(job);
+                state = self.lock();
+            }
+            if state.closed {
+                break;
+            }
+            // One worker at a time looks round a little before it sleeps: in a stream of short jobs this saves a
+            // system call on both sides of nearly every job.
+            if !state.coming {
+                state.coming = true;
+                drop(state);
+                self.look_round();
+                state = self.lock();
+                state.coming = false;
+                if !state.queue.is_empty() || state.closed {
+                    continue;
+                }
+            }
+            if state.queue.capacity() > KEPT_CAPACITY {
+                state.queue = VecDeque::new();
+            }
+            state.idle.push(parker.clone());
+            drop(state);
+            let deadline = Instant::now().checked_add(self.idle);
+            let left = || match deadline {
+                None => Some(Duration::MAX),
+                Some(deadline) => {
+                    deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+                }
+            };
+            state = loop {
+                parker.park(left);
+                let mut state = self.lock();
+                // The list decides, not how `park` ended: whoever takes a worker off the list unparks it a little
+                // later, perhaps when it has noticed by itself and even sleeps again.
+                let Some(place) = state.idle.iter().position(|idle| Arc::ptr_eq(idle, &parker)) else {
+                    break state;
+                };
+                if left().is_none() {
+                    // `remove`, as the order is the point.
+                    state.idle.remove(place);
+                    self.end(state);
+                    return;
+                }
+            };
+            // A shutdown wakes workers too. If another worker is coming, the worst of clearing its mark is that a
+            // further one is sent.
+            state.coming = false;
+        }
+        self.end(state);
+    }
+
+    /// The last step of a worker.
+    fn end(&self, mut state: MutexGuard<'_, State>) {
+        state.threads -= 1;
+        if state.closed && state.threads == 0 {
+            self.ended.notify_all();
+        }
+    }
+
+    /// Lets other threads run for a moment, until there is something in the queue.
+    fn look_round(&self) {
+        for _ in 0..LOOKS {
+            if self.queued.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn close<R>(&self, also: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        state.closed = true;
+        let result = also(&mut state);
+        let sleeping = std::mem::take(&mut state.idle);
+        if state.threads == 0 {
+            self.ended.notify_all();
+        }
+        drop(state);
+        for worker in sleeping {
+            worker.pend();
+        }
+        result
+    }
+}
+
+/// Runs a job. Neither its panic nor one in the drop of what it threw reaches the worker.
+fn run(job: Job) {
+    if let Err(thrown) = catch_unwind(AssertUnwindSafe(job)) {
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
+            std::mem::forget(again);
+        }
+    }
+}
+
+thread_local! {
+    /// The pool whose worker this thread is. Compared, never followed.
+    static CURRENT: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+}
+
+/// How often a worker yields before it sleeps.
+const LOOKS: usize = 32;
+
+/// A burst's queue is given back to the allocator when it has grown beyond this many jobs.
+const KEPT_CAPACITY: usize = 1024;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{
+        collections::HashSet,
+        sync::{Barrier, mpsc},
+    };
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn pool(max: usize, idle: Duration) -> Pool {
+        Pool::new(NonZeroUsize::new(max).unwrap(), idle, "test")
+    }
+
+    /// Waits for what another thread is about to bring about, and fails when it takes absurdly long.
+    #[track_caller]
+    fn eventually(what: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !what() {
+            assert!(start.elapsed() < LONG, "it never happened");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Occupies a thread of the pool until the sender is dropped.
+    fn occupy(pool: &Pool) -> mpsc::Sender<()> {
+        let (free, wait) = mpsc::channel::<()>();
+        let (started, is_started) = mpsc::channel();
+        pool.submit(Box::new(move || {
+            started.send(()).unwrap();
+            let _ = wait.recv();
+        }))
+        .unwrap();
+        is_started.recv_timeout(LONG).unwrap();
+        free
+    }
+
+    #[test]
+    fn one_thread_runs_jobs_in_the_order_of_submission() {
+        let pool = pool(1, LONG);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for i in 0..1000 {
+            let seen = seen.clone();
+            pool.submit(Box::new(move || seen.lock().unwrap().push(i))).unwrap();
+        }
+        pool.shutdown();
+        pool.join(Some(LONG)).unwrap();
+        assert_eq!(*seen.lock().unwrap(), (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_third_job_of_two_threads_starts_when_a_thread_is_free() {
+        let pool = pool(2, LONG);
+        let first = occupy(&pool);
+        let second = occupy(&pool);
+        let (done, is_done) = mpsc::channel();
+        pool.submit(Box::new(move || done.send(thread::current().name().unwrap().to_owned()).unwrap()))
+            .unwrap();
+        assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err());
+        assert_eq!(pool.counts(), Counts { threads: 2, idle: 0, queued: 1 });
+        drop(second);
+        assert_eq!(is_done.recv_timeout(LONG).unwrap(), "test-1");
+        drop(first);
+    }
+
+    #[test]
+    fn jobs_that_wait_for_each_other_all_get_a_thread() {
+        for round in 0..50 {
+            let size = 8;
+            let pool = pool(size, LONG);
+            if round % 2 == 1 {
+                pool.submit(Box::new(|| ())).unwrap();
+            }
+            let barrier = Arc::new(Barrier::new(size));
+            for _ in 0..size {
+                let barrier = barrier.clone();
+                pool.submit(Box::new(move || _ = barrier.wait())).unwrap();
+            }
+            pool.shutdown();
+            pool.join(Some(LONG)).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_idle_thread_is_reused_and_the_last_idle_one_first() {
+        let pool = pool(4, LONG);
+        let frees: Vec<_> = (0..3).map(|_| occupy(&pool)).collect();
+        for free in frees {
+            let idle = pool.counts().idle;
+            drop(free);
+            eventually(|| pool.counts().idle == idle + 1);
+        }
+        for _ in 0..20 {
+            let (name, is_name) = mpsc::channel();
+            pool.submit(Box::new(move || name.send(thread::current().name().unwrap().to_owned()).unwrap()))
+                .unwrap();
+            assert_eq!(is_name.recv_timeout(LONG).unwrap(), "test-2");
+            eventually(|| pool.counts().idle == 3);
+        }
+        assert_eq!(pool.counts().threads, 3);
+    }
+
+    #[test]
+    fn never_more_threads_than_the_maximum() {
+        let pool = Arc::new(pool(3, Duration::from_millis(1)));
+        let names = Arc::new(Mutex::new(HashSet::new()));
+        let running = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for i in 0..500 {
+                        let (names, running, most) = (names.clone(), running.clone(), most.clone());
+                        pool.submit(Box::new(move || {
+                            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                            names.lock().unwrap().insert(thread::current().name().unwrap().to_owned());
+                            thread::yield_now();
+                            running.fetch_sub(1, Ordering::SeqCst);
+                        }))
+                        .unwrap();
+                        assert!(pool.counts().threads <= 3);
+                        if i % 100 == 0 {
+                            thread::sleep(Duration::from_millis(3));
+                        }
+                    }
+                });
+            }
+        });
+        pool.shutdown();
+        pool.join(Some(LONG)).unwrap();
+        assert!(most.load(Ordering::SeqCst) <= 3);
+        assert!(names.lock().unwrap().iter().all(|name| name.starts_with("test-")));
+    }
+
+    #[test]
+    fn a_panicking_job_does_not_cost_a_thread() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("dropped what was thrown (expected by a test)");
+            }
+        }
+        let pool = pool(1, LONG);
+        pool.submit(Box::new(|| panic!("a job panics (expected by a test)"))).unwrap();
+        pool.submit(Box::new(|| std::panic::panic_any(Bomb))).unwrap();
+        let (name, is_name) = mpsc::channel();
+        pool.submit(Box::new(move || name.send(thread::current().name().unwrap().to_owned()).unwrap()))
+            .unwrap();
+        assert_eq!(is_name.recv_timeout(LONG).unwrap(), "test-0");
+    }
+
+    #[test]
+    fn no_thread_is_left_after_the_idle_limit() {
+        let pool = pool(6, Duration::from_millis(200));
+        let ran = Arc::new(AtomicUsize::new(0));
+        for _ in 0..100_000 {
+            let ran = ran.clone();
+            pool.submit(Box::new(move || _ = ran.fetch_add(1, Ordering::Relaxed))).unwrap();
+        }
+        eventually(|| ran.load(Ordering::Relaxed) == 100_000);
+        let burst_over = Instant::now();
+        eventually(|| pool.counts().threads == 0);
+        assert!(burst_over.elapsed() < Duration::from_secs(2), "{:?}", burst_over.elapsed());
+        // The pool is as good as new.
+        drop(occupy(&pool));
+        assert!(pool.counts().threads <= 1);
+    }
+
+    #[test]
+    fn an_idle_thread_does_not_end_before_its_limit() {
+        let pool = pool(1, Duration::from_millis(100));
+        drop(occupy(&pool));
+        let free = Instant::now();
+        eventually(|| pool.counts().threads == 0);
+        // The job may have ended a moment before `free`.
+        assert!(free.elapsed() >= Duration::from_millis(90), "{:?}", free.elapsed());
+    }
+
+    #[test]
+    fn no_job_is_lost_when_threads_end_all_the_time() {
+        let pool = Arc::new(pool(4, Duration::from_micros(50)));
+        let ran = Arc::new(AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let (pool, ran) = (&pool, &ran);
+                scope.spawn(move || {
+                    for i in 0..5000_u64 {
+                        let ran = ran.clone();
+                        pool.submit(Box::new(move || _ = ran.fetch_add(1, Ordering::Relaxed))).unwrap();
+                        if (i + thread) % 64 == 0 {
+                            thread::sleep(Duration::from_micros(40 + i % 90));
+                        }
+                    }
+                });
+            }
+        });
+        eventually(|| ran.load(Ordering::Relaxed) == 20_000);
+        eventually(|| pool.counts() == Counts { threads: 0, idle: 0, queued: 0 });
+    }
+
+    #[test]
+    fn shutdown_runs_what_is_queued_and_refuses_new_jobs() {
+        let pool = pool(1, LONG);
+        let free = occupy(&pool);
+        let ran = Arc::new(AtomicUsize::new(0));
+        for _ in 0..10 {
+            let ran = ran.clone();
+            pool.submit(Box::new(move || _ = ran.fetch_add(1, Ordering::Relaxed))).unwrap();
+        }
+        pool.shutdown();
+        pool.shutdown();
+        let refused = {
+            let ran = ran.clone();
+            pool.submit(Box::new(move || _ = ran.fetch_add(100, Ordering::Relaxed))).unwrap_err()
+        };
+        assert!(matches!(refused, Refused::ShutDown(_)));
+        let still = pool.join(Some(Duration::from_millis(20))).unwrap_err();
+        assert_eq!(still.threads(), 1);
+        assert_eq!(ran.load(Ordering::Relaxed), 0);
+        drop(free);
+        pool.join(None).unwrap();
+        assert_eq!(ran.load(Ordering::Relaxed), 10);
+        refused.into_job()();
+        assert_eq!(ran.load(Ordering::Relaxed), 110);
+        assert_eq!(pool.counts(), Counts { threads: 0, idle: 0, queued: 0 });
+    }
+
+    #[test]
+    fn shutdown_keeps_starting_threads_for_what_is_queued() {
+        let pool = pool(4, LONG);
+        let barrier = Arc::new(Barrier::new(4));
+        for _ in 0..4 {
+            let barrier = barrier.clone();
+            pool.submit(Box::new(move || _ = barrier.wait())).unwrap();
+        }
+        pool.shutdown();
+        pool.join(Some(LONG)).unwrap();
+    }
+
+    #[test]
+    fn shutdown_now_gives_back_what_has_not_started() {
+        let pool = pool(1, LONG);
+        let free = occupy(&pool);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for i in 0..10 {
+            let seen = seen.clone();
+            pool.submit(Box::new(move || seen.lock().unwrap().push(i))).unwrap();
+        }
+        pool.shutdown();
+        let jobs = pool.shutdown_now();
+        assert_eq!(jobs.len(), 10);
+        drop(free);
+        pool.join(Some(LONG)).unwrap();
+        assert!(seen.lock().unwrap().is_empty());
+        jobs.into_iter().for_each(|job| job());
+        assert_eq!(*seen.lock().unwrap(), (0..10).collect::<Vec<_>>());
+        assert!(pool.shutdown_now().is_empty());
+    }
+
+    #[test]
+    fn shutdown_of_a_pool_without_threads_and_of_one_that_sleeps() {
+        let fresh = pool(2, LONG);
+        assert!(fresh.join(Some(Duration::ZERO)).is_err(), "not shut down yet");
+        fresh.shutdown();
+        fresh.join(Some(Duration::ZERO)).unwrap();
+
+        let asleep = pool(2, LONG);
+        drop((occupy(&asleep), occupy(&asleep)));
+        eventually(|| asleep.counts().idle == 2);
+        asleep.shutdown();
+        asleep.join(Some(LONG)).unwrap();
+    }
+
+    #[test]
+    fn join_waits_for_a_shutdown_by_another_thread() {
+        let pool = pool(1, LONG);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| pool.join(Some(LONG)));
+            thread::sleep(Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            pool.shutdown();
+            waiting.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_job_that_joins_its_own_pool_gets_an_error() {
+        let pool = Arc::new(pool(2, LONG));
+        let (answer, is_answer) = mpsc::channel();
+        let inner = pool.clone();
+        pool.submit(Box::new(move || {
+            inner.shutdown();
+            answer.send(inner.join(None)).unwrap();
+        }))
+        .unwrap();
+        assert_eq!(is_answer.recv_timeout(LONG).unwrap().unwrap_err().threads(), 1);
+        pool.join(Some(LONG)).unwrap();
+    }
+
+    #[test]
+    fn dropping_a_pool_runs_what_is_queued_without_waiting() {
+        let pool = pool(1, LONG);
+        let free = occupy(&pool);
+        let (ran, is_ran) = mpsc::channel();
+        pool.submit(Box::new(move || ran.send(()).unwrap())).unwrap();
+        drop(pool);
+        assert!(is_ran.try_recv().is_err());
+        drop(free);
+        is_ran.recv_timeout(LONG).unwrap();
+    }
+
+    #[test]
+    fn shutdown_in_the_middle_of_submits_runs_exactly_what_was_taken() {
+        for round in 0..200 {
+            let pool = pool(3, Duration::from_micros(20));
+            let (taken, ran) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+            let mut given_back = 0;
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        for _ in 0..200 {
+                            let ran = ran.clone();
+                            let job = Box::new(move || _ = ran.fetch_add(1, Ordering::Relaxed));
+                            taken.fetch_add(usize::from(pool.submit(job).is_ok()), Ordering::Relaxed);
+                        }
+                    });
+                }
+                thread::sleep(Duration::from_micros(round));
+                if round % 2 == 0 {
+                    pool.shutdown();
+                } else {
+                    given_back = pool.shutdown_now().len();
+                }
+            });
+            pool.join(Some(LONG)).unwrap();
+            assert_eq!(taken.into_inner(), ran.load(Ordering::Relaxed) + given_back);
+        }
+    }
+
+    #[test]
+    fn the_queue_of_a_burst_is_given_back() {
+        let pool = pool(1, LONG);
+        let free = occupy(&pool);
+        for _ in 0..10 * KEPT_CAPACITY {
+            pool.submit(Box::new(|| ())).unwrap();
+        }
+        drop(free);
+        eventually(|| pool.counts().idle == 1);
+        assert!(pool.shared.lock().queue.capacity() <= KEPT_CAPACITY);
+    }
+
+    #[test]
+    fn handles_are_send_and_sync() {
+        fn check<T: Send + Sync>() {}
+        check::<Pool>();
+    }
+}
