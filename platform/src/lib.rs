@@ -77,6 +77,13 @@ pub trait Platform: Send + Sync + 'static {
     /// Whether the calling thread may block, as a page's main thread may not.
     fn can_block(&self) -> bool;
 
+    /// Whether [`drive`](Platform::drive) may be called while another loop's turn runs on this thread.
+    ///
+    /// Only a platform that never waits may say so: the simulator.
+    fn nests(&self) -> bool {
+        false
+    }
+
     /// Runs `job` on a thread that may block.
     ///
     /// The job is kept in a queue while all threads are busy; jobs start in the order of the calls.
