@@ -98,6 +98,10 @@ impl Platform for Native {
     /// `None` when something else in the process already handles SIGINT, or when it was ignored at the start
     /// (`nohup`): both are left as they are.
     fn on_interrupt(&self, handler: Box<dyn Fn() + Send + Sync>) -> Option<Box<dyn Send + Sync>> {
+        // Miri knows no signals.
+        if cfg!(miri) {
+            return None;
+        }
         interrupt::register(handler)
     }
 }
