@@ -1,0 +1,244 @@
+//! Cancelling a task, and catching it in order to clean up.
+//!
+//! A cancel is a request. It is delivered when the task gets its next turn, never inside its own poll, so a poll
+//! that completes wins. How it is delivered depends on the task's *scopes*, the [`catch_cancel`] futures that are
+//! under way in it. They form a tree: a scope's parent is the scope whose poll it was first polled in, and
+//! `join!` or `FuturesUnordered` make siblings.
+//!
+//! - Without a scope the task's future is dropped, unpolled, and the task ends cancelled.
+//! - With scopes, every *leaf* (a scope without an unfinished scope inside) is flagged and woken. When it is
+//!   polled it drops its inner future and returns `Err(Cancelled)`. The request is spent: the task goes on.
+//! - [`Cancelled::resume`] raises it again one scope further out: it flags the nearest scope around, which is
+//!   then a leaf; where there is none, it ends the task as above.
+//!
+//! A scope that is dropped (by `timeout`, `select!`, or a scope around it) leaves the tree and sees nothing.
+
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use crate::{scheduler, task::TaskRef};
+
+/// The scopes that are under way in one task, innermost last, and the one being polled.
+#[derive(Default)]
+pub(crate) struct Scopes {
+    live: Vec<Rc<Scope>>,
+    current: Option<Rc<Scope>>,
+}
+
+struct Scope {
+    parent: Option<Rc<Scope>>,
+    /// Unfinished scopes directly inside.
+    children: Cell<usize>,
+    cancelled: Cell<bool>,
+    message: RefCell<Option<Arc<str>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Scope {
+    fn flag(&self, message: Option<Arc<str>>) {
+        self.cancelled.set(true);
+        *self.message.borrow_mut() = message;
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl TaskRef {
+    /// Hands a cancel to the task's leaf scopes; whether there was one.
+    pub(crate) fn cancel_scopes(&self) -> bool {
+        let leaves: Vec<_> = self
+            .read_cold(|cold| cold.scopes.live.iter().filter(|s| s.children.get() == 0).cloned().collect())
+            .unwrap_or_default();
+        let message = self.read_cold(|cold| cold.cancel_message.clone()).flatten();
+        for leaf in &leaves {
+            leaf.flag(message.clone());
+        }
+        !leaves.is_empty()
+    }
+}
+
+/// The task was asked to end. Mirrors `asyncio.CancelledError`.
+///
+/// Whoever got one and has cleaned up passes it on with [`resume`](Self::resume), or goes on and so refuses.
+#[derive(Clone, Debug)]
+pub struct Cancelled {
+    message: Option<Arc<str>>,
+}
+
+impl Cancelled {
+    /// The message that was given to [`Task::cancel_with`](crate::Task::cancel_with).
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// Goes on being cancelled: never returns, and ends the nearest [`catch_cancel`] around, or at last the task.
+    ///
+    /// Like `raise` at the end of `except CancelledError`. To be awaited in the task that was cancelled.
+    pub async fn resume(self) -> std::convert::Infallible {
+        if let Some(task) = scheduler::running() {
+            match task.read_cold(|cold| cold.scopes.current.clone()).flatten() {
+                Some(scope) => scope.flag(self.message),
+                // The same request as before, so it is not counted again.
+                None => task.request_end(self.message),
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.message {
+            None => f.write_str("cancelled"),
+            Some(message) => write!(f, "cancelled: {message}"),
+        }
+    }
+}
+
+impl Error for Cancelled {}
+
+/// Runs `future`; a cancel of the task drops it and gives `Err(Cancelled)`, so that the task can clean up.
+///
+/// Like `try: .. except CancelledError:` around an await. The cancel is then spent: the task goes on until it is
+/// cancelled again or calls [`Cancelled::resume`]. Scopes may be nested and may stand side by side; a cancel
+/// reaches all innermost ones. Outside of a task of a loop nothing is ever cancelled.
+///
+/// ```
+/// use selkie::{catch_cancel, sleep, spawn};
+/// use std::time::Duration;
+///
+/// selkie::run(async {
+///     let task = spawn(async {
+///         if let Err(cancelled) = catch_cancel(sleep(Duration::from_secs(60))).await {
+///             sleep(Duration::from_millis(1)).await; // cleaning up may await
+///             cancelled.resume().await;
+///         }
+///     });
+///     task.cancel();
+///     assert!(task.await.unwrap_err().is_cancelled());
+/// });
+/// ```
+pub fn catch_cancel<F: Future>(future: F) -> CatchCancel<F> {
+    CatchCancel { future: Some(future), scope: None }
+}
+
+/// The future of [`catch_cancel`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct CatchCancel<F> {
+    future: Option<F>,
+    scope: Option<(TaskRef, Rc<Scope>)>,
+}
+
+impl<F> fmt::Debug for CatchCancel<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CatchCancel")
+    }
+}
+
+/// Makes the outer scope the current one again, also when the inner future panics.
+struct Restore<'a> {
+    outer: Option<Rc<Scope>>,
+    task: &'a TaskRef,
+}
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        let inner = self.task.cold(|cold| std::mem::replace(&mut cold.scopes.current, self.outer.take()));
+        drop(inner);
+    }
+}
+
+/// Takes the scope out of its task's tree.
+fn leave(task: &TaskRef, scope: &Rc<Scope>) {
+    if let Some(parent) = &scope.parent {
+        parent.children.set(parent.children.get() - 1);
+    }
+    let gone = task.cold(|cold| {
+        let index = cold.scopes.live.iter().position(|s| Rc::ptr_eq(s, scope))?;
+        Some(cold.scopes.live.remove(index))
+    });
+    drop(gone);
+}
+
+impl<F: Future> Future for CatchCancel<F> {
+    type Output = Result<F::Output, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `future` is pinned with `self` and only ever dropped in place; `scope` is not pinned.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: as above.
+        let mut future = unsafe { Pin::new_unchecked(&mut this.future) };
+        let Some(running) = future.as_mut().as_pin_mut() else {
+            panic!("`catch_cancel` polled after it has completed")
+        };
+        let Some(task) = scheduler::running() else { return running.poll(cx).map(Ok) };
+        let scope = match &this.scope {
+            // A future that moved to another task is caught there.
+            Some((of, scope)) if of.as_ptr() == task.as_ptr() => scope.clone(),
+            _ => {
+                if let Some((of, scope)) = this.scope.take() {
+                    leave(&of, &scope);
+                }
+                let parent = task.cold(|cold| cold.scopes.current.clone());
+                if let Some(parent) = &parent {
+                    parent.children.set(parent.children.get() + 1);
+                }
+                let scope = Rc::new(Scope {
+                    parent,
+                    children: Cell::new(0),
+                    cancelled: Cell::new(false),
+                    message: RefCell::default(),
+                    waker: RefCell::default(),
+                });
+                task.cold(|cold| cold.scopes.live.push(scope.clone()));
+                this.scope = Some((TaskRef::clone(&task), scope.clone()));
+                scope
+            }
+        };
+        if scope.cancelled.get() {
+            future.set(None);
+            leave(&task, &scope);
+            this.scope = None;
+            let message = scope.message.borrow_mut().take();
+            return Poll::Ready(Err(Cancelled { message }));
+        }
+        let restore =
+            Restore { outer: task.cold(|cold| cold.scopes.current.replace(scope.clone())), task: &task };
+        let polled = running.poll(cx);
+        drop(restore);
+        match polled {
+            Poll::Ready(value) => {
+                leave(&task, &scope);
+                this.scope = None;
+                future.set(None);
+                Poll::Ready(Ok(value))
+            }
+            Poll::Pending => {
+                *scope.waker.borrow_mut() = Some(cx.waker().clone());
+                if scope.cancelled.get() {
+                    // Flagged from inside, by a `resume`.
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<F> Drop for CatchCancel<F> {
+    fn drop(&mut self) {
+        if let Some((task, scope)) = self.scope.take() {
+            leave(&task, &scope);
+        }
+    }
+}

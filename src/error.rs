@@ -1,0 +1,263 @@
+//! Why something did not come to a result.
+
+use std::{any::Any, error::Error, fmt, sync::Arc};
+
+/// Why a task has no result: it was cancelled, it panicked, or it could not be waited for.
+///
+/// Mirrors what awaiting an `asyncio.Task` raises beside the coroutine's own exceptions. An `Err` that the
+/// task's future returned is no `JoinError`: it is the task's result.
+pub struct JoinError {
+    repr: Repr,
+}
+
+enum Repr {
+    Cancelled(Option<Arc<str>>),
+    Panicked(Box<Panicked>),
+    Trapped,
+    WrongLoop,
+    AwaitsItself,
+}
+
+struct Panicked {
+    task: String,
+    message: String,
+    payload: PanicPayload,
+}
+
+/// A panic's payload is `Send` but not `Sync`; it is only ever given out by value.
+struct PanicPayload(Box<dyn Any + Send>);
+
+// SAFETY: no method gives out a reference to the payload, so sharing the wrapper shares nothing.
+unsafe impl Sync for PanicPayload {}
+
+impl JoinError {
+    pub(crate) fn cancelled(message: Option<Arc<str>>) -> Self {
+        Self { repr: Repr::Cancelled(message) }
+    }
+
+    pub(crate) fn panicked(task: String, payload: Box<dyn Any + Send>) -> Self {
+        let message = panic_message(&*payload);
+        Self { repr: Repr::Panicked(Box::new(Panicked { task, message, payload: PanicPayload(payload) })) }
+    }
+
+    pub(crate) fn trapped() -> Self {
+        Self { repr: Repr::Trapped }
+    }
+
+    pub(crate) const WRONG_LOOP: Self = Self { repr: Repr::WrongLoop };
+
+    pub(crate) const AWAITS_ITSELF: Self = Self { repr: Repr::AwaitsItself };
+
+    /// Whether the task was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.repr, Repr::Cancelled(_))
+    }
+
+    /// Whether the task panicked, and the panic could be caught.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.repr, Repr::Panicked(_))
+    }
+
+    /// Whether the task ended by a WebAssembly trap, as every panic does in a `panic=abort` build.
+    ///
+    /// What the task owned is leaked: no destructor ran.
+    pub fn is_trap(&self) -> bool {
+        matches!(self.repr, Repr::Trapped)
+    }
+
+    /// Whether the task belongs to another loop than the one that asked. The task itself is not affected.
+    pub fn is_wrong_loop(&self) -> bool {
+        matches!(self.repr, Repr::WrongLoop)
+    }
+
+    /// The message that was given to `cancel_with`, if any.
+    pub fn cancel_message(&self) -> Option<&str> {
+        match &self.repr {
+            Repr::Cancelled(message) => message.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The panic's payload, to be passed to [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    ///
+    /// If the task did not panic; see [`try_into_panic`](Self::try_into_panic).
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(error) => panic!("`into_panic` on a task that did not panic ({error}): ask `is_panic` first"),
+        }
+    }
+
+    /// The panic's payload, or the error itself if it is no panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.repr {
+            Repr::Panicked(panicked) => Ok(panicked.payload.0),
+            _ => Err(self),
+        }
+    }
+}
+
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a value that is no text".to_owned()
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.repr {
+            Repr::Cancelled(None) => f.write_str("the task was cancelled"),
+            Repr::Cancelled(Some(message)) => write!(f, "the task was cancelled: {message}"),
+            Repr::Panicked(panicked) => write!(f, "{} panicked: {}", panicked.task, panicked.message),
+            Repr::Trapped => f.write_str("the task trapped (build with panic=unwind to catch the panic)"),
+            Repr::WrongLoop => {
+                f.write_str("the task belongs to another loop: submit to that loop and await the remote task")
+            }
+            Repr::AwaitsItself => f.write_str("the task awaits itself and would never end"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl Error for JoinError {}
+
+/// The answer is not there yet, or was taken already. Mirrors `asyncio.InvalidStateError`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidState {
+    /// The task has not finished: await it, or ask `is_finished` first.
+    Pending,
+    /// The result was moved out by an earlier await.
+    Taken,
+    /// A result or an error was set already.
+    Set,
+}
+
+impl fmt::Display for InvalidState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "the result is not ready: await it, or ask `is_finished` first",
+            Self::Taken => "the result was moved out by an earlier await",
+            Self::Set => "a result was set already, or the waiter was cancelled",
+        })
+    }
+}
+
+impl Error for InvalidState {}
+
+/// The loop was closed. Mirrors `RuntimeError: Event loop is closed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopClosed;
+
+impl fmt::Display for LoopClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the event loop is closed: make a new one")
+    }
+}
+
+impl Error for LoopClosed {}
+
+/// Why [`EventLoop::run_until_complete`](crate::EventLoop::run_until_complete) and its kin gave no result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The loop was stopped before the future completed; its task stays pending and goes on with the next run.
+    Stopped,
+    /// The loop is closed.
+    Closed,
+    /// This loop, or another one, runs in this thread already.
+    Nested,
+    /// The host cannot block, as a page cannot: use [`start`](crate::start).
+    WouldBlock,
+    /// The task was cancelled or panicked.
+    Task(JoinError),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => f.write_str("the event loop was stopped before the future completed"),
+            Self::Closed => LoopClosed.fmt(f),
+            Self::Nested => f.write_str(
+                "an event loop runs in this thread already: await instead, or use a thread of its own",
+            ),
+            Self::WouldBlock => {
+                f.write_str("this thread must not block: use `selkie::start` or `#[selkie::main]`")
+            }
+            Self::Task(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for RunError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Task(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<LoopClosed> for RunError {
+    fn from(_: LoopClosed) -> Self {
+        Self::Closed
+    }
+}
+
+/// The time was over before the answer came. Mirrors `TimeoutError`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedOut;
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time was over before the answer came")
+    }
+}
+
+impl Error for TimedOut {}
+
+/// Either the task's own error, or the reason why there is none.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TaskError<E> {
+    /// The task returned `Err`.
+    Failed(E),
+    /// The task was cancelled or panicked.
+    Join(JoinError),
+}
+
+impl<E: fmt::Display> fmt::Display for TaskError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::Join(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for TaskError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(error),
+            Self::Join(error) => Some(error),
+        }
+    }
+}
+
+impl<E> From<JoinError> for TaskError<E> {
+    fn from(error: JoinError) -> Self {
+        Self::Join(error)
+    }
+}

@@ -1,0 +1,629 @@
+//! The loop as its users see it.
+
+use std::{
+    cell::Cell,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use selkie_platform::{Driven, Next, Platform, Turn};
+
+use crate::{
+    context,
+    error::{JoinError, LoopClosed, RunError},
+    exception::ExceptionContext,
+    instrument::Instrument,
+    ready::Priority,
+    scheduler::{Scheduler, current_scheduler, with_current},
+    sleep::nanos,
+    task::{self, AnyTask, CALLBACK, Setup, Task, TaskRef, visible},
+    timers::NEVER,
+};
+
+/// What all `EventLoop` values of one loop share; the last one closes it.
+pub(crate) struct Owner {
+    scheduler: Arc<Scheduler>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.scheduler.close();
+    }
+}
+
+/// An event loop of the calling thread. Mirrors
+/// [`asyncio.AbstractEventLoop`](https://docs.python.org/3/library/asyncio-eventloop.html).
+///
+/// A loop is made stopped and open. It runs in [`run_until_complete`](Self::run_until_complete) and
+/// [`run_forever`](Self::run_forever), and may run again after it was stopped. Clones are the same loop; when the last
+/// one is dropped the loop closes. It belongs to the thread that made it; [`handle`](Self::handle) gives what may
+/// cross threads.
+///
+/// Most programs need [`run`](crate::run) or `#[selkie::main]` only.
+#[derive(Clone)]
+pub struct EventLoop {
+    owner: Rc<Owner>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl EventLoop {
+    /// A new loop on this thread's host. Mirrors `asyncio.new_event_loop`.
+    #[doc(alias = "new_event_loop")]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self::with_platform(crate::os::host())
+    }
+
+    pub(crate) fn with_platform(platform: Arc<dyn Platform>) -> Self {
+        let owner = Rc::new(Owner { scheduler: Scheduler::new(platform) });
+        *owner.scheduler.owner.borrow_mut() = Rc::downgrade(&owner);
+        Self { owner, not_send: PhantomData }
+    }
+
+    /// The loop whose turn runs on this thread. Mirrors `asyncio.get_running_loop`.
+    #[doc(alias = "get_running_loop")]
+    pub fn current() -> Option<Self> {
+        let owner = with_current(|scheduler| scheduler.owner.borrow().upgrade()).flatten()?;
+        Some(Self { owner, not_send: PhantomData })
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        &self.owner.scheduler
+    }
+
+    /// Runs the loop until `future` is complete, and returns its output.
+    ///
+    /// The loop stays open, and tasks that have not ended go on with the next run. Mirrors
+    /// [`loop.run_until_complete`](https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.run_until_complete).
+    ///
+    /// # Errors
+    ///
+    /// - [`RunError::Stopped`] when something stopped the loop first; the task stays pending.
+    /// - [`RunError::Closed`], [`RunError::Nested`] without running anything.
+    /// - [`RunError::WouldBlock`] in a browser: use [`start`](crate::start).
+    /// - [`RunError::Task`] when the task was cancelled or panicked.
+    pub fn run_until_complete<F>(&self, future: F) -> Result<F::Output, RunError>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.run_main(context::Context::current(), future, |_| {})
+    }
+
+    /// As `run_until_complete`; `started` is told the task's id before it runs.
+    fn run_main<F>(
+        &self,
+        context: context::Context,
+        future: F,
+        started: impl FnOnce(u64),
+    ) -> Result<F::Output, RunError>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.check_run()?;
+        let task = self.spawn_with(Task::builder().lazy().context(context), future)?;
+        task.raw().mark_quiet();
+        started(task.id());
+        let scheduler = self.owner.scheduler.clone();
+        task.on_done(move |_| scheduler.stop());
+        self.drive(false);
+        match task.try_into_result() {
+            Ok(result) => result.map_err(RunError::Task),
+            Err(_pending) => Err(RunError::Stopped),
+        }
+    }
+
+    /// Runs the loop until [`stop`](Self::stop). Mirrors `loop.run_forever`.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Closed`], [`RunError::Nested`], [`RunError::WouldBlock`], without running anything.
+    pub fn run_forever(&self) -> Result<(), RunError> {
+        self.check_run()?;
+        self.drive(false);
+        Ok(())
+    }
+
+    fn check_run(&self) -> Result<(), RunError> {
+        let scheduler = self.scheduler();
+        if scheduler.is_closed() {
+            return Err(RunError::Closed);
+        }
+        if scheduler.driven.get() || !(current_scheduler().is_null() || scheduler.platform().nests()) {
+            return Err(RunError::Nested);
+        }
+        if !scheduler.platform().can_block() {
+            return Err(RunError::WouldBlock);
+        }
+        Ok(())
+    }
+
+    /// Gives the loop to the platform.
+    pub(crate) fn drive(&self, close_at_end: bool) -> Driven {
+        self.scheduler().driven.set(true);
+        let driver = Rc::new(Driver { event_loop: self.clone(), done: Cell::new(false), close_at_end });
+        self.scheduler().platform().drive(driver)
+    }
+
+    /// Makes the loop return after its present round: what is ready now still runs.
+    ///
+    /// Before a run it makes that run end after one round that does not wait. Mirrors `loop.stop`.
+    pub fn stop(&self) {
+        self.scheduler().stop();
+    }
+
+    /// Whether the loop runs, or a host that cannot block gives it turns.
+    pub fn is_running(&self) -> bool {
+        self.scheduler().driven.get()
+    }
+
+    /// Ends the loop for good: pending tasks and callbacks are dropped, and reported if they are tasks.
+    ///
+    /// Idempotent. Mirrors `loop.close`. `run` and `Runner` end the tasks in good order before.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Nested`] while the loop runs.
+    pub fn close(&self) -> Result<(), RunError> {
+        if self.scheduler().driven.get() || self.scheduler().is_in_turn() {
+            return Err(RunError::Nested);
+        }
+        self.scheduler().close();
+        Ok(())
+    }
+
+    /// Whether the loop was closed.
+    pub fn is_closed(&self) -> bool {
+        self.scheduler().is_closed()
+    }
+
+    /// The time on the loop's clock. Mirrors `loop.time`. Never goes back.
+    pub fn time(&self) -> Duration {
+        Duration::from_nanos(self.scheduler().time())
+    }
+
+    /// Calls `callback` at the loop's next turn. Mirrors `loop.call_soon`.
+    ///
+    /// Callbacks run in the order of the calls, in turn with the tasks that are ready, each with a copy of the context
+    /// of the call. One that panics is reported.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`].
+    pub fn call_soon(&self, callback: impl FnOnce() + 'static) -> Result<Handle, LoopClosed> {
+        self.callback(None, callback)
+    }
+
+    /// Calls `callback` after `delay`. Mirrors `loop.call_later`.
+    ///
+    /// Never early; [`Duration::MAX`] is never. Equal times are called in the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`].
+    pub fn call_later(
+        &self,
+        delay: Duration,
+        callback: impl FnOnce() + 'static,
+    ) -> Result<Handle, LoopClosed> {
+        let deadline = self.scheduler().time().saturating_add(nanos(delay)).min(NEVER);
+        self.callback(Some(deadline), callback)
+    }
+
+    /// Calls `callback` at `when` on the loop's clock. Mirrors `loop.call_at`.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`].
+    pub fn call_at(&self, when: Duration, callback: impl FnOnce() + 'static) -> Result<Handle, LoopClosed> {
+        self.callback(Some(nanos(when)), callback)
+    }
+
+    fn callback(
+        &self,
+        deadline: Option<u64>,
+        callback: impl FnOnce() + 'static,
+    ) -> Result<Handle, LoopClosed> {
+        let scheduler = self.scheduler();
+        if scheduler.is_closed() {
+            return Err(LoopClosed);
+        }
+        let setup =
+            Setup { priority: Priority::Normal, flags: CALLBACK, context: context::current(), name: None };
+        let raw = scheduler.make(Call(Some(callback)), setup);
+        match deadline {
+            None => scheduler.push_ready(raw.clone()),
+            Some(NEVER..) => {}
+            Some(deadline) => scheduler.arm_task(&raw, deadline),
+        }
+        Ok(Handle { raw, when: deadline, not_send: PhantomData })
+    }
+
+    /// What other threads may hold of the loop.
+    pub fn handle(&self) -> LoopHandle {
+        LoopHandle { scheduler: self.owner.scheduler.clone() }
+    }
+
+    /// The loop's tasks that have not ended, oldest first.
+    pub fn all_tasks(&self) -> Vec<AnyTask> {
+        visible(self.scheduler().pending())
+    }
+
+    /// Sets what is told of failures that nobody waits for; `None` prints them. Mirrors `set_exception_handler`.
+    pub fn set_exception_handler(&self, handler: Option<Rc<dyn Fn(&ExceptionContext)>>) {
+        drop(self.scheduler().set_handler(handler));
+    }
+
+    /// Reports a failure to the exception handler. Mirrors `call_exception_handler`.
+    pub fn call_exception_handler(&self, message: &str) {
+        self.scheduler().report(message, None);
+    }
+
+    /// Sets who is told of every step of every task. `None` for nobody.
+    pub fn set_instrument(&self, instrument: Option<Rc<dyn Instrument>>) {
+        drop(self.scheduler().set_instrument(instrument));
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("running", &self.is_running())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A loop in the hands of its platform.
+struct Driver {
+    event_loop: EventLoop,
+    done: Cell<bool>,
+    /// Close the loop when it is done: nobody else will.
+    close_at_end: bool,
+}
+
+impl Turn for Driver {
+    fn turn(&self) -> Next {
+        let next = self.event_loop.scheduler().turn();
+        if next == Next::Done {
+            self.finish();
+        }
+        next
+    }
+
+    fn trapped(&self) {
+        self.event_loop.scheduler().trapped();
+    }
+}
+
+impl Driver {
+    fn finish(&self) {
+        if !self.done.replace(true) {
+            self.event_loop.scheduler().driven.set(false);
+            if self.close_at_end {
+                self.event_loop.scheduler().close();
+            }
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// A future that calls a function once.
+struct Call<F>(Option<F>);
+
+// The function is moved out before it is called.
+impl<F> Unpin for Call<F> {}
+
+impl<F: FnOnce()> Future for Call<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if let Some(callback) = self.0.take() {
+            callback();
+        }
+        Poll::Ready(())
+    }
+}
+
+/// A callback that was scheduled. Mirrors `asyncio.Handle` and `asyncio.TimerHandle`.
+///
+/// Dropping it changes nothing.
+#[must_use = "keep it to cancel the callback, or drop it with `drop(..)` or `let _ =`"]
+pub struct Handle {
+    raw: TaskRef,
+    when: Option<u64>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Handle {
+    /// Prevents the call and drops the callback, at once; whether it had not begun.
+    pub fn cancel(&self) -> bool {
+        self.raw.cancel_callback()
+    }
+
+    /// Whether the call was prevented.
+    #[doc(alias = "cancelled")]
+    pub fn is_cancelled(&self) -> bool {
+        self.raw.is_cancelled()
+    }
+
+    /// When the call is due, on the loop's clock; `None` for `call_soon` and for never.
+    pub fn when(&self) -> Option<Duration> {
+        self.when.filter(|&when| when < NEVER).map(Duration::from_nanos)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("when", &self.when())
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What may cross threads of a loop: `Send`, `Sync`, cheap to clone. Keeps the loop's memory, not the loop.
+#[derive(Clone)]
+pub struct LoopHandle {
+    scheduler: Arc<Scheduler>,
+}
+
+impl LoopHandle {
+    /// Calls `callback` at a turn of the loop, from any thread. Mirrors `loop.call_soon_threadsafe`.
+    ///
+    /// Never waits. The calls of one thread run in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`]; the callback is dropped.
+    pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Result<(), LoopClosed> {
+        self.scheduler.call_remote(Box::new(move |_| callback())).map_err(|_| LoopClosed)
+    }
+
+    /// Stops the loop, from any thread; see [`EventLoop::stop`].
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`].
+    pub fn stop(&self) -> Result<(), LoopClosed> {
+        self.scheduler.call_remote(Box::new(Scheduler::stop)).map_err(|_| LoopClosed)
+    }
+}
+
+impl fmt::Debug for LoopHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LoopHandle")
+    }
+}
+
+/// Ends a loop's tasks in good order: asks all to end, waits for at most `limit`, and names those that did not.
+async fn shut_down(limit: Duration) {
+    let Some(event_loop) = EventLoop::current() else { return };
+    let me = task::current_task();
+    let others: Vec<_> =
+        event_loop.all_tasks().into_iter().filter(|task| Some(task) != me.as_ref()).collect();
+    for task in &others {
+        task.cancel();
+    }
+    let mut over = crate::sleep(limit);
+    for task in &others {
+        let mut ended = task.ended();
+        let in_time = std::future::poll_fn(|cx| {
+            if Pin::new(&mut ended).poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            Pin::new(&mut over).poll(cx).map(|()| false)
+        });
+        if !in_time.await {
+            break;
+        }
+    }
+}
+
+/// Runs several futures on one loop, one after another, and ends it in good order.
+///
+/// Mirrors [`asyncio.Runner`](https://docs.python.org/3/library/asyncio-runner.html#asyncio.Runner). The loop is made
+/// by the first run; context variables set by one run are seen by the next.
+pub struct Runner {
+    event_loop: Option<EventLoop>,
+    context: context::Context,
+    closed: bool,
+    limit: Duration,
+}
+
+/// How long [`Runner::close`] waits for tasks that were asked to end.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Runner {
+    /// A runner without a loop yet.
+    pub fn new() -> Self {
+        Self { event_loop: None, context: context::Context::current(), closed: false, limit: SHUTDOWN_LIMIT }
+    }
+
+    /// A runner that uses `event_loop`, and closes it.
+    pub fn with_loop(event_loop: EventLoop) -> Self {
+        let mut runner = Self::new();
+        runner.event_loop = Some(event_loop);
+        runner
+    }
+
+    /// How long tasks may take to end when the runner closes; 10 seconds unless set. Then they are dropped and named.
+    pub fn shutdown_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The loop, made now if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`] after [`close`](Self::close).
+    pub fn event_loop(&mut self) -> Result<EventLoop, LoopClosed> {
+        if self.closed {
+            return Err(LoopClosed);
+        }
+        Ok(self.event_loop.get_or_insert_with(EventLoop::new).clone())
+    }
+
+    /// Runs `future` to its end.
+    ///
+    /// Natively, the first Ctrl-C cancels the future's task, which may clean up; a second one ends the process with
+    /// status 130.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::run_until_complete`].
+    pub fn run<F>(&mut self, future: F) -> Result<F::Output, RunError>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let event_loop = self.event_loop()?;
+        event_loop.check_run()?;
+        let keep = Rc::new(Cell::new(None));
+        let kept = keep.clone();
+        let context = self.context.clone();
+        let handle = event_loop.handle();
+        let main = Arc::new(OnceLock::new());
+        let target = main.clone();
+        // Held until the run has ended.
+        let _interrupt = event_loop.scheduler().platform().on_interrupt(Box::new(move || {
+            let Some(&id) = target.get() else { return };
+            // A closed loop has no task to cancel.
+            let _ = handle.scheduler.call_remote(Box::new(move |scheduler| {
+                if let Some(main) = scheduler.pending().into_iter().find(|task| task.id.get() == id) {
+                    main.cancel(Some("interrupted by Ctrl-C".into()));
+                }
+            }));
+        }));
+        let future = async move {
+            let output = future.await;
+            kept.set(Some(context::Context::current()));
+            output
+        };
+        let result = event_loop.run_main(context, future, |id| {
+            let _ = main.set(id);
+        });
+        if let Some(context) = keep.take() {
+            self.context = context;
+        }
+        result
+    }
+
+    /// Ends what still runs, and the loop. Idempotent; also done by dropping the runner.
+    ///
+    /// All tasks are asked to end; those that have not after the limit are dropped and reported by name. Then the loop
+    /// closes.
+    pub fn close(&mut self) {
+        self.closed = true;
+        let Some(event_loop) = self.event_loop.take() else { return };
+        if !event_loop.all_tasks().is_empty() {
+            // An error means that the loop cannot run here; then closing it drops the tasks.
+            let _ = event_loop.run_until_complete(shut_down(self.limit));
+        }
+        let _ = event_loop.close();
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").field("event_loop", &self.event_loop).field("closed", &self.closed).finish()
+    }
+}
+
+/// Runs `future` on a new loop of this thread and returns its output; then ends what is left in good order.
+///
+/// When `future` is complete all other tasks are asked to end. Those that have not after 10 seconds are dropped, and
+/// reported by name. Mirrors [`asyncio.run`](https://docs.python.org/3/library/asyncio-runner.html#asyncio.run).
+///
+/// # Panics
+///
+/// - If `future` panics, with its payload.
+/// - If a loop runs on this thread, or the thread must not block; [`try_run`] gives an error instead.
+///
+/// # Examples
+///
+/// ```
+/// let answer = selkie::run(async { 42 });
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+pub fn run<F>(future: F) -> F::Output
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    match try_run(future) {
+        Ok(output) => output,
+        Err(RunError::Task(error)) => match error.try_into_panic() {
+            Ok(payload) => std::panic::resume_unwind(payload),
+            Err(error) => crate::os::cancelled_main(&error),
+        },
+        Err(error) => panic!("`selkie::run`: {error}"),
+    }
+}
+
+/// As [`run`], with an error instead of a panic.
+///
+/// # Errors
+///
+/// As [`EventLoop::run_until_complete`].
+pub fn try_run<F>(future: F) -> Result<F::Output, RunError>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let mut runner = Runner::new();
+    let result = runner.run(future);
+    runner.close();
+    result
+}
+
+/// Starts a new loop with `future` and returns; the host gives the loop its turns. For hosts that cannot block.
+///
+/// When `future` is complete, all other tasks are asked to end, and the loop closes. `done` is called with what the
+/// future gave.
+pub(crate) fn start_on<F>(
+    event_loop: &EventLoop,
+    future: F,
+    done: impl FnOnce(Result<F::Output, JoinError>) + 'static,
+) where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let scheduler = event_loop.owner.scheduler.clone();
+    let main = event_loop.spawn_with(Task::builder().lazy(), future).expect("the loop was just made");
+    let rest = async move {
+        done(main.await);
+        shut_down(SHUTDOWN_LIMIT).await;
+        scheduler.stop();
+    };
+    let rest = event_loop.spawn_with(Task::builder().lazy(), rest).expect("the loop was just made");
+    rest.raw().mark_quiet();
+    rest.detach();
+    event_loop.drive(true);
+}

@@ -1,0 +1,11 @@
+//! What differs between targets: the only place that names a backend.
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub mod native;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub(crate) use native::{cancelled_main, default_loop, host, report};
+
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub mod web;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub(crate) use web::{cancelled_main, default_loop, host, report};

@@ -1,0 +1,744 @@
+//! A loop from inside: lanes, timers, inbox and the turn that goes through them.
+//!
+//! # One turn
+//!
+//! A turn is a slice of time given by the platform. It runs rounds until nothing is ready, somebody stops the loop,
+//! or the time is over:
+//!
+//! 1. What the inbox holds, then the timers that are due, go to the back of their lanes.
+//! 2. The urgent and then the normal tasks that are ready *at this moment* are polled; what becomes ready meanwhile
+//!    waits for the next round. After every 15 of these polls a background task gets one.
+//! 3. Background tasks run until something else is ready.
+//!
+//! Counts decide what runs, never the clock. The clock is read once when a turn begins, every 32 polls, and before
+//! the loop goes to sleep. What the end of a slice cuts off keeps its place.
+//!
+//! # Who may touch it
+//!
+//! `inbox`, `platform` and `this` belong to every thread. All the rest belongs to the owner, the thread that made
+//! the loop, and is only reached through `EventLoop` and task handles, which are not `Send`, through
+//! [`current_scheduler`], which answers on the owner's thread only, or by a waker that has asked it.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    future::Future,
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr::{self, NonNull},
+    rc::Rc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use selkie_platform::{Next, Platform};
+
+use crate::{
+    error::panic_message,
+    event_loop::Owner,
+    exception::{ExceptionContext, Handler},
+    inbox::{Closed, Inbox, Kind, Link},
+    instrument::{Instrument, TaskInfo},
+    ready::{Lane, Priority},
+    sleep::Boxed,
+    task::{Arena, HANDLE, Header, Setup, TaskRef, allocate},
+    timers::{NEVER, Node, Timers},
+};
+
+/// Polls between two looks at the clock.
+const POLLS_PER_CLOCK: u32 = 32;
+
+/// Polls of other lanes between two of the background lane.
+const POLLS_PER_BACKGROUND: u32 = 15;
+
+/// Tasks that start each other eagerly may nest this deep.
+const MAX_DEPTH: u32 = 32;
+
+/// And may use this much of the stack; WebAssembly has one megabyte in all.
+const MAX_STACK: usize = 256 * 1024;
+
+thread_local! {
+    /// The loop whose turn runs on this thread.
+    static CURRENT: Cell<*const Scheduler> = const { Cell::new(ptr::null()) };
+}
+
+#[inline]
+pub(crate) fn current_scheduler() -> *const Scheduler {
+    CURRENT.with(Cell::get)
+}
+
+/// Calls `with` with the loop whose turn runs here.
+#[inline]
+pub(crate) fn with_current<R>(with: impl FnOnce(&Scheduler) -> R) -> Option<R> {
+    // SAFETY: `Entered` keeps the scheduler for as long as it is the current one.
+    unsafe { current_scheduler().as_ref() }.map(with)
+}
+
+/// The task, or callback, that runs on this thread.
+#[inline]
+pub(crate) fn running() -> Option<ManuallyDrop<TaskRef>> {
+    with_current(|scheduler| scheduler.running.get())
+        .flatten()
+        // SAFETY: whoever polls the task holds a reference.
+        .map(|cell| ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) }))
+}
+
+/// Work that another thread hands over.
+#[repr(C)]
+pub(crate) struct Call {
+    link: Link,
+    run: Box<dyn FnOnce(&Scheduler) + Send>,
+}
+
+pub(crate) struct Scheduler {
+    this: Weak<Scheduler>,
+    platform: Arc<dyn Platform>,
+    pub(crate) inbox: Inbox,
+
+    pub(crate) owner: RefCell<std::rc::Weak<Owner>>,
+    pub(crate) arena: Arena,
+    lanes: [Lane; 3],
+    /// What is left of this round, of the urgent and the normal lane.
+    round: [Cell<usize>; 2],
+    since_background: Cell<u32>,
+    since_clock: Cell<u32>,
+    now: Cell<u64>,
+    slice: Cell<u64>,
+    timers: Timers,
+    pub(crate) spare_nodes: RefCell<Vec<Box<Boxed>>>,
+    running: Cell<Option<NonNull<Header>>>,
+    /// What the running task says that it waits for.
+    waits: Cell<*const ()>,
+    depth: Cell<u32>,
+    stack: Cell<usize>,
+    in_turn: Cell<bool>,
+    /// The platform gives turns.
+    pub(crate) driven: Cell<bool>,
+    stop: Cell<bool>,
+    closing: Cell<bool>,
+    orphaned: Cell<bool>,
+    ids: Cell<(u64, u64)>,
+    keys: Cell<u64>,
+    handler: RefCell<Option<Handler>>,
+    instrument: RefCell<Option<Rc<dyn Instrument>>>,
+    hooked: Cell<bool>,
+    shuffle: Cell<Option<u64>>,
+}
+
+// SAFETY: see "Who may touch it": other threads reach `inbox`, `platform` and `this` only, which are `Sync`.
+unsafe impl Send for Scheduler {}
+// SAFETY: as above.
+unsafe impl Sync for Scheduler {}
+
+/// Makes a loop the current one of the thread, until dropped.
+pub(crate) struct Entered<'a> {
+    scheduler: &'a Scheduler,
+    outer: *const Scheduler,
+    was_in_turn: bool,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.scheduler.in_turn.set(self.was_in_turn);
+        CURRENT.with(|current| current.set(self.outer));
+    }
+}
+
+impl Scheduler {
+    pub(crate) fn new(platform: Arc<dyn Platform>) -> Arc<Self> {
+        let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX).min(NEVER);
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            inbox: Inbox::new(),
+            owner: RefCell::default(),
+            arena: Arena::new(),
+            lanes: Default::default(),
+            round: Default::default(),
+            since_background: Cell::new(0),
+            since_clock: Cell::new(0),
+            now: Cell::new(nanos(platform.now())),
+            slice: Cell::new(nanos(platform.slice())),
+            timers: Timers::new(nanos(platform.grain())),
+            spare_nodes: RefCell::default(),
+            running: Cell::new(None),
+            waits: Cell::new(ptr::null()),
+            depth: Cell::new(0),
+            stack: Cell::new(0),
+            in_turn: Cell::new(false),
+            driven: Cell::new(false),
+            stop: Cell::new(false),
+            closing: Cell::new(false),
+            orphaned: Cell::new(false),
+            ids: Cell::new((0, 0)),
+            keys: Cell::new(0),
+            handler: RefCell::default(),
+            instrument: RefCell::default(),
+            hooked: Cell::new(false),
+            shuffle: Cell::new(None),
+            platform,
+        })
+    }
+
+    pub(crate) fn this(&self) -> Arc<Self> {
+        self.this.upgrade().expect("a scheduler lives in an `Arc`")
+    }
+
+    #[inline]
+    pub(crate) fn platform(&self) -> &Arc<dyn Platform> {
+        &self.platform
+    }
+
+    #[inline]
+    pub(crate) fn next_id(&self) -> u64 {
+        /// Ids of a process; loops take some at a time, so that a spawn touches no shared line.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        const BLOCK: u64 = 64;
+        let (next, end) = self.ids.get();
+        if next < end {
+            self.ids.set((next + 1, end));
+            return next;
+        }
+        let next = NEXT.fetch_add(BLOCK, Ordering::Relaxed);
+        self.ids.set((next + 1, next + BLOCK));
+        next
+    }
+
+    pub(crate) fn next_key(&self) -> u64 {
+        self.keys.set(self.keys.get() + 1);
+        self.keys.get()
+    }
+
+    // ---- time
+
+    /// Reads the clock.
+    pub(crate) fn time(&self) -> u64 {
+        let now = self.platform.now();
+        // Half a thousand years fit.
+        let now = now.as_secs() * 1_000_000_000 + u64::from(now.subsec_nanos());
+        self.now.set(now);
+        now
+    }
+
+    /// The time when the clock was last read, which is not after the real one.
+    #[inline]
+    pub(crate) fn cached_time(&self) -> u64 {
+        self.now.get()
+    }
+
+    pub(crate) fn arm_task(&self, task: &TaskRef, deadline: u64) {
+        debug_assert!(!task.has_timer());
+        task.set_timer(true);
+        // SAFETY: the cell takes its node out when it completes, before it can go.
+        unsafe { self.timers.insert(task.timer_ptr(), deadline, false) };
+        self.pend_outside();
+    }
+
+    pub(crate) fn disarm_task(&self, task: &TaskRef) {
+        task.set_timer(false);
+        // SAFETY: the TIMER bit says that the node is in the wheel.
+        unsafe { self.timers.remove(task.timer_ptr()) };
+    }
+
+    /// # Safety
+    ///
+    /// `node` is live, in no wheel, part of a [`Boxed`], and is disarmed or fires before it goes.
+    pub(crate) unsafe fn arm_boxed(&self, node: NonNull<Node>, deadline: u64) {
+        // SAFETY: as the caller promises.
+        unsafe { self.timers.insert(node, deadline, true) };
+        self.pend_outside();
+    }
+
+    /// # Safety
+    ///
+    /// `node` was armed and has not fired.
+    pub(crate) unsafe fn disarm_boxed(&self, node: NonNull<Node>) {
+        // SAFETY: as the caller promises.
+        unsafe { self.timers.remove(node) };
+    }
+
+    fn fire_timers(&self) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let mut foreign = Vec::new();
+        self.timers.fire(self.now.get(), |node| {
+            // SAFETY: a node that fires is live.
+            if unsafe { node.as_ref() }.is_boxed() {
+                // SAFETY: boxed nodes are the first field of a `Boxed`.
+                foreign.extend(unsafe { Boxed::fired(node) });
+            } else {
+                // SAFETY: other nodes are part of a cell, which was armed by `timer_ptr`.
+                let task = unsafe { TaskRef::of_timer(node) };
+                task.set_timer(false);
+                task.wake();
+            }
+        });
+        // These may run code of users, so only now.
+        for waker in foreign {
+            waker.wake();
+        }
+    }
+
+    // ---- ready
+
+    #[inline]
+    pub(crate) fn push_ready(&self, task: TaskRef) {
+        task.mark_queued();
+        self.lanes[task.lane()].push(task);
+        self.pend_outside();
+    }
+
+    /// Outside of a turn nobody looks at the lanes and timers unless asked.
+    #[inline]
+    fn pend_outside(&self) {
+        if !self.in_turn.get() {
+            self.platform.pend();
+        }
+    }
+
+    /// Queues `run` from any thread.
+    pub(crate) fn call_remote(&self, run: Box<dyn FnOnce(&Scheduler) + Send>) -> Result<(), Closed> {
+        let call = NonNull::from(Box::leak(Box::new(Call { link: Link::new(), run })));
+        // SAFETY: the call is leaked until it is taken out; the link is its first field.
+        match unsafe { self.inbox.push(call.cast(), Kind::Call) } {
+            Ok(was_empty) => {
+                if was_empty {
+                    self.platform.pend();
+                }
+                Ok(())
+            }
+            Err(closed) => {
+                // SAFETY: the push failed, so it is still ours.
+                drop(unsafe { Box::from_raw(call.as_ptr()) });
+                Err(closed)
+            }
+        }
+    }
+
+    fn take_inbox(&self) {
+        if self.inbox.is_empty() {
+            return;
+        }
+        for (link, kind) in self.inbox.take() {
+            match kind {
+                // SAFETY: taken as a cell, on the owner's thread.
+                Kind::Cell => TaskRef::taken_from_inbox(unsafe { TaskRef::of_link(link) }),
+                Kind::Call => {
+                    // SAFETY: `call_remote` leaked it.
+                    let call = unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) };
+                    self.guarded("a call from another thread", || (call.run)(self));
+                }
+            }
+        }
+    }
+
+    // ---- tasks
+
+    /// Makes the loop the current one of this thread.
+    pub(crate) fn enter_loop(&self) -> Entered<'_> {
+        let outer = CURRENT.with(|current| current.replace(self));
+        Entered { scheduler: self, outer, was_in_turn: self.in_turn.replace(true) }
+    }
+
+    #[inline]
+    pub(crate) fn enter(&self, task: &TaskRef) -> Option<NonNull<Header>> {
+        if self.hooked.get() {
+            self.hook(|instrument| instrument.poll_start(&TaskInfo::new(task)));
+        }
+        let outer = self.running.replace(Some(task.as_ptr()));
+        task.link.set(outer.map_or(ptr::null(), |outer| outer.as_ptr().cast_const().cast()));
+        self.waits.set(ptr::null());
+        outer
+    }
+
+    #[inline]
+    pub(crate) fn leave(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
+        task.link.set(self.waits.replace(ptr::null()));
+        self.running.set(outer);
+        if self.hooked.get() {
+            self.hook(|instrument| instrument.poll_end(&TaskInfo::new(task)));
+        }
+    }
+
+    /// The running task says what it waits for.
+    #[inline]
+    pub(crate) fn set_waits(&self, waits: *const ()) {
+        self.waits.set(waits);
+    }
+
+    /// Makes a task that nobody has queued.
+    #[inline]
+    pub(crate) fn make<F: Future + 'static>(&self, future: F, setup: Setup) -> TaskRef {
+        let task = allocate(self, future, setup);
+        if self.hooked.get() {
+            self.hook(|instrument| instrument.created(&TaskInfo::new(&task)));
+        }
+        task
+    }
+
+    #[inline]
+    pub(crate) fn spawn<F: Future + 'static>(&self, future: F, setup: Setup, eager: bool) -> TaskRef {
+        let task = self.make(future, setup);
+        if eager && self.start_here(&task) {
+            return task;
+        }
+        if self.closing.get() {
+            task.end_cancelled(self);
+        } else {
+            self.push_ready(task.clone());
+        }
+        task
+    }
+
+    #[inline]
+    fn start_here(&self, task: &TaskRef) -> bool {
+        if self.closing.get() {
+            return false;
+        }
+        if ptr::eq(current_scheduler(), self) {
+            let depth = self.depth.get();
+            if depth >= MAX_DEPTH || self.stack.get().abs_diff(stack_address()) > MAX_STACK {
+                return false;
+            }
+            self.depth.set(depth + 1);
+            let waits = self.waits.get();
+            task.poll(self);
+            self.waits.set(waits);
+            self.depth.set(depth);
+            return true;
+        }
+        // Between the turns of a started loop, a callback of the host may start tasks as if it were one.
+        if !self.driven.get() || !current_scheduler().is_null() {
+            return false;
+        }
+        let entered = self.enter_loop();
+        self.stack.set(stack_address());
+        task.poll(self);
+        drop(entered);
+        self.platform.pend();
+        true
+    }
+
+    /// One slice.
+    pub(crate) fn turn(&self) -> Next {
+        let entered = self.enter_loop();
+        self.stack.set(stack_address());
+        let next = self.rounds();
+        drop(entered);
+        next
+    }
+
+    fn rounds(&self) -> Next {
+        let end = self.time().saturating_add(self.slice.get());
+        self.since_clock.set(0);
+        loop {
+            self.take_inbox();
+            self.fire_timers();
+            if self.round[0].get() + self.round[1].get() == 0 {
+                self.begin_round();
+            }
+            if self.round(end) {
+                return Next::Now;
+            }
+            if self.stop.replace(false) {
+                return Next::Done;
+            }
+            if self.is_ready() || !self.inbox.is_empty() {
+                if self.since_clock.get() >= POLLS_PER_CLOCK && self.clock_is_over(end) {
+                    return Next::Now;
+                }
+                continue;
+            }
+            let Some(deadline) = self.timers.next_deadline() else { return Next::Idle };
+            if deadline > self.time() {
+                return Next::At(Duration::from_nanos(deadline));
+            }
+        }
+    }
+
+    /// One round and no more, for hosts that drive the loop themselves.
+    pub(crate) fn turn_once(&self) -> Next {
+        let entered = self.enter_loop();
+        self.stack.set(stack_address());
+        self.time();
+        self.take_inbox();
+        self.fire_timers();
+        if self.round[0].get() + self.round[1].get() == 0 {
+            self.begin_round();
+        }
+        let end = self.now.get().saturating_add(self.slice.get());
+        let over = self.round(end);
+        let next = if over {
+            Next::Now
+        } else if self.stop.replace(false) {
+            Next::Done
+        } else if self.is_ready() || !self.inbox.is_empty() {
+            Next::Now
+        } else {
+            match self.timers.next_deadline() {
+                None => Next::Idle,
+                Some(deadline) if deadline > self.time() => Next::At(Duration::from_nanos(deadline)),
+                Some(_) => Next::Now,
+            }
+        };
+        drop(entered);
+        next
+    }
+
+    fn begin_round(&self) {
+        if let Some(state) = self.shuffle.get() {
+            let mut state = state;
+            for lane in &self.lanes {
+                lane.shuffle(|bound| (random(&mut state) % bound as u64) as usize);
+            }
+            self.shuffle.set(Some(state));
+        }
+        self.round[0].set(self.lanes[0].len());
+        self.round[1].set(self.lanes[1].len());
+    }
+
+    fn is_ready(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.len() > 0)
+    }
+
+    fn clock_is_over(&self, end: u64) -> bool {
+        self.since_clock.set(0);
+        self.time() >= end
+    }
+
+    /// Runs a round; whether the time was over before its end.
+    fn round(&self, end: u64) -> bool {
+        let [urgent, normal, background] = &self.lanes;
+        loop {
+            let task = if self.since_background.get() >= POLLS_PER_BACKGROUND && background.len() > 0 {
+                self.since_background.set(0);
+                background.pop()
+            } else if self.round[0].get() > 0 {
+                self.round[0].set(self.round[0].get() - 1);
+                self.since_background.set(self.since_background.get() + 1);
+                urgent.pop()
+            } else if self.round[1].get() > 0 {
+                self.round[1].set(self.round[1].get() - 1);
+                self.since_background.set(self.since_background.get() + 1);
+                normal.pop()
+            } else {
+                break;
+            };
+            if let Some(task) = task {
+                task.run(self);
+            }
+            self.since_clock.set(self.since_clock.get() + 1);
+            if self.since_clock.get() >= POLLS_PER_CLOCK && self.clock_is_over(end) {
+                return true;
+            }
+        }
+        while urgent.len() + normal.len() == 0 && self.inbox.is_empty() && !self.stop.get() {
+            let Some(task) = background.pop() else { break };
+            self.since_background.set(0);
+            task.run(self);
+            self.since_clock.set(self.since_clock.get() + 1);
+            if self.since_clock.get() >= POLLS_PER_CLOCK {
+                if self.clock_is_over(end) {
+                    return true;
+                }
+                if self.timers.next_deadline().is_some_and(|deadline| deadline <= self.now.get()) {
+                    break;
+                }
+            }
+        }
+        false
+    }
+
+    /// The last turn was unwound by a trap, with everything that was on the stack.
+    pub(crate) fn trapped(&self) {
+        CURRENT.with(|current| current.set(ptr::null()));
+        let mut cell = self.running.take();
+        self.depth.set(0);
+        self.in_turn.set(false);
+        let entered = self.enter_loop();
+        while let Some(running) = cell {
+            // SAFETY: whoever polled the task held a reference, which leaked with the stack and is ours now.
+            let task = unsafe { TaskRef::from_ptr(running) };
+            cell = NonNull::new(task.link.get().cast_mut().cast());
+            task.end_trapped(self);
+        }
+        drop(entered);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.set(true);
+        self.pend_outside();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// Whether the references of all cells are counted remotely.
+    #[inline]
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.orphaned.get()
+    }
+
+    pub(crate) fn is_in_turn(&self) -> bool {
+        self.in_turn.get()
+    }
+
+    /// Tasks and callbacks that have not ended, oldest first.
+    pub(crate) fn pending(&self) -> Vec<TaskRef> {
+        let mut pending = Vec::new();
+        self.arena.each(|cell| {
+            let task = TaskRef::listed(cell);
+            if !task.is_done() {
+                pending.push(task);
+            }
+        });
+        pending.sort_by_key(|task| task.id.get());
+        pending
+    }
+
+    /// Ends everything: pending tasks are dropped and reported, what other threads hold is orphaned.
+    pub(crate) fn close(&self) {
+        if self.closing.replace(true) {
+            return;
+        }
+        let entered = self.enter_loop();
+        loop {
+            // A destructor may spawn; such tasks end at once, but they may leave callbacks.
+            let pending = self.pending();
+            if pending.is_empty() {
+                break;
+            }
+            for task in pending {
+                if task.is_done() {
+                    continue;
+                }
+                if task.is_task() && !task.is_quiet() {
+                    let message = format!("{} was destroyed while it was pending", task.label());
+                    self.report(&message, Some(&task));
+                }
+                task.end_cancelled(self);
+            }
+        }
+        for (link, kind) in self.inbox.close() {
+            match kind {
+                // SAFETY: taken as a cell, on the owner's thread.
+                Kind::Cell => TaskRef::taken_from_inbox(unsafe { TaskRef::of_link(link) }),
+                // SAFETY: `call_remote` leaked it.
+                Kind::Call => drop(unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) }),
+            }
+        }
+        for lane in &self.lanes {
+            while let Some(task) = lane.pop() {
+                task.abandon(self);
+            }
+        }
+        self.timers.clear(|node| {
+            // SAFETY: cells took theirs out when they ended, so only boxed ones are left.
+            drop(unsafe { Boxed::fired(node) });
+        });
+        self.spare_nodes.borrow_mut().clear();
+        self.orphaned.set(true);
+        self.arena.orphan(TaskRef::orphan);
+        drop(entered);
+        self.instrument.take();
+        self.handler.take();
+    }
+
+    // ---- hooks and reports
+
+    #[inline]
+    pub(crate) fn is_hooked(&self) -> bool {
+        self.hooked.get()
+    }
+
+    #[cold]
+    fn hook(&self, call: impl FnOnce(&dyn Instrument)) {
+        let instrument = self.instrument.borrow().clone();
+        if let Some(instrument) = instrument {
+            // Not seen by itself.
+            self.hooked.set(false);
+            self.guarded("an instrument", || call(&*instrument));
+            self.hooked.set(self.instrument.borrow().is_some());
+        }
+    }
+
+    #[cold]
+    pub(crate) fn hook_done(&self, task: &TaskRef) {
+        self.hook(|instrument| instrument.done(&TaskInfo::new(task)));
+    }
+
+    pub(crate) fn set_instrument(
+        &self,
+        instrument: Option<Rc<dyn Instrument>>,
+    ) -> Option<Rc<dyn Instrument>> {
+        self.hooked.set(instrument.is_some());
+        self.instrument.replace(instrument)
+    }
+
+    pub(crate) fn set_handler(&self, handler: Option<Handler>) -> Option<Handler> {
+        self.handler.replace(handler)
+    }
+
+    /// Runs code of users whose panic must not reach the loop.
+    pub(crate) fn guarded(&self, what: &str, f: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+            self.report_panic(what, &*payload);
+        }
+    }
+
+    #[cold]
+    fn report_panic(&self, what: &str, payload: &(dyn Any + Send)) {
+        self.report(&format!("{what} panicked: {}", panic_message(payload)), None);
+    }
+
+    #[cold]
+    pub(crate) fn report_unobserved(&self, task: &TaskRef) {
+        let message = format!("{}, and nobody looked at the result", task.error_text());
+        self.report(&message, Some(task));
+    }
+
+    #[cold]
+    pub(crate) fn report(&self, message: &str, task: Option<&TaskRef>) {
+        let context = ExceptionContext::new(message, task);
+        let handler = self.handler.borrow().clone();
+        match handler {
+            None => self.platform.report(&context.to_string()),
+            Some(handler) => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(&context))) {
+                    self.platform.report(&context.to_string());
+                    let text = format!("the exception handler panicked: {}", panic_message(&*payload));
+                    self.platform.report(&text);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn set_shuffle(&self, seed: Option<u64>) {
+        self.shuffle.set(seed);
+    }
+}
+
+/// SplitMix64: enough to order a lane, and the same on every target.
+pub(crate) fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[inline]
+fn stack_address() -> usize {
+    let here = 0u8;
+    ptr::from_ref(&here).addr()
+}
+
+/// How a task is started.
+pub(crate) fn setup(priority: Priority) -> Setup {
+    let context = crate::context::current();
+    Setup { priority, flags: HANDLE, context, name: None }
+}

@@ -1,0 +1,306 @@
+//! Waiting for a time.
+//!
+//! A sleep that a task awaits directly puts the node of the task's own cell into the wheel. One that is polled with
+//! another waker, or beside a sleep that has taken the cell's node, uses a node of its own from the loop's spares.
+
+use std::{
+    cell::Cell,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    ptr::{self, NonNull},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use crate::{
+    scheduler::{Scheduler, with_current},
+    task::TaskRef,
+    timers::{NEVER, Node},
+};
+
+/// A timer node that is not part of a task cell.
+#[repr(C)]
+pub(crate) struct Boxed {
+    node: Node,
+    waker: Cell<Option<Waker>>,
+    /// The loop in whose wheel the node is, or null.
+    scheduler: Cell<*const Scheduler>,
+}
+
+impl Boxed {
+    /// The node fired, or its loop closes. Wakes a task of the loop; returns a waker that may be anything.
+    ///
+    /// # Safety
+    ///
+    /// `node` is the node of a live `Boxed`.
+    pub(crate) unsafe fn fired(node: NonNull<Node>) -> Option<Waker> {
+        // SAFETY: the node is the first field.
+        let this = unsafe { node.cast::<Self>().as_ref() };
+        this.scheduler.set(ptr::null());
+        let waker = this.waker.take()?;
+        if TaskRef::of_waker(&waker).is_some() {
+            waker.wake();
+            return None;
+        }
+        Some(waker)
+    }
+}
+
+enum Slot {
+    /// Not polled yet.
+    Fresh,
+    /// The deadline had passed at the first poll.
+    Yielded,
+    /// The node of this cell was taken for this sleep.
+    Cell(TaskRef),
+    Boxed(NonNull<Boxed>),
+    /// A deadline that never comes.
+    Never,
+}
+
+/// Set in `Sleep::deadline` while it is a length, not a point: no loop was there to ask for the time.
+const RELATIVE: u64 = 1 << 63;
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// Belongs to the loop that polls it, so it is not `Send`. Dropping it takes its timer back.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Sleep {
+    deadline: u64,
+    slot: Slot,
+    not_send: PhantomData<*const ()>,
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("deadline", &self.deadline()).finish()
+    }
+}
+
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER).min(NEVER)
+}
+
+/// Waits for `duration`, and lets others run meanwhile.
+///
+/// Mirrors [`asyncio.sleep`](https://docs.python.org/3/library/asyncio-task.html#asyncio.sleep). The time counts from
+/// this call. Never early; late by at most the loop's grain (1 ms natively, about 0.03 ms in a browser) plus the time
+/// that other tasks take. Zero yields exactly once. [`Duration::MAX`], and whatever overflows the clock, is never.
+///
+/// # Cancel safety
+///
+/// Dropping the future takes the timer back.
+///
+/// # Platform-specific
+///
+/// - **Web:** the clock is `performance.now()`, which browsers make coarse; hidden tabs may be woken only once a second.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// selkie::run(async {
+///     let start = Instant::now();
+///     selkie::sleep(Duration::from_millis(5)).await;
+///     assert!(start.elapsed() >= Duration::from_millis(5));
+/// });
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    let length = nanos(duration);
+    let deadline = with_current(|scheduler| scheduler.time().saturating_add(length).min(NEVER));
+    Sleep { deadline: deadline.unwrap_or(length | RELATIVE), slot: Slot::Fresh, not_send: PhantomData }
+}
+
+/// Waits until `deadline` on the loop's clock ([`EventLoop::time`](crate::EventLoop::time)).
+///
+/// A deadline in the past yields once. Otherwise as [`sleep`].
+#[doc(alias = "call_at")]
+pub fn sleep_until(deadline: Duration) -> Sleep {
+    Sleep { deadline: nanos(deadline), slot: Slot::Fresh, not_send: PhantomData }
+}
+
+impl Sleep {
+    /// When it ends, on the loop's clock. `None` for never, and before the first poll of a sleep made outside of a loop.
+    pub fn deadline(&self) -> Option<Duration> {
+        (self.deadline < NEVER).then(|| Duration::from_nanos(self.deadline))
+    }
+
+    /// Makes it end at another time, also after it has ended.
+    ///
+    /// Whoever waits for it has to poll it again to take notice; awaits do.
+    pub fn reset(&mut self, deadline: Duration) {
+        self.disarm();
+        self.deadline = nanos(deadline);
+        self.slot = Slot::Fresh;
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        with_current(|scheduler| scheduler.cached_time() >= self.deadline).unwrap_or(false)
+    }
+
+    fn disarm(&mut self) {
+        match std::mem::replace(&mut self.slot, Slot::Fresh) {
+            Slot::Cell(task) => {
+                // The cell's node is ours until the deadline: a node fires only when the time that the loop
+                // knows has reached its deadline. After that it may be another sleep's, and is left alone; if
+                // it was not, the task gets one wake too many.
+                let scheduler = task.scheduler();
+                if !task.is_done() && scheduler.cached_time() < self.deadline && task.has_timer() {
+                    scheduler.disarm_task(&task);
+                }
+            }
+            Slot::Boxed(boxed) => {
+                // SAFETY: ours; the wheel's pointer to it goes right here.
+                let this = unsafe { boxed.as_ref() };
+                let scheduler = this.scheduler.replace(ptr::null());
+                // SAFETY: a loop that closes sets the pointer to null.
+                match unsafe { scheduler.as_ref() } {
+                    Some(scheduler) => {
+                        // SAFETY: the pointer says that the node is in the wheel.
+                        unsafe { scheduler.disarm_boxed(boxed.cast()) };
+                        this.waker.take();
+                        // SAFETY: made by `Box::into_raw`, and in no wheel now.
+                        scheduler.spare_nodes.borrow_mut().push(unsafe { Box::from_raw(boxed.as_ptr()) });
+                    }
+                    None => {
+                        // SAFETY: as above.
+                        let spare = unsafe { Box::from_raw(boxed.as_ptr()) };
+                        with_current(|scheduler| scheduler.spare_nodes.borrow_mut().push(spare));
+                    }
+                }
+            }
+            Slot::Fresh | Slot::Yielded | Slot::Never => {}
+        }
+    }
+
+    /// Puts a node into the wheel of the loop that runs here.
+    fn arm(&mut self, scheduler: &Scheduler, waker: &Waker) {
+        if self.deadline >= NEVER {
+            self.slot = Slot::Never;
+            return;
+        }
+        static SLEEP: &str = "a timer";
+        scheduler.set_waits(ptr::from_ref(&SLEEP).cast());
+        if let Some(task) = TaskRef::of_waker(waker) {
+            if !task.has_timer() && task.is_running() {
+                scheduler.arm_task(&task, self.deadline);
+                self.slot = Slot::Cell(TaskRef::clone(&task));
+                return;
+            }
+        }
+        let spare = scheduler.spare_nodes.borrow_mut().pop().unwrap_or_else(|| {
+            Box::new(Boxed {
+                node: Node::default(),
+                waker: Cell::new(None),
+                scheduler: Cell::new(ptr::null()),
+            })
+        });
+        spare.waker.set(Some(waker.clone()));
+        spare.scheduler.set(scheduler);
+        let boxed = NonNull::from(Box::leak(spare));
+        // SAFETY: leaked; `disarm` takes it out of the wheel before it goes.
+        unsafe { scheduler.arm_boxed(boxed.cast(), self.deadline) };
+        self.slot = Slot::Boxed(boxed);
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    /// # Panics
+    ///
+    /// If no selkie loop runs on this thread.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = with_current(|scheduler| {
+            let this = &mut *self;
+            if this.deadline & RELATIVE != 0 {
+                this.deadline = scheduler.time().saturating_add(this.deadline & !RELATIVE).min(NEVER);
+            }
+            match &this.slot {
+                Slot::Yielded => return Poll::Ready(()),
+                Slot::Fresh if scheduler.cached_time() >= this.deadline => {
+                    this.slot = Slot::Yielded;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Slot::Fresh => this.arm(scheduler, cx.waker()),
+                _ if scheduler.cached_time() >= this.deadline => {
+                    this.disarm();
+                    this.slot = Slot::Yielded;
+                    return Poll::Ready(());
+                }
+                Slot::Cell(task) => {
+                    let same = TaskRef::of_waker(cx.waker()).is_some_and(|t| t.as_ptr() == task.as_ptr());
+                    if !same {
+                        this.disarm();
+                        this.arm(scheduler, cx.waker());
+                    }
+                }
+                Slot::Boxed(boxed) => {
+                    // SAFETY: ours.
+                    let boxed = unsafe { boxed.as_ref() };
+                    if ptr::eq(boxed.scheduler.get(), scheduler) {
+                        let waker = boxed.waker.take().filter(|waker| waker.will_wake(cx.waker()));
+                        boxed.waker.set(waker.or_else(|| Some(cx.waker().clone())));
+                    } else {
+                        this.disarm();
+                        this.arm(scheduler, cx.waker());
+                    }
+                }
+                Slot::Never => {}
+            }
+            Poll::Pending
+        });
+        match polled {
+            Some(polled) => polled,
+            None => {
+                panic!("`sleep` polled outside of a selkie loop: use `selkie::run`, or a loop in guest mode")
+            }
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+/// Lets every other task that is ready run once, then goes on.
+///
+/// Mirrors `asyncio.sleep(0)`. The task goes to the back of its lane. For long computations.
+///
+/// ```
+/// selkie::run(async {
+///     for part in 0..10 {
+///         // work on `part`
+///         selkie::yield_now().await;
+///     }
+/// });
+/// ```
+pub fn yield_now() -> YieldNow {
+    YieldNow { yielded: false }
+}
+
+/// The future of [`yield_now`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,380 @@
+//! Where task cells live: pages of equal slots, owned by one loop.
+//!
+//! A page is an aligned block: its header, then slots of one size. A cell finds its loop by masking its own
+//! address, so it spends no word on it; a loop finds its tasks by walking the pages, so they need no list; a
+//! freed slot is taken again by the next spawn of its size, so a steady program allocates nothing per task.
+//!
+//! Only the loop's own thread takes and gives back slots, until the loop has closed. What is still
+//! referenced then (a waker in another thread, a `Task` in a variable) is an *orphan*: each page counts its
+//! orphans, whichever thread gives back the last one frees the page.
+
+use std::{
+    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    cell::Cell,
+    ptr::{self, NonNull},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
+};
+
+use super::cell::Header;
+use crate::scheduler::Scheduler;
+
+/// Alignment of every page, and the size of those that hold more than one slot.
+const PAGE: usize = 8 * 1024;
+
+/// Left free at the end of a page, so that aligned pages of common allocators lie back to back.
+const SLACK: usize = 64;
+
+/// Slot sizes are multiples of this.
+const STEP: usize = 8;
+
+/// Slots larger than this get a page of their own.
+const LARGEST_SHARED: usize = 1024;
+
+const CLASSES: usize = LARGEST_SHARED / STEP + 1;
+
+#[repr(C)]
+struct Page {
+    scheduler: *const Scheduler,
+    /// Slots given back, linked through their first word.
+    free: Cell<*mut Slot>,
+    /// Slots in use while the loop is open.
+    live: Cell<u32>,
+    /// Slots ever handed out; the rest of the page is untouched.
+    carved: Cell<u32>,
+    slot_size: u32,
+    slots: u32,
+    next: Cell<Option<PagePtr>>,
+    prev: Cell<Option<PagePtr>>,
+    /// Whether the page is in the list of pages with a free slot.
+    available: Cell<bool>,
+    size: usize,
+    /// Slots in use after the loop has closed.
+    orphans: AtomicUsize,
+}
+
+#[repr(C)]
+struct Slot {
+    /// Zero in a free slot; a cell's first word is its vtable pointer, never zero.
+    tag: usize,
+    next: *mut Slot,
+}
+
+const HEADER: usize = size_of::<Page>().next_multiple_of(16);
+
+/// A page by its address, with provenance for all of it (a `&Page` covers the header only).
+#[derive(Clone, Copy, PartialEq)]
+struct PagePtr(NonNull<Page>);
+
+impl std::ops::Deref for PagePtr {
+    type Target = Page;
+
+    #[inline]
+    fn deref(&self) -> &Page {
+        // SAFETY: a `PagePtr` is made from a live page and not kept beyond `free_page`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl PagePtr {
+    fn slot(self, index: u32) -> *mut Slot {
+        let this = self.0.as_ptr().cast::<u8>();
+        // SAFETY: `index < slots`, and the page was allocated with room for that many.
+        unsafe { this.add(HEADER + index as usize * self.slot_size as usize).cast() }
+    }
+}
+
+/// The page of a cell.
+///
+/// # Safety
+///
+/// `cell` was returned by [`Arena::take`], with provenance for its page, and has not been given back.
+#[inline]
+unsafe fn page_of(cell: NonNull<Header>) -> PagePtr {
+    let page = cell.as_ptr().map_addr(|address| address & !(PAGE - 1)).cast::<Page>();
+    // SAFETY: cells start within the first `PAGE` bytes of their aligned page, which lives as long as they do.
+    PagePtr(unsafe { NonNull::new_unchecked(page) })
+}
+
+/// The loop of a cell.
+///
+/// # Safety
+///
+/// As for [`page_of`].
+#[inline]
+pub(super) unsafe fn scheduler_of<'a>(cell: NonNull<Header>) -> &'a Scheduler {
+    // SAFETY: as the caller promises; a page keeps its scheduler alive.
+    unsafe { &*page_of(cell).scheduler }
+}
+
+/// The pages of one loop.
+pub(crate) struct Arena {
+    /// Per size class, the pages that have a free slot; the first is the one in use.
+    available: [Cell<Option<PagePtr>>; CLASSES],
+    /// Pages without a free slot, and those with one, are all in here, for walking.
+    pages: std::cell::RefCell<Vec<PagePtr>>,
+    live: Cell<usize>,
+}
+
+impl Arena {
+    pub(crate) fn new() -> Self {
+        Self {
+            available: [const { Cell::new(None) }; CLASSES],
+            pages: std::cell::RefCell::new(Vec::new()),
+            live: Cell::new(0),
+        }
+    }
+
+    /// Cells in use.
+    pub(crate) fn live(&self) -> usize {
+        self.live.get()
+    }
+
+    /// A slot for `layout`; never fails. The first word is zero, the rest is what the last cell left or zero.
+    #[inline]
+    pub(super) fn take(&self, scheduler: &Scheduler, layout: Layout) -> NonNull<Header> {
+        let class = layout.size().div_ceil(STEP);
+        debug_assert!(layout.align() <= 16, "larger alignments are boxed by spawn");
+        self.live.set(self.live.get() + 1);
+        if class < CLASSES {
+            if let Some(page) = self.available[class].get() {
+                let slot = page.free.get();
+                if !slot.is_null() {
+                    // SAFETY: a free slot of a live page, linked by `give_back`.
+                    page.free.set(unsafe { (*slot).next });
+                    page.live.set(page.live.get() + 1);
+                    // SAFETY: not null.
+                    return unsafe { NonNull::new_unchecked(slot.cast()) };
+                }
+            }
+        }
+        self.take_slow(scheduler, layout, class)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_slow(&self, scheduler: &Scheduler, layout: Layout, class: usize) -> NonNull<Header> {
+        if class >= CLASSES {
+            let page = self.new_page(scheduler, HEADER + layout.size(), layout.size(), 1);
+            page.live.set(1);
+            page.carved.set(1);
+            return NonNull::new(page.slot(0).cast()).expect("a page is not at address zero");
+        }
+        loop {
+            let Some(page) = self.available[class].get() else {
+                let size = class * STEP;
+                // Keep the alignment of 16 for slots that need it.
+                let slots = (PAGE - SLACK - HEADER) / size;
+                let page = self.new_page(scheduler, PAGE - SLACK, size, slots as u32);
+                self.link(class, page);
+                continue;
+            };
+            let free = page.free.get();
+            let slot = if !free.is_null() {
+                // SAFETY: a free slot of a live page.
+                page.free.set(unsafe { (*free).next });
+                free
+            } else if page.carved.get() < page.slots {
+                let index = page.carved.get();
+                page.carved.set(index + 1);
+                page.slot(index)
+            } else {
+                self.unlink(class, page);
+                continue;
+            };
+            page.live.set(page.live.get() + 1);
+            return NonNull::new(slot.cast()).expect("a slot is not at address zero");
+        }
+    }
+
+    fn new_page(&self, scheduler: &Scheduler, size: usize, slot_size: usize, slots: u32) -> PagePtr {
+        let layout = Layout::from_size_align(size, PAGE).expect("a future smaller than the address space");
+        // SAFETY: the size is not zero.
+        let page = unsafe { alloc_zeroed(layout) }.cast::<Page>();
+        if page.is_null() {
+            handle_alloc_error(layout);
+        }
+
+        // SAFETY: freshly allocated with room for the header.
+        unsafe {
+            page.write(Page {
+                // The page owns one count; `free_page` gives it back.
+                scheduler: Arc::into_raw(scheduler.this()),
+                free: Cell::new(ptr::null_mut()),
+                live: Cell::new(0),
+                carved: Cell::new(0),
+                slot_size: slot_size as u32,
+                slots,
+                next: Cell::new(None),
+                prev: Cell::new(None),
+                available: Cell::new(false),
+                size,
+                orphans: AtomicUsize::new(0),
+            });
+        }
+        // SAFETY: checked above.
+        let page = PagePtr(unsafe { NonNull::new_unchecked(page) });
+        self.pages.borrow_mut().push(page);
+        page
+    }
+
+    /// Takes back the slot of a cell whose contents have been dropped.
+    ///
+    /// # Safety
+    ///
+    /// The cell came from this arena, nothing refers to it, and the loop is open.
+    #[inline]
+    pub(super) unsafe fn give_back(&self, cell: NonNull<Header>) {
+        // SAFETY: the caller passes a cell of ours.
+        let page = unsafe { page_of(cell) };
+        let slot = cell.as_ptr().cast::<Slot>();
+        // SAFETY: nothing refers to the cell; a slot has room for two words.
+        unsafe { slot.write(Slot { tag: 0, next: page.free.get() }) };
+        page.free.set(slot);
+        page.live.set(page.live.get() - 1);
+        self.live.set(self.live.get() - 1);
+        // A page that is first in its list stays, so that a program around an edge does not allocate.
+        if !page.available.get() || (page.live.get() == 0 && page.prev.get().is_some()) {
+            self.settle(page);
+        }
+    }
+
+    /// A page got its first free slot, or became empty.
+    #[cold]
+    fn settle(&self, page: PagePtr) {
+        if page.slots == 1 {
+            return self.release(page);
+        }
+        let class = page.slot_size as usize / STEP;
+        if !page.available.get() {
+            self.link(class, page);
+        }
+        if page.live.get() == 0 && page.prev.get().is_some() {
+            self.unlink(class, page);
+            self.release(page);
+        }
+    }
+
+    /// Puts a page behind the first of its class, which stays the one in use.
+    fn link(&self, class: usize, page: PagePtr) {
+        match self.available[class].get() {
+            None => {
+                page.next.set(None);
+                page.prev.set(None);
+                self.available[class].set(Some(page));
+            }
+            Some(first) => {
+                let second = first.next.replace(Some(page));
+                page.next.set(second);
+                page.prev.set(Some(first));
+                if let Some(second) = second {
+                    second.prev.set(Some(page));
+                }
+            }
+        }
+        page.available.set(true);
+    }
+
+    fn unlink(&self, class: usize, page: PagePtr) {
+        let (next, prev) = (page.next.get(), page.prev.get());
+        match prev {
+            Some(prev) => prev.next.set(next),
+            None => self.available[class].set(next),
+        }
+        if let Some(next) = next {
+            next.prev.set(prev);
+        }
+        page.available.set(false);
+    }
+
+    fn release(&self, page: PagePtr) {
+        let mut pages = self.pages.borrow_mut();
+        let index = pages.iter().rposition(|&p| p == page).expect("every page is listed");
+        pages.swap_remove(index);
+        drop(pages);
+        // SAFETY: the page has no live slot and is in no list.
+        unsafe { free_page(page) };
+    }
+
+    /// Calls `visit` with every cell in use. The callback may not free a cell or take one.
+    pub(crate) fn each(&self, mut visit: impl FnMut(NonNull<Header>)) {
+        for &page in self.pages.borrow().iter() {
+            let mut left = page.live.get();
+            for index in 0..page.carved.get() {
+                if left == 0 {
+                    break;
+                }
+                let slot = page.slot(index);
+                // SAFETY: the slot was handed out once, so its first word is written.
+                if unsafe { (*slot).tag } != 0 {
+                    left -= 1;
+                    visit(NonNull::new(slot.cast()).expect("a slot is not at address zero"));
+                }
+            }
+        }
+    }
+
+    /// Hands every page over to the orphans in it; empty pages are freed.
+    ///
+    /// `settle` is called for each cell in use; it drops the owner's references, may not free the cell, and
+    /// says whether somebody still refers to it.
+    pub(crate) fn orphan(&self, mut settle: impl FnMut(NonNull<Header>) -> bool) {
+        for list in &self.available {
+            list.set(None);
+        }
+        let pages = std::mem::take(&mut *self.pages.borrow_mut());
+        for page in pages {
+            // One more, so that no other thread frees the page under our feet.
+            page.orphans.store(page.live.get() as usize + 1, Ordering::Release);
+            let mut gone = 1;
+            for index in 0..page.carved.get() {
+                let slot = page.slot(index);
+                // SAFETY: handed out once. A cell that another thread frees meanwhile keeps its tag.
+                if unsafe { (*slot).tag } != 0
+                    && !settle(NonNull::new(slot.cast()).expect("a slot is not at address zero"))
+                {
+                    gone += 1;
+                }
+            }
+            // SAFETY: those cells are referenced by nobody, and the extra count is ours.
+            unsafe { drop_orphans(page, gone) };
+        }
+        self.live.set(0);
+    }
+}
+
+/// Gives back the slot of a cell after its loop has closed. Any thread.
+///
+/// # Safety
+///
+/// Nothing refers to the cell, its contents have been dropped, and [`Arena::orphan`] has settled it.
+pub(super) unsafe fn give_back_orphan(cell: NonNull<Header>) {
+    // SAFETY: as the caller promises.
+    unsafe { drop_orphans(page_of(cell), 1) };
+}
+
+/// # Safety
+///
+/// The caller owns `count` of the page's orphans.
+unsafe fn drop_orphans(page: PagePtr, count: usize) {
+    if page.orphans.fetch_sub(count, Ordering::Release) == count {
+        fence(Ordering::Acquire);
+        // SAFETY: no slot is in use, and the arena has forgotten the page.
+        unsafe { free_page(page) };
+    }
+}
+
+/// # Safety
+///
+/// No slot of the page is in use, and nothing else will use the page.
+unsafe fn free_page(page: PagePtr) {
+    let scheduler = page.scheduler;
+    let layout = Layout::from_size_align(page.size, PAGE).expect("it was allocated with this layout");
+    // SAFETY: the caller owns the page, which was allocated with this layout and holds one count of the scheduler.
+    unsafe {
+        dealloc(page.0.as_ptr().cast(), layout);
+        Arc::decrement_strong_count(scheduler);
+    }
+}

@@ -1,0 +1,697 @@
+//! The task cell: one slot that holds a future, then its result, and all that a loop needs to run it.
+//!
+//! The states and the rules of the reference counts are in [`state`]. What may touch what:
+//!
+//! - `vtable` and `id` are written before the cell is shared and then only read.
+//! - `remote` and `inbox` belong to every thread.
+//! - everything else belongs to the owner: the thread of the loop. Wakers, which may be anywhere, first ask
+//!   [`is_owner`]: is this cell's loop the one whose turn runs here? It is one comparison with a thread-local,
+//!   and it is not a thread id, so that one thread can host a simulated loop inside another.
+//! - the future and the result are touched by the owner only, so neither needs to be `Send`.
+//!
+//! `link` has three uses, one at a time: while a task runs, the task around it on the stack; while it waits,
+//! what it waits for, for people to read; when it is done, the next one in a done list.
+
+use std::{
+    any::Any,
+    cell::{Cell, UnsafeCell},
+    future::Future,
+    mem::{ManuallyDrop, offset_of},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    ptr::{self, NonNull},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
+};
+
+use super::{
+    arena::{give_back_orphan, scheduler_of},
+    members::Members,
+    remote::{After, Remote},
+    state::*,
+};
+use crate::{
+    Priority,
+    cancel::Scopes,
+    context::Variables,
+    error::JoinError,
+    inbox::{Kind, Link},
+    scheduler::{Scheduler, current_scheduler},
+    timers::Node,
+};
+
+#[repr(C)]
+pub(crate) struct Header {
+    vtable: &'static Vtable,
+    remote: Remote,
+    /// Position in the set that the task is a member of.
+    pub(crate) index: Cell<u32>,
+    state: Cell<u32>,
+    refs: Cell<i32>,
+    pub(crate) id: Cell<u64>,
+    pub(crate) next_ready: Cell<Option<NonNull<Header>>>,
+    inbox: Link,
+    awaiter: Cell<*mut ()>,
+    context: Cell<*const Variables>,
+    cold: Cell<*mut Cold>,
+    pub(crate) link: Cell<*const ()>,
+    pub(crate) timer: Node,
+}
+
+/// What few tasks need.
+#[derive(Default)]
+pub(crate) struct Cold {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) callbacks: Vec<Box<dyn FnOnce(&TaskRef)>>,
+    pub(crate) cancel_message: Option<Arc<str>>,
+    pub(crate) cancelling: u32,
+    pub(crate) scopes: Scopes,
+    /// Those who wait without owning the task, each with a key of its own.
+    pub(crate) waiters: Vec<(u64, Waker)>,
+}
+
+struct Vtable {
+    stage: usize,
+    /// Polls; on completion the result has taken the place of the future.
+    poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> Polled,
+    drop_future: unsafe fn(NonNull<Header>),
+    fail: unsafe fn(NonNull<Header>, JoinError),
+    drop_output: unsafe fn(NonNull<Header>),
+    /// The error of a failed task, for reports.
+    error: unsafe fn(NonNull<Header>) -> String,
+    type_name: fn() -> &'static str,
+}
+
+enum Polled {
+    Pending,
+    Done,
+    /// Done, and then the future's destructor panicked.
+    DoneDropPanicked(Box<dyn Any + Send>),
+}
+
+union Stage<F: Future> {
+    future: ManuallyDrop<F>,
+    output: ManuallyDrop<Result<F::Output, JoinError>>,
+}
+
+#[repr(C)]
+struct TaskCell<F: Future> {
+    header: Header,
+    stage: UnsafeCell<Stage<F>>,
+}
+
+impl<F: Future + 'static> TaskCell<F> {
+    const VTABLE: Vtable = Vtable {
+        stage: offset_of!(Self, stage),
+        poll: poll::<F>,
+        drop_future: drop_future::<F>,
+        fail: fail::<F>,
+        drop_output: drop_output::<F>,
+        error: error::<F>,
+        type_name: std::any::type_name::<F>,
+    };
+}
+
+/// # Safety
+///
+/// For all five: `cell` is a `TaskCell<F>`, the caller is its owner, and nobody else has a reference into the
+/// stage. `poll`, `drop_future`, `fail`: see each.
+unsafe fn stage<'a, F: Future>(cell: NonNull<Header>) -> &'a mut Stage<F> {
+    // SAFETY: as the caller promises.
+    unsafe { &mut *(*cell.cast::<TaskCell<F>>().as_ptr()).stage.get() }
+}
+
+/// The stage holds a future.
+unsafe fn poll<F: Future>(cell: NonNull<Header>, cx: &mut Context<'_>) -> Polled {
+    // SAFETY: the stage holds a future, which never moves: cells stay where they are.
+    let stage = unsafe { stage::<F>(cell) };
+    // SAFETY: as above.
+    let future = unsafe { Pin::new_unchecked(&mut *stage.future) };
+    let Poll::Ready(value) = future.poll(cx) else { return Polled::Pending };
+    let dropped = if std::mem::needs_drop::<F>() {
+        // SAFETY: the future is dropped once: the stage is overwritten below, whether it panics or not.
+        catch_unwind(AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(&mut stage.future) }))
+    } else {
+        Ok(())
+    };
+    stage.output = ManuallyDrop::new(Ok(value));
+    match dropped {
+        Ok(()) => Polled::Done,
+        Err(payload) => Polled::DoneDropPanicked(payload),
+    }
+}
+
+/// The stage holds a future, and nothing afterwards.
+unsafe fn drop_future<F: Future>(cell: NonNull<Header>) {
+    // SAFETY: the stage holds a future.
+    unsafe { ManuallyDrop::drop(&mut stage::<F>(cell).future) }
+}
+
+/// The stage holds nothing, and an error afterwards.
+unsafe fn fail<F: Future>(cell: NonNull<Header>, error: JoinError) {
+    // SAFETY: as the caller promises.
+    unsafe { stage::<F>(cell) }.output = ManuallyDrop::new(Err(error));
+}
+
+/// The stage holds a result, and nothing afterwards.
+unsafe fn drop_output<F: Future>(cell: NonNull<Header>) {
+    // SAFETY: the stage holds a result.
+    unsafe { ManuallyDrop::drop(&mut stage::<F>(cell).output) }
+}
+
+/// The stage holds a result.
+unsafe fn error<F: Future>(cell: NonNull<Header>) -> String {
+    // SAFETY: the stage holds a result.
+    match unsafe { &*stage::<F>(cell).output } {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Whether the cell's loop is the one whose turn runs on this thread.
+#[inline]
+unsafe fn is_owner(cell: NonNull<Header>) -> bool {
+    // SAFETY: the caller has a reference to the cell.
+    ptr::eq(unsafe { scheduler_of(cell) }, current_scheduler())
+}
+
+/// A counted reference to a cell, for the owner's thread.
+pub(crate) struct TaskRef(NonNull<Header>);
+
+impl std::ops::Deref for TaskRef {
+    type Target = Header;
+
+    #[inline]
+    fn deref(&self) -> &Header {
+        // SAFETY: counted, so the cell is live. The shared fields are atomics and the rest are `Cell`s of this thread.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for TaskRef {
+    #[inline]
+    fn clone(&self) -> Self {
+        let scheduler = self.scheduler();
+        if scheduler.is_orphaned() {
+            self.remote.clone_ref();
+        } else {
+            self.refs.set(self.refs.get() + 1);
+        }
+        Self(self.0)
+    }
+}
+
+impl Drop for TaskRef {
+    #[inline]
+    fn drop(&mut self) {
+        let refs = self.refs.get() - 1;
+        if refs > 0 && !self.scheduler().is_orphaned() {
+            self.refs.set(refs);
+            return;
+        }
+        // SAFETY: this reference is given up here.
+        unsafe { drop_last(self.0) }
+    }
+}
+
+/// Drops a reference of the owner's thread that may be its last.
+unsafe fn drop_last(cell: NonNull<Header>) {
+    // SAFETY: the caller's reference keeps the cell until the end of this function.
+    let header = unsafe { cell.as_ref() };
+    // SAFETY: as above.
+    let scheduler = unsafe { scheduler_of(cell) };
+    if scheduler.is_orphaned() {
+        // SAFETY: the reference is given up.
+        return unsafe { after(cell, header.remote.drop_ref()) };
+    }
+    let refs = header.refs.get() - 1;
+    header.refs.set(refs);
+    if refs > 0 {
+        return;
+    }
+    if refs < 0 || !header.remote.is_quiet() {
+        match header.remote.settle(refs) {
+            After::Free => {}
+            _ => return header.refs.set(0),
+        }
+    }
+    // SAFETY: the counts add up to zero and the cell is not in the inbox.
+    unsafe { free(scheduler, cell) }
+}
+
+/// Frees a cell that nobody refers to, while its loop is open.
+unsafe fn free(scheduler: &Scheduler, cell: NonNull<Header>) {
+    // SAFETY: nobody else refers to the cell.
+    unsafe {
+        drop_contents(cell);
+        scheduler.arena.give_back(cell);
+    }
+}
+
+/// Drops what a cell holds apart from its future, which is gone.
+unsafe fn drop_contents(cell: NonNull<Header>) {
+    // SAFETY: nobody else refers to the cell.
+    let header = unsafe { cell.as_ref() };
+    let state = header.state.get();
+    debug_assert!(state & (DONE | QUEUED | TIMER) == DONE, "a pending task is referenced by its loop");
+    debug_assert!(state & OUTPUT == 0, "a result without a handle is dropped when the task completes");
+    let context = header.context.replace(ptr::null());
+    if !context.is_null() {
+        // SAFETY: the cell owns one count.
+        drop(unsafe { Arc::from_raw(context) });
+    }
+    let cold = header.cold.replace(ptr::null_mut());
+    if !cold.is_null() {
+        // SAFETY: made by `Box::into_raw` in `cold`. Of its contents only `Send` ones are left in a done task.
+        drop(unsafe { Box::from_raw(cold) });
+    }
+}
+
+/// Does what a step on the remote word asks for. Any thread.
+///
+/// # Safety
+///
+/// `after` came from a step on this cell's remote word by the caller.
+unsafe fn after(cell: NonNull<Header>, after: After) {
+    match after {
+        After::Nothing => {}
+        After::Push => {
+            // SAFETY: the INBOX bit keeps the cell until it is taken out again.
+            let scheduler = unsafe { scheduler_of(cell) };
+            // SAFETY: whoever sets INBOX pushes, so the link is in no inbox.
+            let link = unsafe { NonNull::new_unchecked(&raw mut (*cell.as_ptr()).inbox) };
+            // The page keeps the scheduler, but after the push the cell may go, and the page with it.
+            let platform = &*scheduler.platform().clone();
+            // SAFETY: as above; a cell is aligned to a pointer.
+            match unsafe { scheduler.inbox.push(link, Kind::Cell) } {
+                Ok(true) => platform.pend(),
+                Ok(false) => {}
+                Err(_) => {
+                    // SAFETY: INBOX is still set.
+                    let then = unsafe { cell.as_ref() }.remote.push_failed();
+                    // SAFETY: `push_failed` never asks for a push.
+                    unsafe { self::after(cell, then) }
+                }
+            }
+        }
+        After::Free => {
+            // SAFETY: nobody refers to the cell, and its loop has closed.
+            unsafe {
+                drop_contents(cell);
+                give_back_orphan(cell);
+            }
+        }
+    }
+}
+
+static WAKER_VTABLE: RawWakerVTable =
+    RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
+
+unsafe fn waker_clone(data: *const ()) -> RawWaker {
+    // SAFETY: a waker's data is a live cell.
+    let cell = unsafe { NonNull::new_unchecked(data.cast_mut().cast::<Header>()) };
+    // SAFETY: the waker is a reference.
+    unsafe {
+        if is_owner(cell) {
+            let refs = &cell.as_ref().refs;
+            refs.set(refs.get() + 1);
+        } else {
+            cell.as_ref().remote.clone_ref();
+        }
+    }
+    RawWaker::new(data, &WAKER_VTABLE)
+}
+
+unsafe fn waker_wake(data: *const ()) {
+    // SAFETY: a waker's data is a live cell.
+    let cell = unsafe { NonNull::new_unchecked(data.cast_mut().cast::<Header>()) };
+    // SAFETY: the waker is a reference, and is given up.
+    unsafe {
+        if is_owner(cell) {
+            let task = TaskRef(cell);
+            if !task.has(QUEUED | DONE) {
+                scheduler_of(cell).push_ready(task);
+            }
+        } else {
+            after(cell, cell.as_ref().remote.wake_and_drop());
+        }
+    }
+}
+
+unsafe fn waker_wake_by_ref(data: *const ()) {
+    // SAFETY: a waker's data is a live cell.
+    let cell = unsafe { NonNull::new_unchecked(data.cast_mut().cast::<Header>()) };
+    // SAFETY: the waker is a reference.
+    unsafe {
+        if is_owner(cell) {
+            borrowed(cell).wake();
+        } else {
+            after(cell, cell.as_ref().remote.wake());
+        }
+    }
+}
+
+unsafe fn waker_drop(data: *const ()) {
+    // SAFETY: a waker's data is a live cell.
+    let cell = unsafe { NonNull::new_unchecked(data.cast_mut().cast::<Header>()) };
+    // SAFETY: the waker is a reference, and is given up.
+    unsafe {
+        if is_owner(cell) {
+            drop(TaskRef(cell));
+        } else {
+            after(cell, cell.as_ref().remote.drop_ref());
+        }
+    }
+}
+
+/// What a new task starts with.
+pub(crate) struct Setup {
+    pub(crate) priority: Priority,
+    pub(crate) flags: u32,
+    pub(crate) context: Option<Arc<Variables>>,
+    pub(crate) name: Option<Arc<str>>,
+}
+
+/// Makes a cell that holds `future`. The caller gets the loop's reference and, with `HANDLE`, the handle's.
+#[inline]
+pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, setup: Setup) -> TaskRef {
+    const { assert!(align_of::<F>() <= 16) };
+    let layout = std::alloc::Layout::new::<TaskCell<F>>();
+    let cell = scheduler.arena.take(scheduler, layout);
+    let context = setup.context.map_or(ptr::null(), Arc::into_raw);
+    let cold = match setup.name {
+        None => ptr::null_mut(),
+        Some(name) => Box::into_raw(Box::new(Cold { name: Some(name), ..Cold::default() })),
+    };
+    // SAFETY: the slot is ours alone and large enough. Its memory was zeroed or held a cell, so the fields that
+    // are only assigned here, through `Cell`s and atomics, are valid.
+    unsafe {
+        (&raw mut (*cell.as_ptr()).vtable).write(&TaskCell::<F>::VTABLE);
+        let stage = cell.byte_add(offset_of!(TaskCell<F>, stage)).cast::<F>();
+        stage.write(future);
+        let header = cell.as_ref();
+        header.remote.reset();
+        header.state.set(setup.flags | (setup.priority as u32) << LANE_SHIFT);
+        header.refs.set(1 + (setup.flags & HANDLE != 0) as i32);
+        header.id.set(scheduler.next_id());
+        header.awaiter.set(ptr::null_mut());
+        header.context.set(context);
+        header.cold.set(cold);
+        header.link.set(ptr::null());
+    }
+    TaskRef(cell)
+}
+
+/// Who is told when a task ends.
+pub(crate) enum Awaiter {
+    None,
+    Task(TaskRef),
+    Members(Rc<Members>),
+    Waker(Box<Waker>),
+}
+
+const AWAITER_TAG: usize = 0b11;
+
+impl Awaiter {
+    fn into_word(self) -> *mut () {
+        match self {
+            Self::None => ptr::null_mut(),
+            Self::Task(task) => ManuallyDrop::new(task).0.as_ptr().cast(),
+            Self::Members(members) => Rc::into_raw(members).cast_mut().cast::<()>().map_addr(|a| a | 1),
+            Self::Waker(waker) => Box::into_raw(waker).cast::<()>().map_addr(|a| a | 2),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `word` came from `into_word` and is used once.
+    unsafe fn from_word(word: *mut ()) -> Self {
+        let pointer = word.map_addr(|address| address & !AWAITER_TAG);
+        // SAFETY: the tag says which of the conversions above made the word.
+        unsafe {
+            match word.addr() & AWAITER_TAG {
+                _ if word.is_null() => Self::None,
+                0 => Self::Task(TaskRef(NonNull::new_unchecked(pointer.cast()))),
+                1 => Self::Members(Rc::from_raw(pointer.cast())),
+                _ => Self::Waker(Box::from_raw(pointer.cast())),
+            }
+        }
+    }
+}
+
+/// A reference that somebody else counts.
+#[inline]
+fn borrowed(cell: NonNull<Header>) -> ManuallyDrop<TaskRef> {
+    ManuallyDrop::new(TaskRef(cell))
+}
+
+impl TaskRef {
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> NonNull<Header> {
+        self.0
+    }
+
+    /// Gives the reference up without lowering the count.
+    #[inline]
+    pub(crate) fn into_ptr(self) -> NonNull<Header> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// # Safety
+    ///
+    /// The caller passes on one reference of the owner's thread.
+    #[inline]
+    pub(crate) unsafe fn from_ptr(cell: NonNull<Header>) -> Self {
+        Self(cell)
+    }
+
+    /// The cell that holds `timer` as its timer node.
+    ///
+    /// # Safety
+    ///
+    /// `timer` is the node of a live cell, with provenance for the cell's page, and this is its owner's thread.
+    pub(crate) unsafe fn of_timer(timer: NonNull<Node>) -> ManuallyDrop<Self> {
+        // SAFETY: as the caller promises.
+        borrowed(unsafe { timer.byte_sub(offset_of!(Header, timer)).cast() })
+    }
+
+    /// The cell of an inbox link.
+    ///
+    /// # Safety
+    ///
+    /// `link` was taken from the inbox as a cell, and this is its owner's thread.
+    pub(crate) unsafe fn of_link(link: NonNull<Link>) -> ManuallyDrop<Self> {
+        // SAFETY: as the caller promises.
+        borrowed(unsafe { link.byte_sub(offset_of!(Header, inbox)).cast() })
+    }
+
+    pub(crate) fn timer_ptr(&self) -> NonNull<Node> {
+        // SAFETY: the offset stays within the cell.
+        unsafe { self.0.byte_add(offset_of!(Header, timer)).cast() }
+    }
+
+    #[inline]
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        // SAFETY: the cell is live.
+        unsafe { scheduler_of(self.0) }
+    }
+
+    #[inline]
+    pub(super) fn has(&self, bits: u32) -> bool {
+        self.state.get() & bits != 0
+    }
+
+    #[inline]
+    pub(super) fn set(&self, bits: u32) {
+        self.state.set(self.state.get() | bits);
+    }
+
+    #[inline]
+    pub(super) fn clear(&self, bits: u32) {
+        self.state.set(self.state.get() & !bits);
+    }
+
+    #[inline]
+    pub(super) fn bits(&self) -> u32 {
+        self.state.get()
+    }
+
+    #[inline]
+    pub(super) fn set_all(&self, bits: u32) {
+        self.state.set(bits);
+    }
+
+    /// Polls the future with the cell's own waker: whether it is done, and the panic of its destructor, if any.
+    #[inline]
+    pub(super) fn poll_future(&self) -> Result<(bool, Option<Box<dyn Any + Send>>), Box<dyn Any + Send>> {
+        // SAFETY: the waker is not dropped, and lives shorter than our reference.
+        let waker = ManuallyDrop::new(unsafe { Waker::new(self.0.as_ptr().cast(), &WAKER_VTABLE) });
+        let mut cx = Context::from_waker(&waker);
+        // SAFETY: the state says that the stage holds a future; the RUNNING bit keeps everybody else out.
+        match catch_unwind(AssertUnwindSafe(|| unsafe { (self.vtable.poll)(self.0, &mut cx) }))? {
+            Polled::Pending => Ok((false, None)),
+            Polled::Done => Ok((true, None)),
+            Polled::DoneDropPanicked(payload) => Ok((true, Some(payload))),
+        }
+    }
+
+    /// Drops the future; the stage is empty afterwards.
+    pub(super) fn drop_future(&self) -> Result<(), Box<dyn Any + Send>> {
+        debug_assert!(!self.has(DONE));
+        // SAFETY: a task that is not done holds a future; callers mark it done right after.
+        catch_unwind(AssertUnwindSafe(|| unsafe { (self.vtable.drop_future)(self.0) }))
+    }
+
+    /// Fills the empty stage.
+    pub(super) fn fail(&self, error: JoinError) {
+        // SAFETY: the caller has emptied the stage, or given up what was in it.
+        unsafe { (self.vtable.fail)(self.0, error) }
+    }
+
+    pub(super) fn drop_output(&self) -> Result<(), Box<dyn Any + Send>> {
+        debug_assert!(self.has(OUTPUT));
+        self.clear(OUTPUT);
+        // SAFETY: the stage held a result, and the bit that says so is cleared.
+        catch_unwind(AssertUnwindSafe(|| unsafe { (self.vtable.drop_output)(self.0) }))
+    }
+
+    pub(crate) fn error_text(&self) -> String {
+        debug_assert!(self.has(OUTPUT));
+        // SAFETY: the stage holds a result.
+        unsafe { (self.vtable.error)(self.0) }
+    }
+
+    /// The result.
+    ///
+    /// # Safety
+    ///
+    /// The task's future has output `T`, the state has OUTPUT, and nobody takes the result meanwhile.
+    pub(super) unsafe fn output<T>(&self) -> &Result<T, JoinError> {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().as_ref() }
+    }
+
+    /// Moves the result out.
+    ///
+    /// # Safety
+    ///
+    /// The task's future has output `T`, and the state has OUTPUT.
+    pub(super) unsafe fn take_output<T>(&self) -> Result<T, JoinError> {
+        self.clear(OUTPUT);
+        self.set(OBSERVED);
+        // SAFETY: as the caller promises; the bit that says so is cleared.
+        unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().read() }
+    }
+
+    pub(crate) fn type_name(&self) -> &'static str {
+        (self.vtable.type_name)()
+    }
+
+    pub(super) fn awaiter_word(&self) -> *mut () {
+        self.awaiter.get()
+    }
+
+    pub(super) fn take_awaiter(&self) -> Awaiter {
+        // SAFETY: `set_awaiter` stored it, and it is replaced here.
+        unsafe { Awaiter::from_word(self.awaiter.replace(ptr::null_mut())) }
+    }
+
+    pub(super) fn set_awaiter(&self, awaiter: Awaiter) {
+        drop(self.take_awaiter());
+        self.awaiter.set(awaiter.into_word());
+    }
+
+    /// The task of this loop that `waker` wakes, if it is one.
+    #[inline]
+    pub(crate) fn of_waker(waker: &Waker) -> Option<ManuallyDrop<Self>> {
+        if !ptr::eq(waker.vtable(), &WAKER_VTABLE) {
+            return None;
+        }
+        // SAFETY: a waker with our vtable has a live cell as its data.
+        let cell = unsafe { NonNull::new_unchecked(waker.data().cast_mut().cast::<Header>()) };
+        // SAFETY: as above.
+        unsafe { is_owner(cell) }.then(|| borrowed(cell))
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        // SAFETY: the clone's reference becomes the waker's.
+        unsafe { Waker::new(self.clone().into_ptr().as_ptr().cast(), &WAKER_VTABLE) }
+    }
+
+    /// The rarely used part, if there is one.
+    pub(crate) fn cold_if_any(&self) -> Option<NonNull<Cold>> {
+        NonNull::new(self.cold.get())
+    }
+
+    /// Runs `with` on the rarely used part. `with` may not run code of users.
+    pub(crate) fn cold<R>(&self, with: impl FnOnce(&mut Cold) -> R) -> R {
+        if self.cold.get().is_null() {
+            self.cold.set(Box::into_raw(Box::default()));
+        }
+        // SAFETY: made above or at allocation; only reached here, by the owner's thread, and never re-entered.
+        with(unsafe { &mut *self.cold.get() })
+    }
+
+    pub(crate) fn read_cold<R>(&self, with: impl FnOnce(&Cold) -> R) -> Option<R> {
+        // SAFETY: as in `cold`.
+        self.cold_if_any().map(|cold| with(unsafe { cold.as_ref() }))
+    }
+
+    pub(crate) fn context(&self) -> Option<Arc<Variables>> {
+        let context = self.context.get();
+        if context.is_null() {
+            return None;
+        }
+        // SAFETY: the cell owns one count.
+        unsafe {
+            Arc::increment_strong_count(context);
+            Some(Arc::from_raw(context))
+        }
+    }
+
+    pub(crate) fn set_context(&self, context: Option<Arc<Variables>>) {
+        let old = self.context.replace(context.map_or(ptr::null(), Arc::into_raw));
+        if !old.is_null() {
+            // SAFETY: the cell owned one count.
+            drop(unsafe { Arc::from_raw(old) });
+        }
+    }
+
+    /// The cell came out of the inbox: takes over what other threads did, and says whether to poll.
+    pub(crate) fn taken_from_inbox(this: ManuallyDrop<Self>) {
+        let (woken, moved) = this.remote.taken();
+        this.refs.set(this.refs.get() + moved);
+        if woken {
+            this.wake();
+        }
+        if this.refs.get() <= 0 {
+            // One reference for `drop_last` to take away.
+            this.refs.set(this.refs.get() + 1);
+            drop(ManuallyDrop::into_inner(this));
+        }
+    }
+
+    /// Moves all of the owner's references to the remote word; says whether somebody still refers to the cell.
+    pub(crate) fn orphan(cell: NonNull<Header>) -> bool {
+        let this = borrowed(cell);
+        match this.remote.orphan(this.refs.replace(0)) {
+            After::Free => {
+                // SAFETY: nobody refers to the cell.
+                unsafe { drop_contents(cell) };
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Counts a cell that the arena lists.
+    pub(crate) fn listed(cell: NonNull<Header>) -> Self {
+        TaskRef::clone(&borrowed(cell))
+    }
+
+    /// Gives back the loop's own reference.
+    pub(super) fn release_from_loop(&self) {
+        drop(TaskRef(self.0));
+    }
+}

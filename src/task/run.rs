@@ -1,0 +1,399 @@
+//! What a loop does with a task: start, poll, complete, cancel, tell who waits.
+
+use std::{any::Any, sync::Arc, task::Waker};
+
+use super::{
+    cell::{Awaiter, TaskRef},
+    state::*,
+};
+use crate::{
+    error::{JoinError, panic_message},
+    scheduler::Scheduler,
+};
+
+/// Requests to cancel are counted in the upper half of the local word.
+const REQUEST: u32 = 1 << 16;
+
+impl TaskRef {
+    /// A turn of the task: it came out of its lane.
+    #[inline]
+    pub(crate) fn run(&self, scheduler: &Scheduler) {
+        self.clear(QUEUED);
+        if self.has(DONE | CANCEL) {
+            self.run_ended(scheduler);
+        } else {
+            self.poll(scheduler);
+        }
+    }
+
+    #[cold]
+    fn run_ended(&self, scheduler: &Scheduler) {
+        if self.has(DONE) {
+            if self.has(CALLBACKS) {
+                self.run_callbacks(scheduler);
+            }
+            return;
+        }
+        self.clear(CANCEL);
+        if self.cancel_scopes() {
+            self.poll(scheduler);
+        } else {
+            self.end_cancelled(scheduler);
+        }
+    }
+
+    /// Polls the future once, in a lane's turn or as an eager start inside another task.
+    #[inline]
+    pub(crate) fn poll(&self, scheduler: &Scheduler) {
+        debug_assert!(!self.has(RUNNING | DONE));
+        self.set(RUNNING | STARTED);
+        let outer = scheduler.enter(self);
+        let polled = self.poll_future();
+        scheduler.leave(self, outer);
+        match polled {
+            Ok((false, _)) => self.clear(RUNNING),
+            Ok((true, None)) => self.complete(scheduler, 0),
+            Ok((true, Some(payload))) => {
+                self.complete(scheduler, 0);
+                self.report_drop_panic(scheduler, &*payload);
+            }
+            Err(payload) => self.end_panicked(scheduler, payload),
+        }
+    }
+
+    #[cold]
+    fn end_panicked(&self, scheduler: &Scheduler, payload: Box<dyn Any + Send>) {
+        let dropped = self.drop_future();
+        self.fail(JoinError::panicked(self.label(), payload));
+        self.complete(scheduler, FAILED);
+        if let Err(payload) = dropped {
+            self.report_drop_panic(scheduler, &*payload);
+        }
+    }
+
+    /// Ends a pending task without polling it.
+    pub(crate) fn end_cancelled(&self, scheduler: &Scheduler) {
+        debug_assert!(!self.has(DONE | RUNNING));
+        self.set(RUNNING);
+        let outer = scheduler.enter(self);
+        let dropped = self.drop_future();
+        scheduler.leave(self, outer);
+        let message = self.read_cold(|cold| cold.cancel_message.clone()).flatten();
+        self.fail(JoinError::cancelled(message));
+        self.complete(scheduler, FAILED | CANCELLED);
+        if let Err(payload) = dropped {
+            self.report_drop_panic(scheduler, &*payload);
+        }
+    }
+
+    /// The task was running when a trap unwound the host's stack. Its future is in an unknown state and is leaked.
+    pub(crate) fn end_trapped(&self, scheduler: &Scheduler) {
+        if !self.has(DONE) {
+            self.fail(JoinError::trapped());
+            self.complete(scheduler, FAILED);
+        }
+    }
+
+    /// The stage holds a result: tells everybody.
+    #[inline]
+    fn complete(&self, scheduler: &Scheduler, failed: u32) {
+        let state = self.bits() & !(RUNNING | CANCEL) | DONE | OUTPUT | failed;
+        self.set_all(state);
+        if state & TIMER != 0 {
+            scheduler.disarm_task(self);
+        }
+        if self.cold_if_any().is_some() {
+            self.complete_cold(scheduler);
+        }
+        if !self.awaiter_word().is_null() {
+            self.notify();
+        }
+        if scheduler.is_hooked() {
+            scheduler.hook_done(self);
+        }
+        if !self.has(HANDLE | CALLBACKS) {
+            self.release_output(scheduler);
+        }
+        self.release_from_loop();
+    }
+
+    #[cold]
+    fn complete_cold(&self, scheduler: &Scheduler) {
+        let (scopes, has_callbacks) =
+            self.cold(|cold| (std::mem::take(&mut cold.scopes), !cold.callbacks.is_empty()));
+        drop(scopes);
+        if has_callbacks {
+            self.set(CALLBACKS);
+            // Queued before anybody is woken, so they run first.
+            if !self.has(QUEUED) {
+                scheduler.push_ready(self.clone());
+            }
+        }
+        self.wake_waiters();
+    }
+
+    fn notify(&self) {
+        match self.take_awaiter() {
+            Awaiter::None => {}
+            Awaiter::Task(task) => {
+                if !task.has(QUEUED | DONE) {
+                    let scheduler = task.scheduler() as *const Scheduler;
+                    // SAFETY: the scheduler outlives its tasks' cells.
+                    unsafe { &*scheduler }.push_ready(task);
+                }
+            }
+            Awaiter::Members(members) => members.ended(self),
+            Awaiter::Waker(waker) => waker.wake(),
+        }
+    }
+
+    fn wake_waiters(&self) {
+        for (_, waker) in self.cold(|cold| std::mem::take(&mut cold.waiters)) {
+            waker.wake();
+        }
+    }
+
+    fn run_callbacks(&self, scheduler: &Scheduler) {
+        loop {
+            let callbacks = self.cold(|cold| std::mem::take(&mut cold.callbacks));
+            if callbacks.is_empty() {
+                break;
+            }
+            for callback in callbacks {
+                scheduler.guarded("a done callback", || callback(self));
+            }
+        }
+        self.clear(CALLBACKS);
+        // Whoever awaits the task and was polled before the callbacks had run was told to wait.
+        self.notify();
+        self.wake_waiters();
+        if !self.has(HANDLE) && self.has(OUTPUT) {
+            self.release_output(scheduler);
+        }
+    }
+
+    /// The loop closes: the task came out of its lane and gets no turn. Its callbacks are dropped.
+    pub(crate) fn abandon(&self, scheduler: &Scheduler) {
+        self.clear(QUEUED);
+        if self.has(DONE) && self.has(CALLBACKS) {
+            drop(self.cold(|cold| std::mem::take(&mut cold.callbacks)));
+            self.run_callbacks(scheduler);
+        }
+    }
+
+    /// Nobody can take the result any more.
+    #[inline]
+    fn release_output(&self, scheduler: &Scheduler) {
+        let bits = self.bits();
+        if bits & (FAILED | CANCELLED | OBSERVED | QUIET) == FAILED {
+            scheduler.report_unobserved(self);
+        }
+        if let Err(payload) = self.drop_output() {
+            self.report_drop_panic(scheduler, &*payload);
+        }
+    }
+
+    #[cold]
+    fn report_drop_panic(&self, scheduler: &Scheduler, payload: &(dyn Any + Send)) {
+        let message = format!("{} panicked while it was dropped: {}", self.label(), panic_message(payload));
+        scheduler.report(&message, Some(self));
+    }
+
+    /// The `Task` goes.
+    pub(crate) fn release_handle(&self) {
+        self.clear(HANDLE);
+        if self.has(OUTPUT) && !self.has(CALLBACKS) {
+            let scheduler = self.scheduler() as *const Scheduler;
+            // SAFETY: our reference keeps the cell, and the cell its scheduler.
+            self.release_output(unsafe { &*scheduler });
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.has(DONE)
+    }
+
+    pub(crate) fn is_task(&self) -> bool {
+        !self.has(CALLBACK)
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.has(QUIET)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.has(RUNNING)
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.has(STARTED)
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.has(FAILED)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.has(CANCELLED)
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        self.has(OUTPUT)
+    }
+
+    pub(crate) fn callbacks_pending(&self) -> bool {
+        self.has(CALLBACKS)
+    }
+
+    pub(crate) fn mark_observed(&self) {
+        self.set(OBSERVED);
+    }
+
+    pub(crate) fn mark_quiet(&self) {
+        self.set(QUIET);
+    }
+
+    pub(crate) fn has_timer(&self) -> bool {
+        self.has(TIMER)
+    }
+
+    pub(crate) fn set_timer(&self, armed: bool) {
+        if armed { self.set(TIMER) } else { self.clear(TIMER) }
+    }
+
+    #[inline]
+    pub(crate) fn lane(&self) -> usize {
+        ((self.bits() & LANE) >> LANE_SHIFT) as usize
+    }
+
+    /// Marks the cell as queued; whether it was not.
+    #[inline]
+    pub(crate) fn mark_queued(&self) {
+        debug_assert!(!self.has(QUEUED));
+        self.set(QUEUED);
+    }
+
+    #[inline]
+    pub(crate) fn wake(&self) {
+        if !self.has(QUEUED | DONE) {
+            self.scheduler().push_ready(self.clone());
+        }
+    }
+
+    /// Asks the task to end. Whether it was still pending.
+    pub(crate) fn cancel(&self, message: Option<Arc<str>>) -> bool {
+        if self.has(DONE) {
+            return false;
+        }
+        if self.bits() >> 16 < 0xffff {
+            self.set_all(self.bits() + REQUEST);
+        }
+        self.request_end(message);
+        true
+    }
+
+    /// Makes a cancel the next thing that the task sees.
+    pub(crate) fn request_end(&self, message: Option<Arc<str>>) {
+        if message.is_some() && !self.has(CANCEL) {
+            self.cold(|cold| cold.cancel_message = message);
+        }
+        self.set(CANCEL);
+        self.wake();
+    }
+
+    pub(crate) fn cancelling(&self) -> u32 {
+        self.bits() >> 16
+    }
+
+    /// Withdraws a request. At zero, one that was not delivered is not delivered any more.
+    pub(crate) fn uncancel(&self) -> u32 {
+        if self.cancelling() > 0 {
+            self.set_all(self.bits() - REQUEST);
+        }
+        if self.cancelling() == 0 {
+            self.clear(CANCEL);
+        }
+        self.cancelling()
+    }
+
+    /// Drops the future of a callback that has not begun.
+    pub(crate) fn cancel_callback(&self) -> bool {
+        if self.has(DONE | RUNNING) {
+            return false;
+        }
+        let scheduler = self.scheduler() as *const Scheduler;
+        // SAFETY: our reference keeps the cell, and the cell its scheduler.
+        self.end_cancelled(unsafe { &*scheduler });
+        true
+    }
+
+    /// Sets the one awaiter of a task whose handle the caller owns.
+    pub(crate) fn watch(&self, awaiter: Awaiter) {
+        self.set_awaiter(awaiter);
+    }
+
+    pub(crate) fn unwatch(&self) {
+        self.set_awaiter(Awaiter::None);
+    }
+
+    /// Makes `waker` the one that is told, for the owner of the handle.
+    #[inline]
+    pub(crate) fn watch_by(&self, waker: &Waker) {
+        if let Some(task) = TaskRef::of_waker(waker) {
+            if self.awaiter_word() != task.as_ptr().as_ptr().cast() {
+                self.set_awaiter(Awaiter::Task(TaskRef::clone(&task)));
+            }
+            return;
+        }
+        self.set_awaiter(Awaiter::Waker(Box::new(waker.clone())));
+    }
+
+    pub(crate) fn add_callback(&self, callback: Box<dyn FnOnce(&TaskRef)>) {
+        self.cold(|cold| cold.callbacks.push(callback));
+        if self.has(DONE) && !self.has(CALLBACKS) {
+            self.set(CALLBACKS);
+            if !self.has(QUEUED) {
+                self.scheduler().push_ready(self.clone());
+            }
+        }
+    }
+
+    /// Adds `waker` to those that are told, for those who borrow the task. The key is theirs from now on.
+    pub(crate) fn watch_shared(&self, key: &mut Option<u64>, waker: &Waker) {
+        let key = *key.get_or_insert_with(|| self.scheduler().next_key());
+        let waker = waker.clone();
+        let old = self.cold(|cold| match cold.waiters.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, old)) => Some(std::mem::replace(old, waker)),
+            None => {
+                cold.waiters.push((key, waker));
+                None
+            }
+        });
+        drop(old);
+    }
+
+    pub(crate) fn unwatch_shared(&self, key: u64) {
+        let gone = self.cold(|cold| {
+            let index = cold.waiters.iter().position(|(k, _)| *k == key)?;
+            Some(cold.waiters.remove(index))
+        });
+        drop(gone);
+    }
+
+    /// The name, or `Task-` and the id.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.read_cold(|cold| cold.name.clone())
+            .flatten()
+            .unwrap_or_else(|| Arc::from(format!("Task-{}", self.id.get())))
+    }
+
+    /// For messages: `task "name"`.
+    pub(crate) fn label(&self) -> String {
+        if self.has(CALLBACK) {
+            format!("a callback ({})", self.type_name())
+        } else {
+            format!("task {:?}", self.name())
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Testing code that runs on selkie: virtual time, a chosen order, and no wait that never ends unnoticed.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    future::Future,
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
+
+use crate::{EventLoop, RunError, error::JoinError, scheduler::random, task::AnyTask};
+
+/// A world of its own for loops: time passes only when nothing is ready, and everything has an order.
+///
+/// The same code runs on it as on a real host, on every target, synchronously, also in a page and also inside a task of
+/// another loop. A test of hours takes milliseconds.
+///
+/// - Without a seed, everything runs in the order in which it became ready: tests can assert exact orders.
+/// - With [`seed`](Self::seed), the order within each round, the order of the loops and the moments at which blocking
+///   jobs end are chosen by the seed. The same seed gives the same run on every target. A test that holds for a thousand
+///   seeds relies on no order.
+/// - When every task waits and nothing can wake one, the run ends with a [`Deadlock`] that lists who waits for what.
+///
+/// ```
+/// use selkie::{sleep, testing::Sim};
+/// use std::time::Duration;
+///
+/// let sim = Sim::new();
+/// sim.run(async {
+///     sleep(Duration::from_secs(3600)).await;
+/// });
+/// assert_eq!(sim.elapsed(), Duration::from_secs(3600)); // and it took no time
+/// ```
+pub struct Sim {
+    world: Arc<World>,
+    seed: Option<u64>,
+    loops: RefCell<Vec<EventLoop>>,
+}
+
+/// What the platforms of one simulation share. One thread runs it; the lock is for `Sync` and never waited for long.
+struct World {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    now: Duration,
+    random: Option<u64>,
+    next_member: usize,
+    /// The member that had the last turn.
+    last: usize,
+    /// What each driven loop needs next.
+    members: BTreeMap<usize, Need>,
+    jobs: VecDeque<Job>,
+    /// Jobs that run for a while, by the time of their end.
+    running: BTreeMap<(Duration, usize), Job>,
+    next_job: usize,
+    stuck: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Need {
+    next: Next,
+    pended: bool,
+}
+
+thread_local! {
+    /// The turns of the simulated loops that run on this thread, by world and member.
+    static TURNS: RefCell<Vec<(usize, usize, Rc<dyn Turn>)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl World {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
+    }
+}
+
+impl State {
+    /// A number below `bound`: 0 without a seed.
+    fn choose(&mut self, bound: usize) -> usize {
+        match &mut self.random {
+            Some(state) if bound > 1 => (random(state) % bound as u64) as usize,
+            _ => 0,
+        }
+    }
+
+    /// Starts the jobs that wait: each takes a time that the seed chooses, or none.
+    fn start_jobs(&mut self) {
+        while let Some(job) = self.jobs.pop_front() {
+            let length = Duration::from_micros(self.choose(10_000) as u64);
+            self.next_job += 1;
+            self.running.insert((self.now + length, self.next_job), job);
+        }
+    }
+}
+
+/// What happens next in a world.
+enum Step {
+    Turn(usize),
+    Job(Job),
+    Stuck,
+}
+
+impl World {
+    fn step(&self) -> Step {
+        let mut state = self.state();
+        state.start_jobs();
+        loop {
+            let now = state.now;
+            let ready: Vec<usize> = state
+                .members
+                .iter()
+                .filter(|(_, need)| {
+                    need.pended
+                        || need.next == Next::Now
+                        || matches!(need.next, Next::At(time) if time <= now)
+                })
+                .map(|(&member, _)| member)
+                .collect();
+            let job_due = state.running.first_key_value().is_some_and(|((time, _), _)| *time <= now);
+            if !ready.is_empty() || job_due {
+                let choice = match state.random {
+                    Some(_) => state.choose(ready.len() + usize::from(job_due)),
+                    // A job first, then the loops in turn, so that none starves another.
+                    None if job_due => ready.len(),
+                    None => ready.iter().position(|&member| member > state.last).unwrap_or(0),
+                };
+                if let Some(&member) = ready.get(choice) {
+                    state.last = member;
+                    state.members.get_mut(&member).expect("a ready member is listed").pended = false;
+                    return Step::Turn(member);
+                }
+                let (_, job) = state.running.pop_first().expect("a job is due");
+                return Step::Job(job);
+            }
+            let first_deadline = state.members.values().filter_map(|need| match need.next {
+                Next::At(time) => Some(time),
+                _ => None,
+            });
+            let first_job = state.running.first_key_value().map(|((time, _), _)| *time);
+            match first_deadline.chain(first_job).min() {
+                Some(time) => state.now = time,
+                None => {
+                    state.stuck = true;
+                    return Step::Stuck;
+                }
+            }
+        }
+    }
+}
+
+/// One loop's place in a world.
+struct Member {
+    world: Arc<World>,
+    id: usize,
+}
+
+impl Platform for Member {
+    fn now(&self) -> Duration {
+        self.world.state().now
+    }
+
+    fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
+        let key = self.world.key();
+        TURNS.with_borrow_mut(|turns| turns.push((key, self.id, turn)));
+        let pended = self.world.state().members.get(&self.id).is_some_and(|need| need.pended);
+        self.world.state().members.insert(self.id, Need { next: Next::Now, pended });
+        // Taken out again also when a turn panics.
+        struct Leave<'a>(&'a Member);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.world.state().members.remove(&self.0.id);
+                let key = self.0.world.key();
+                let gone = TURNS.with_borrow_mut(|turns| {
+                    let index = turns.iter().position(|(k, id, _)| *k == key && *id == self.0.id)?;
+                    Some(turns.remove(index))
+                });
+                drop(gone);
+            }
+        }
+        let _leave = Leave(self);
+        loop {
+            match self.world.step() {
+                Step::Stuck => return Driven::Finished,
+                Step::Job(job) => job(),
+                Step::Turn(member) => {
+                    let turn = TURNS.with_borrow(|turns| {
+                        turns
+                            .iter()
+                            .find(|(k, id, _)| *k == key && *id == member)
+                            .map(|(_, _, turn)| turn.clone())
+                    });
+                    let Some(turn) = turn else {
+                        self.world.state().members.remove(&member);
+                        continue;
+                    };
+                    let next = turn.turn();
+                    if next == Next::Done {
+                        self.world.state().members.remove(&member);
+                        if member == self.id {
+                            return Driven::Finished;
+                        }
+                    } else if let Some(need) = self.world.state().members.get_mut(&member) {
+                        need.next = next;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pend(&self) {
+        if let Some(need) = self.world.state().members.get_mut(&self.id) {
+            need.pended = true;
+        }
+    }
+
+    fn can_block(&self) -> bool {
+        true
+    }
+
+    fn nests(&self) -> bool {
+        true
+    }
+
+    fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {
+        self.world.state().jobs.push_back(job);
+        Ok(())
+    }
+
+    fn report(&self, message: &str) {
+        crate::os::report(message);
+    }
+
+    fn grain(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Every task waits, and nothing can wake one.
+#[derive(Clone, Debug)]
+pub struct Deadlock {
+    waiting: Vec<String>,
+    seed: Option<u64>,
+}
+
+impl Deadlock {
+    /// The tasks that wait, oldest first, each with what it waits for.
+    pub fn waiting(&self) -> &[String] {
+        &self.waiting
+    }
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "every task waits and nothing can wake one")?;
+        if let Some(seed) = self.seed {
+            write!(f, " (SELKIE_SEED={seed})")?;
+        }
+        self.waiting.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl std::error::Error for Deadlock {}
+
+impl Default for Sim {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sim {
+    /// A world at time zero, where everything runs in the order in which it became ready.
+    pub fn new() -> Self {
+        Self { world: Arc::new(World { state: Mutex::default() }), seed: None, loops: RefCell::default() }
+    }
+
+    /// A world whose orders are chosen by `seed`.
+    pub fn seeded(seed: u64) -> Self {
+        let sim = Self { seed: Some(seed), ..Self::new() };
+        sim.world.state().random = Some(seed);
+        sim
+    }
+
+    /// The seed, if there is one.
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
+    /// The virtual time that has passed.
+    pub fn elapsed(&self) -> Duration {
+        self.world.state().now
+    }
+
+    /// A new loop in this world.
+    ///
+    /// Its tasks run while [`run`](Self::run) or [`EventLoop::run_until_complete`] of any loop of this world runs, once
+    /// it was started with [`start`](Self::start).
+    pub fn event_loop(&self) -> EventLoop {
+        let id = {
+            let mut state = self.world.state();
+            state.next_member += 1;
+            state.next_member
+        };
+        let event_loop = EventLoop::with_platform(Arc::new(Member { world: self.world.clone(), id }));
+        if let Some(seed) = self.seed {
+            event_loop.scheduler().set_shuffle(Some(seed ^ (id as u64) << 32));
+        }
+        self.loops.borrow_mut().push(event_loop.clone());
+        event_loop
+    }
+
+    /// Runs `future` on a new loop of this world and returns its output. What it leaves behind is dropped.
+    ///
+    /// # Panics
+    ///
+    /// With the list of who waits for what, if nothing can go on. If `future` panics, with its payload.
+    #[track_caller]
+    pub fn run<F>(&self, future: F) -> F::Output
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        match self.try_run(future) {
+            Ok(Ok(output)) => output,
+            Ok(Err(error)) => match error.try_into_panic() {
+                Ok(payload) => std::panic::resume_unwind(payload),
+                Err(error) => panic!("{error}"),
+            },
+            Err(deadlock) => panic!("{deadlock}"),
+        }
+    }
+
+    /// As [`run`](Self::run), with errors instead of panics.
+    ///
+    /// # Errors
+    ///
+    /// [`Deadlock`] if nothing can go on; inside, why the future gave no output.
+    pub fn try_run<F>(&self, future: F) -> Result<Result<F::Output, JoinError>, Deadlock>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let event_loop = self.event_loop();
+        let result = match event_loop.run_until_complete(future) {
+            Ok(output) => Ok(Ok(output)),
+            Err(RunError::Task(error)) => Ok(Err(error)),
+            Err(RunError::Stopped) if !std::mem::take(&mut self.world.state().stuck) => {
+                Ok(Err(JoinError::cancelled(Some("the loop was stopped".into()))))
+            }
+            Err(RunError::Stopped) => Err(Deadlock { waiting: self.waiting(), seed: self.seed }),
+            Err(error) => Ok(Err(JoinError::cancelled(Some(error.to_string().into())))),
+        };
+        self.loops.borrow_mut().retain(|other| !same(other, &event_loop));
+        result
+    }
+
+    fn waiting(&self) -> Vec<String> {
+        let loops = self.loops.borrow();
+        let pending = loops.iter().flat_map(|event_loop| event_loop.scheduler().pending());
+        pending
+            .filter(|task| task.is_task())
+            .map(|task| {
+                let task = AnyTask::new(&task);
+                let waits_for = task.waits_for().unwrap_or_else(|| "something outside of selkie".to_owned());
+                format!("{} waits for {waits_for}", task.name())
+            })
+            .collect()
+    }
+}
+
+fn same(a: &EventLoop, b: &EventLoop) -> bool {
+    std::ptr::eq(a.scheduler(), b.scheduler())
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim")
+            .field("elapsed", &self.elapsed())
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}

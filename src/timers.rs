@@ -1,0 +1,421 @@
+//! Deadlines of one loop: a hierarchical wheel of intrusive nodes.
+//!
+//! Time is counted in ticks of a *grain*, a power of two of nanoseconds. A deadline belongs to the first tick at
+//! or after it, so it never fires early and at most one grain late; everything in one tick fires together, in
+//! the order of (deadline, insertion). A grain of one nanosecond makes deadlines exact, which the simulator uses.
+//!
+//! Level `n` has 64 slots of 64^n ticks. A node lies at the level of the highest group of six bits in which its
+//! tick differs from `elapsed`, the last tick that was processed. When `elapsed` reaches a slot of a higher level,
+//! its nodes move down (they *cascade*) in their order. All of a tick's nodes that were set earlier are at its
+//! lower level before a later one can be put there directly, so lists stay in order of insertion.
+//!
+//! Each slot remembers a lower bound of its ticks, so that a loop sleeps until the first deadline and is not
+//! woken only to cascade.
+//!
+//! The nodes belong to task cells and `Sleep`s, who take them out before they go. No code of users runs here.
+
+use std::{
+    cell::{Cell, OnceCell},
+    ptr::NonNull,
+};
+
+/// A place in the wheel.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    /// Nanoseconds of the loop's clock; the top bit is [`BOXED`].
+    deadline: Cell<u64>,
+    next: Cell<Option<NonNull<Node>>>,
+    prev: Cell<Option<NonNull<Node>>>,
+}
+
+/// In `Node::deadline`: the node is not part of a task cell.
+const BOXED: u64 = 1 << 63;
+
+/// Deadlines from here on never fire.
+pub(crate) const NEVER: u64 = BOXED - 1;
+
+impl Node {
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.get() & !BOXED
+    }
+
+    pub(crate) fn is_boxed(&self) -> bool {
+        self.deadline.get() & BOXED != 0
+    }
+}
+
+const BITS: u32 = 6;
+const SLOTS: usize = 1 << BITS;
+
+struct Level {
+    occupied: Cell<u64>,
+    slots: [List; SLOTS],
+    /// No tick in the slot is lower.
+    first: [Cell<u64>; SLOTS],
+}
+
+/// A circular list; the tail is the head's `prev`.
+#[derive(Default)]
+struct List {
+    head: Cell<Option<NonNull<Node>>>,
+}
+
+impl List {
+    /// # Safety
+    ///
+    /// `node` is live, in no list, and leaves this one before it goes.
+    unsafe fn push(&self, node: NonNull<Node>) {
+        // SAFETY: nodes in a list are live; `node` is, by the caller's promise.
+        unsafe {
+            let n = node.as_ref();
+            match self.head.get() {
+                None => {
+                    n.next.set(Some(node));
+                    n.prev.set(Some(node));
+                    self.head.set(Some(node));
+                }
+                Some(head) => {
+                    let tail = head.as_ref().prev.get().expect("a linked node has neighbours");
+                    n.next.set(Some(head));
+                    n.prev.set(Some(tail));
+                    tail.as_ref().next.set(Some(node));
+                    head.as_ref().prev.set(Some(node));
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `node` is in this list.
+    unsafe fn remove(&self, node: NonNull<Node>) {
+        // SAFETY: nodes in a list are live.
+        unsafe {
+            let n = node.as_ref();
+            let next = n.next.take().expect("a linked node has neighbours");
+            let prev = n.prev.take().expect("a linked node has neighbours");
+            if next == node {
+                self.head.set(None);
+                return;
+            }
+            next.as_ref().prev.set(Some(prev));
+            prev.as_ref().next.set(Some(next));
+            if self.head.get() == Some(node) {
+                self.head.set(Some(next));
+            }
+        }
+    }
+
+    fn pop(&self) -> Option<NonNull<Node>> {
+        let head = self.head.get()?;
+        // SAFETY: the head is in the list.
+        unsafe { self.remove(head) };
+        Some(head)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.head.get().is_none()
+    }
+}
+
+pub(crate) struct Timers {
+    shift: u32,
+    /// The last tick that was processed.
+    elapsed: Cell<u64>,
+    levels: OnceCell<Box<[Level]>>,
+    /// Set for a tick that had passed already.
+    overdue: List,
+    len: Cell<usize>,
+}
+
+/// Where a tick is kept.
+enum Place<'a> {
+    Overdue,
+    Slot(&'a Level, usize),
+}
+
+impl Timers {
+    pub(crate) fn new(grain_ns: u64) -> Self {
+        let shift = grain_ns.max(1).next_power_of_two().trailing_zeros();
+        Self {
+            shift,
+            elapsed: Cell::new(0),
+            levels: OnceCell::new(),
+            overdue: List::default(),
+            len: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.get() == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    fn levels(&self) -> &[Level] {
+        self.levels.get_or_init(|| {
+            (0..(63 - self.shift).div_ceil(BITS))
+                .map(|_| Level {
+                    occupied: Cell::new(0),
+                    slots: std::array::from_fn(|_| List::default()),
+                    first: std::array::from_fn(|_| Cell::new(0)),
+                })
+                .collect()
+        })
+    }
+
+    #[inline]
+    fn tick(&self, deadline: u64) -> u64 {
+        // The deadline is below 2^63 and the grain too.
+        (deadline + ((1 << self.shift) - 1)) >> self.shift
+    }
+
+    #[inline]
+    fn place(&self, tick: u64) -> Place<'_> {
+        let elapsed = self.elapsed.get();
+        if tick <= elapsed {
+            return Place::Overdue;
+        }
+        let level = (63 - (tick ^ elapsed).leading_zeros()) / BITS;
+        let slot = (tick >> (level * BITS)) as usize % SLOTS;
+        Place::Slot(&self.levels()[level as usize], slot)
+    }
+
+    /// Puts a node in.
+    ///
+    /// # Safety
+    ///
+    /// `node` is live, in no wheel, and is taken out or fires before it goes. `deadline < NEVER`.
+    pub(crate) unsafe fn insert(&self, node: NonNull<Node>, deadline: u64, boxed: bool) {
+        debug_assert!(deadline < NEVER);
+        // SAFETY: live.
+        unsafe { node.as_ref() }.deadline.set(deadline | if boxed { BOXED } else { 0 });
+        self.len.set(self.len.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { self.link(node, self.tick(deadline)) };
+    }
+
+    /// # Safety
+    ///
+    /// As for [`insert`](Self::insert).
+    #[inline]
+    unsafe fn link(&self, node: NonNull<Node>, tick: u64) {
+        match self.place(tick) {
+            // SAFETY: as the caller promises.
+            Place::Overdue => unsafe { self.overdue.push(node) },
+            Place::Slot(level, slot) => {
+                let bit = 1 << slot;
+                if level.occupied.get() & bit == 0 {
+                    level.occupied.set(level.occupied.get() | bit);
+                    level.first[slot].set(tick);
+                } else if tick < level.first[slot].get() {
+                    level.first[slot].set(tick);
+                }
+                // SAFETY: as the caller promises.
+                unsafe { level.slots[slot].push(node) }
+            }
+        }
+    }
+
+    /// Takes a node out.
+    ///
+    /// # Safety
+    ///
+    /// `node` is in this wheel.
+    pub(crate) unsafe fn remove(&self, node: NonNull<Node>) {
+        self.len.set(self.len.get() - 1);
+        // SAFETY: in the wheel, so live.
+        let tick = self.tick(unsafe { node.as_ref() }.deadline());
+        match self.place(tick) {
+            // SAFETY: the place of a tick does not change until its slot is processed.
+            Place::Overdue => unsafe { self.overdue.remove(node) },
+            Place::Slot(level, slot) => {
+                // SAFETY: as above.
+                unsafe { level.slots[slot].remove(node) };
+                if level.slots[slot].is_empty() {
+                    level.occupied.set(level.occupied.get() & !(1 << slot));
+                }
+            }
+        }
+    }
+
+    /// The first slot that will be reached: its level, index and first tick.
+    fn first_slot(&self) -> Option<(u32, usize, u64)> {
+        let levels = self.levels.get()?;
+        let elapsed = self.elapsed.get();
+        // Lower levels are reached before higher ones.
+        for (index, level) in (0..).zip(levels.iter()) {
+            let occupied = level.occupied.get();
+            if occupied != 0 {
+                // All of a level's nodes lie in front of `elapsed` in the same round: no wrap.
+                let slot = occupied.trailing_zeros() as usize;
+                debug_assert!(slot as u64 > (elapsed >> (index * BITS)) % SLOTS as u64);
+                return Some((index, slot, level.first[slot].get()));
+            }
+        }
+        None
+    }
+
+    /// When the loop has to come back, if no timer is set or taken out before. Never after the first deadline's tick.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        if self.is_empty() {
+            return None;
+        }
+        if !self.overdue.is_empty() {
+            return Some(self.elapsed.get() << self.shift);
+        }
+        self.first_slot().map(|(_, _, tick)| tick.saturating_mul(1 << self.shift))
+    }
+
+    /// Takes out everything due at `now` and calls `fire` with it, in the order of (deadline, insertion).
+    ///
+    /// `fire` gets nodes that are in no list; it may not touch the wheel.
+    pub(crate) fn fire(&self, now: u64, mut fire: impl FnMut(NonNull<Node>)) {
+        let target = now >> self.shift;
+        if self.is_empty() {
+            return self.elapsed.set(target.max(self.elapsed.get()));
+        }
+        let due = List { head: Cell::new(self.overdue.head.take()) };
+        while let Some((level, slot, first)) = self.first_slot() {
+            // The slot's own start, not its first node: once `elapsed` is inside a slot, its nodes must be below.
+            let start = first >> (level * BITS) << (level * BITS);
+            if start > target {
+                break;
+            }
+            let list = &self.levels()[level as usize];
+            list.occupied.set(list.occupied.get() & !(1 << slot));
+            let nodes = List { head: Cell::new(list.slots[slot].head.take()) };
+            // Everything before the slot has been processed.
+            self.elapsed.set(start);
+            if level == 0 {
+                append(&due, nodes);
+                continue;
+            }
+            while let Some(node) = nodes.pop() {
+                // SAFETY: the node was in the wheel, and stays.
+                unsafe {
+                    let tick = self.tick(node.as_ref().deadline());
+                    if tick <= self.elapsed.get() { due.push(node) } else { self.link(node, tick) }
+                }
+            }
+        }
+        self.elapsed.set(target.max(self.elapsed.get()));
+        sort(&due);
+        while let Some(node) = due.pop() {
+            self.len.set(self.len.get() - 1);
+            fire(node);
+        }
+    }
+
+    /// Takes out everything, due or not.
+    pub(crate) fn clear(&self, mut gone: impl FnMut(NonNull<Node>)) {
+        let levels = self.levels.get().map_or(&[][..], |levels| levels);
+        for list in levels.iter().flat_map(|level| &level.slots).chain([&self.overdue]) {
+            while let Some(node) = list.pop() {
+                gone(node);
+            }
+        }
+        for level in levels {
+            level.occupied.set(0);
+        }
+        self.len.set(0);
+    }
+}
+
+/// Moves all of `tail` behind `list`.
+fn append(list: &List, tail: List) {
+    let (Some(first), Some(second)) = (list.head.get(), tail.head.get()) else {
+        if list.is_empty() {
+            list.head.set(tail.head.get());
+        }
+        return;
+    };
+    // SAFETY: both are heads of circular lists of live nodes.
+    unsafe {
+        let first_tail = first.as_ref().prev.get().expect("a linked node has neighbours");
+        let second_tail = second.as_ref().prev.get().expect("a linked node has neighbours");
+        first_tail.as_ref().next.set(Some(second));
+        second.as_ref().prev.set(Some(first_tail));
+        second_tail.as_ref().next.set(Some(first));
+        first.as_ref().prev.set(Some(second_tail));
+    }
+}
+
+/// Sorts by deadline; equal ones keep their order. In place: a merge sort that doubles its runs.
+fn sort(list: &List) {
+    let Some(head) = list.head.get() else { return };
+    // SAFETY, of the whole function: all nodes are live and linked to each other; nobody else sees the list.
+    let deadline = |node: NonNull<Node>| unsafe { node.as_ref() }.deadline();
+    let next =
+        |node: NonNull<Node>| unsafe { node.as_ref() }.next.get().expect("a linked node has neighbours");
+    let (mut node, mut sorted) = (head, true);
+    while next(node) != head {
+        let following = next(node);
+        sorted &= deadline(node) <= deadline(following);
+        node = following;
+    }
+    if sorted {
+        return;
+    }
+    // Runs of lengths 1, 2, 4.. as a binary counter; `None`-terminated by `next`.
+    // SAFETY: as above.
+    unsafe { node.as_ref() }.next.set(None);
+    let mut runs: [Option<NonNull<Node>>; 48] = [None; 48];
+    let mut rest = Some(head);
+    while let Some(node) = rest {
+        // SAFETY: as above.
+        rest = unsafe { node.as_ref() }.next.take();
+        let mut run = node;
+        for slot in &mut runs {
+            match slot.take() {
+                None => {
+                    *slot = Some(run);
+                    break;
+                }
+                Some(older) => run = merge(older, run),
+            }
+        }
+    }
+    let sorted = runs.into_iter().flatten().reduce(|newer, older| merge(older, newer));
+    list.head.set(None);
+    let mut rest = sorted;
+    while let Some(node) = rest {
+        // SAFETY: as above; `push` sets both links.
+        unsafe {
+            rest = node.as_ref().next.take();
+            list.push(node);
+        }
+    }
+}
+
+/// Merges two `None`-terminated runs; of equal deadlines, those of `older` come first.
+fn merge(older: NonNull<Node>, newer: NonNull<Node>) -> NonNull<Node> {
+    // SAFETY: as in `sort`.
+    let node = |n: NonNull<Node>| unsafe { &*n.as_ptr() };
+    let (mut a, mut b) = (Some(older), Some(newer));
+    let mut take = move || match (a, b) {
+        (Some(x), Some(y)) if node(y).deadline() < node(x).deadline() => {
+            b = node(y).next.get();
+            Some(y)
+        }
+        (Some(x), _) => {
+            a = node(x).next.get();
+            Some(x)
+        }
+        (None, Some(y)) => {
+            b = node(y).next.get();
+            Some(y)
+        }
+        (None, None) => None,
+    };
+    let head = take().expect("runs are not empty");
+    let mut tail = head;
+    while let Some(next) = take() {
+        node(tail).next.set(Some(next));
+        tail = next;
+    }
+    node(tail).next.set(None);
+    head
+}
