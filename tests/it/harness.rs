@@ -1,0 +1,191 @@
+//! How one behaviour is tested on every host, twice: on the simulator, and through the host's own backend.
+//!
+//! A behaviour is an `async` body that logs events. The events must come in the same order in both runs. Time is
+//! counted in seconds of the test: real ones on the simulator, 20 ms each on the host, where only bounds are checked.
+
+use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
+
+use selkie::{EventLoop, testing::Sim};
+
+/// What a behaviour gets: a log and a clock.
+#[derive(Clone, Debug)]
+pub struct T {
+    events: Rc<RefCell<Vec<String>>>,
+    second: Duration,
+    exact: bool,
+}
+
+/// Seeds that each `seeds` behaviour runs with; `SELKIE_SEEDS` makes it more.
+const SEEDS: u64 = 100;
+
+impl T {
+    fn new(exact: bool) -> Self {
+        let second = if exact { Duration::from_secs(1) } else { Duration::from_millis(20) };
+        Self { events: Rc::default(), second, exact }
+    }
+
+    /// Adds an event.
+    pub fn log(&self, event: impl Into<String>) {
+        self.events.borrow_mut().push(event.into());
+    }
+
+    /// The events so far.
+    pub fn events(&self) -> Vec<String> {
+        self.events.borrow().clone()
+    }
+
+    /// A length of `seconds` in the time of the test.
+    pub fn secs(&self, seconds: f64) -> Duration {
+        self.second.mul_f64(seconds)
+    }
+
+    /// The running loop's time.
+    pub fn now(&self) -> Duration {
+        EventLoop::current().expect("a behaviour runs on a loop").time()
+    }
+
+    /// Asserts that `seconds` have passed since `start`: exactly on the simulator, at least and not far more on a host.
+    #[track_caller]
+    pub fn assert_elapsed(&self, start: Duration, seconds: f64) {
+        let elapsed = self.now() - start;
+        let expected = self.secs(seconds);
+        if self.exact {
+            assert_eq!(elapsed, expected, "virtual time is exact");
+        } else {
+            assert!(elapsed >= expected, "early: {elapsed:?} instead of {expected:?}");
+            // Generous: the machine may be busy with other tests.
+            assert!(elapsed < expected + Duration::from_secs(5), "late: {elapsed:?} instead of {expected:?}");
+        }
+    }
+
+    /// Whether this is the simulator.
+    pub fn is_sim(&self) -> bool {
+        self.exact
+    }
+}
+
+#[track_caller]
+fn compare(t: &T, expected: Option<&[&str]>) {
+    if let Some(expected) = expected {
+        assert_eq!(*t.events.borrow(), expected, "the events came in another order");
+    }
+}
+
+pub fn on_sim<F>(body: impl FnOnce(T) -> F, expected: Option<&[&str]>)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let t = T::new(true);
+    Sim::new().run(body(t.clone()));
+    compare(&t, expected);
+}
+
+/// Runs with many seeds: the behaviour may assert no order, only what always holds.
+pub fn on_seeds<F>(body: impl Fn(T) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let seeds = match number("SELKIE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SELKIE_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let run = std::panic::AssertUnwindSafe(|| Sim::seeded(seed).run(body(T::new(true))));
+        if let Err(payload) = std::panic::catch_unwind(run) {
+            eprintln!("failed with SELKIE_SEED={seed}");
+            std::panic::resume_unwind(payload);
+        }
+    }
+}
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub fn on_host<F>(body: impl FnOnce(T) -> F, expected: Option<&[&str]>)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let t = T::new(false);
+    selkie::run(body(t.clone()));
+    compare(&t, expected);
+}
+
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub async fn on_host<F>(body: impl FnOnce(T) -> F, expected: Option<&[&str]>)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let t = T::new(false);
+    // The page's own executor waits for a task of the page's default loop.
+    selkie::spawn_lazy(body(t.clone())).await.expect("a behaviour completes");
+    compare(&t, expected);
+}
+
+/// Defines behaviours: each becomes a module with the tests `sim` and `host`.
+///
+/// ```text
+/// behaviour! {
+///     /// Rows: F23.
+///     async fn results_come_in_argument_order(t) {
+///         t.log("a");
+///     } => ["a"]
+/// }
+/// ```
+///
+/// Without a list of events only the body's own assertions count. `seeds async fn` runs on many seeds as well, as the
+/// test `seeds`.
+macro_rules! behaviour {
+    ($(#[$meta:meta])* async fn $name:ident($t:ident) $body:block $(=> [$($event:expr),* $(,)?])?) => {
+        behaviour!(@module [$(#[$meta])*] $name $t $body {
+            const EXPECTED: Option<&[&str]> = behaviour!(@expected $([$($event),*])?);
+        });
+    };
+    ($(#[$meta:meta])* seeds async fn $name:ident($t:ident) $body:block) => {
+        behaviour!(@module [$(#[$meta])*] $name $t $body {
+            const EXPECTED: Option<&[&str]> = None;
+
+            #[cfg_attr(not(all(target_family = "wasm", target_os = "unknown")), test)]
+            #[cfg_attr(
+                all(target_family = "wasm", target_os = "unknown"),
+                ::wasm_bindgen_test::wasm_bindgen_test
+            )]
+            fn seeds() {
+                $crate::harness::on_seeds(body);
+            }
+        });
+    };
+    (@expected) => { None };
+    (@expected [$($event:expr),*]) => { Some(&[$($event),*]) };
+    (@module [$(#[$meta:meta])*] $name:ident $t:ident $body:block { $($items:item)* }) => {
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            #[allow(unused_variables)]
+            async fn body($t: $crate::harness::T) $body
+
+            $($items)*
+
+            #[cfg_attr(not(all(target_family = "wasm", target_os = "unknown")), test)]
+            #[cfg_attr(
+                all(target_family = "wasm", target_os = "unknown"),
+                ::wasm_bindgen_test::wasm_bindgen_test
+            )]
+            fn sim() {
+                $crate::harness::on_sim(body, EXPECTED);
+            }
+
+            #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+            #[test]
+            fn host() {
+                $crate::harness::on_host(body, EXPECTED);
+            }
+
+            #[cfg(all(target_family = "wasm", target_os = "unknown"))]
+            #[::wasm_bindgen_test::wasm_bindgen_test]
+            async fn host() {
+                $crate::harness::on_host(body, EXPECTED).await;
+            }
+        }
+    };
+}
