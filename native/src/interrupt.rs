@@ -1,7 +1,7 @@
 //! Ctrl-C, shared by all loops of the process.
 //!
 //! The signal handler is installed with the first registration and stays: the crate `ctrlc` has no way back.
-//! From then on the default is kept by hand, in [`signalled`]. That runs on ctrlc's thread, one Ctrl-C after the
+//! From then on the default is kept by hand, in `signalled`. That runs on ctrlc's thread, one Ctrl-C after the
 //! other, and never calls a handler itself: one that hangs would swallow the second Ctrl-C.
 
 pub(crate) use sys::register;
