@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     fmt,
-    future::Future,
+    future::{Future, IntoFuture},
     marker::PhantomData,
     pin::Pin,
     rc::Rc,
@@ -57,7 +57,11 @@ impl EventLoop {
     #[doc(alias = "new_event_loop")]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self::with_platform(crate::os::host())
+        let event_loop = Self::with_platform(crate::os::host());
+        if std::env::var_os("SELKIE_DEBUG").is_some_and(|value| value == "1") {
+            event_loop.report_slow_polls(Some(Duration::from_millis(100)));
+        }
+        event_loop
     }
 
     pub(crate) fn with_platform(platform: Arc<dyn Platform>) -> Self {
@@ -148,6 +152,7 @@ impl EventLoop {
     /// Gives the loop to the platform.
     pub(crate) fn drive(&self, close_at_end: bool) -> Driven {
         self.scheduler().driven.set(true);
+        self.scheduler().hosted.set(!self.scheduler().platform().can_block());
         let driver = Rc::new(Driver { event_loop: self.clone(), done: Cell::new(false), close_at_end });
         self.scheduler().platform().drive(driver)
     }
@@ -264,6 +269,17 @@ impl EventLoop {
     /// Reports a failure to the exception handler. Mirrors `call_exception_handler`.
     pub fn call_exception_handler(&self, message: &str) {
         self.scheduler().report(message, None);
+    }
+
+    /// Reports polls that take `limit` or longer, with the task's name; `None` turns it off again.
+    ///
+    /// Mirrors `slow_callback_duration` of asyncio's debug mode, where it is 0.1 s. Natively a watchdog thread also
+    /// reports a poll while it is still under way. It costs two looks at the clock a poll, so it is off unless the
+    /// environment has `SELKIE_DEBUG=1`, which sets 100 ms.
+    #[doc(alias = "slow_callback_duration")]
+    #[doc(alias = "set_debug")]
+    pub fn report_slow_polls(&self, limit: Option<Duration>) {
+        self.scheduler().set_slow_polls(limit);
     }
 
     /// Sets who is told of every step of every task. `None` for nobody.
@@ -603,11 +619,9 @@ where
     result
 }
 
-/// Starts a new loop with `future` and returns; the host gives the loop its turns. For hosts that cannot block.
-///
-/// When `future` is complete, all other tasks are asked to end, and the loop closes. `done` is called with what the
-/// future gave.
-pub(crate) fn start_on<F>(
+/// Makes `future` the main task of a loop: when it is complete `done` gets its result, all other tasks are asked to end,
+/// and the loop stops.
+pub(crate) fn set_main<F>(
     event_loop: &EventLoop,
     future: F,
     done: impl FnOnce(Result<F::Output, JoinError>) + 'static,
@@ -616,14 +630,43 @@ pub(crate) fn start_on<F>(
     F::Output: 'static,
 {
     let scheduler = event_loop.owner.scheduler.clone();
-    let main = event_loop.spawn_with(Task::builder().lazy(), future).expect("the loop was just made");
+    let main = event_loop.spawn_with(Task::builder().lazy(), future).expect("the loop is open");
+    main.raw().mark_quiet();
+    let main = main.into_future();
     let rest = async move {
         done(main.await);
         shut_down(SHUTDOWN_LIMIT).await;
         scheduler.stop();
     };
-    let rest = event_loop.spawn_with(Task::builder().lazy(), rest).expect("the loop was just made");
+    let rest = event_loop.spawn_with(Task::builder().lazy(), rest).expect("the loop is open");
     rest.raw().mark_quiet();
     rest.detach();
+}
+
+/// Starts `future` on a new loop of this thread and returns; for code that runs on every target.
+///
+/// In a browser or Node the host gives the loop its turns after the caller has returned to it. Natively there is no such
+/// host, so it runs the loop and returns when it is done, as [`run`] does. Either way, when `future` is complete all
+/// other tasks are asked to end and the loop closes.
+///
+/// # Errors
+///
+/// [`RunError::Nested`] natively, if a loop runs on this thread. [`RunError::Task`] natively, if `future` panicked or was
+/// cancelled; on the web that is reported to the console.
+pub fn start<F>(future: F) -> Result<(), RunError>
+where
+    F: Future<Output = ()> + 'static,
+{
+    let event_loop = EventLoop::new();
+    if event_loop.scheduler().platform().can_block() {
+        return Runner::with_loop(event_loop).run(future);
+    }
+    let reporter = event_loop.owner.scheduler.platform().clone();
+    set_main(&event_loop, future, move |result| {
+        if let Err(error) = result {
+            reporter.report(&format!("selkie: {error}"));
+        }
+    });
     event_loop.drive(true);
+    Ok(())
 }

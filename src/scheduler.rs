@@ -44,6 +44,7 @@ use crate::{
     instrument::{Instrument, TaskInfo},
     ready::{Lane, Priority},
     sleep::Boxed,
+    slow::SlowPolls,
     task::{Arena, HANDLE, Header, Setup, TaskRef, allocate},
     timers::{NEVER, Node, Timers},
 };
@@ -117,6 +118,8 @@ pub(crate) struct Scheduler {
     in_turn: Cell<bool>,
     /// The platform gives turns.
     pub(crate) driven: Cell<bool>,
+    /// Turns come from a host whose own callbacks may spawn between them.
+    pub(crate) hosted: Cell<bool>,
     stop: Cell<bool>,
     closing: Cell<bool>,
     orphaned: Cell<bool>,
@@ -124,6 +127,8 @@ pub(crate) struct Scheduler {
     keys: Cell<u64>,
     handler: RefCell<Option<Handler>>,
     instrument: RefCell<Option<Rc<dyn Instrument>>>,
+    slow_polls: RefCell<Option<Rc<SlowPolls>>>,
+    /// There is an instrument, or slow polls are reported.
     hooked: Cell<bool>,
     shuffle: Cell<Option<u64>>,
 }
@@ -169,6 +174,7 @@ impl Scheduler {
             stack: Cell::new(0),
             in_turn: Cell::new(false),
             driven: Cell::new(false),
+            hosted: Cell::new(false),
             stop: Cell::new(false),
             closing: Cell::new(false),
             orphaned: Cell::new(false),
@@ -176,6 +182,7 @@ impl Scheduler {
             keys: Cell::new(0),
             handler: RefCell::default(),
             instrument: RefCell::default(),
+            slow_polls: RefCell::default(),
             hooked: Cell::new(false),
             shuffle: Cell::new(None),
             platform,
@@ -346,7 +353,7 @@ impl Scheduler {
     #[inline]
     pub(crate) fn enter(&self, task: &TaskRef) -> Option<NonNull<Header>> {
         if self.hooked.get() {
-            self.hook(|instrument| instrument.poll_start(&TaskInfo::new(task)));
+            self.hook_enter(task);
         }
         let outer = self.running.replace(Some(task.as_ptr()));
         task.link.set(outer.map_or(ptr::null(), |outer| outer.as_ptr().cast_const().cast()));
@@ -359,7 +366,7 @@ impl Scheduler {
         task.link.set(self.waits.replace(ptr::null()));
         self.running.set(outer);
         if self.hooked.get() {
-            self.hook(|instrument| instrument.poll_end(&TaskInfo::new(task)));
+            self.hook_leave(task);
         }
     }
 
@@ -411,7 +418,7 @@ impl Scheduler {
             return true;
         }
         // Between the turns of a started loop, a callback of the host may start tasks as if it were one.
-        if !self.driven.get() || !current_scheduler().is_null() {
+        if !self.hosted.get() || !current_scheduler().is_null() {
             return false;
         }
         let entered = self.enter_loop();
@@ -662,8 +669,36 @@ impl Scheduler {
             // Not seen by itself.
             self.hooked.set(false);
             self.guarded("an instrument", || call(&*instrument));
-            self.hooked.set(self.instrument.borrow().is_some());
+            self.update_hooked();
         }
+    }
+
+    fn update_hooked(&self) {
+        self.hooked.set(self.instrument.borrow().is_some() || self.slow_polls.borrow().is_some());
+    }
+
+    #[cold]
+    fn hook_enter(&self, task: &TaskRef) {
+        self.hook(|instrument| instrument.poll_start(&TaskInfo::new(task)));
+        let slow_polls = self.slow_polls.borrow().clone();
+        if let Some(slow_polls) = slow_polls {
+            slow_polls.enter(task);
+        }
+    }
+
+    #[cold]
+    fn hook_leave(&self, task: &TaskRef) {
+        let slow_polls = self.slow_polls.borrow().clone();
+        if let Some(message) = slow_polls.and_then(|slow_polls| slow_polls.leave(task)) {
+            self.report(&message, Some(task));
+        }
+        self.hook(|instrument| instrument.poll_end(&TaskInfo::new(task)));
+    }
+
+    pub(crate) fn set_slow_polls(&self, limit: Option<Duration>) {
+        let new = limit.map(|limit| Rc::new(SlowPolls::new(limit, &self.platform)));
+        drop(self.slow_polls.replace(new));
+        self.update_hooked();
     }
 
     #[cold]
@@ -675,8 +710,9 @@ impl Scheduler {
         &self,
         instrument: Option<Rc<dyn Instrument>>,
     ) -> Option<Rc<dyn Instrument>> {
-        self.hooked.set(instrument.is_some());
-        self.instrument.replace(instrument)
+        let old = self.instrument.replace(instrument);
+        self.update_hooked();
+        old
     }
 
     pub(crate) fn set_handler(&self, handler: Option<Handler>) -> Option<Handler> {

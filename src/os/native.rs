@@ -1,6 +1,6 @@
 //! What native programs have beyond the common ground.
 
-use std::sync::Arc;
+use std::{process::Termination, sync::Arc};
 
 use selkie_platform::Platform;
 
@@ -24,4 +24,24 @@ pub(crate) fn cancelled_main(error: &JoinError) -> ! {
 
 pub(crate) fn report(message: &str) {
     host().report(message);
+}
+
+/// `#[selkie::main]`.
+#[doc(hidden)]
+pub fn main<F>(f: impl FnOnce() -> F) -> F::Output
+where
+    F: Future + 'static,
+    F::Output: Termination + 'static,
+{
+    crate::run(f())
+}
+
+/// `#[selkie::test]`.
+#[doc(hidden)]
+pub fn test<F>(f: impl FnOnce() -> F) -> F::Output
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    crate::run(f())
 }

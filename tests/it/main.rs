@@ -5,4 +5,11 @@
 #[macro_use]
 mod harness;
 
+mod guest;
 mod tasks;
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+use std::prelude::v1::test;
+/// `#[test]` of this host, for tests that need no behaviour of a loop.
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;

@@ -1,0 +1,83 @@
+//! Finding polls that take too long: they hold up every other task of the loop.
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use selkie_platform::Platform;
+
+use crate::task::TaskRef;
+
+/// What the loop's thread is doing, for the watchdog.
+struct Watched {
+    /// The outermost poll under way: since when, and of whom. Polls of milliseconds make this lock rare.
+    poll: Mutex<Option<Poll>>,
+}
+
+struct Poll {
+    since: Duration,
+    label: String,
+    reported: bool,
+}
+
+/// Measures polls while somebody wants to know.
+pub(crate) struct SlowPolls {
+    limit: Duration,
+    platform: Arc<dyn Platform>,
+    starts: RefCell<Vec<Duration>>,
+    watched: Arc<Watched>,
+}
+
+impl SlowPolls {
+    pub(crate) fn new(limit: Duration, platform: &Arc<dyn Platform>) -> Self {
+        let watched = Arc::new(Watched { poll: Mutex::new(None) });
+        let weak: Weak<Watched> = Arc::downgrade(&watched);
+        // The watchdog sees a poll that does not end; without one it is reported when it ends.
+        let reporter = platform.clone();
+        platform.watch(
+            (limit / 2).max(Duration::from_millis(1)),
+            Box::new(move || {
+                let Some(watched) = weak.upgrade() else { return false };
+                let mut poll = watched.poll.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(poll) = poll.as_mut().filter(|poll| !poll.reported) {
+                    let length = reporter.now().saturating_sub(poll.since);
+                    if length >= limit {
+                        poll.reported = true;
+                        let label = &poll.label;
+                        reporter.report(&format!(
+                            "selkie: {label} has been running for {} ms and holds up its loop",
+                            length.as_millis()
+                        ));
+                    }
+                }
+                true
+            }),
+        );
+        Self { limit, platform: platform.clone(), starts: RefCell::default(), watched }
+    }
+
+    pub(crate) fn enter(&self, task: &TaskRef) {
+        let since = self.platform.now();
+        let mut starts = self.starts.borrow_mut();
+        if starts.is_empty() {
+            let poll = Poll { since, label: task.label(), reported: false };
+            *self.watched.poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(poll);
+        }
+        starts.push(since);
+    }
+
+    /// What to report of the poll that ends.
+    pub(crate) fn leave(&self, task: &TaskRef) -> Option<String> {
+        let mut starts = self.starts.borrow_mut();
+        let since = starts.pop()?;
+        if starts.is_empty() {
+            *self.watched.poll.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        let length = self.platform.now().saturating_sub(since);
+        (length >= self.limit).then(|| {
+            format!("{} took {} ms for one poll and held up its loop", task.label(), length.as_millis())
+        })
+    }
+}

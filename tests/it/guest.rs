@@ -1,0 +1,180 @@
+//! Guest mode: a loop that somebody else drives.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::executor::LocalPool;
+use selkie::{EventLoop, Next, RunError, sleep, spawn, yield_now};
+
+use crate::test;
+
+#[test]
+/// Rows: X38.
+fn a_guest_runs_by_turns_and_names_its_next_deadline() {
+    let pends = Arc::new(AtomicUsize::new(0));
+    let counter = pends.clone();
+    let guest = EventLoop::guest(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    assert_eq!(guest.turn().unwrap(), Next::Idle);
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let inner = log.clone();
+    let task = guest
+        .spawn(async move {
+            inner.borrow_mut().push("first");
+            yield_now().await;
+            inner.borrow_mut().push("second");
+            sleep(Duration::from_secs(3600)).await;
+        })
+        .unwrap();
+    assert_eq!(*log.borrow(), ["first"], "between the turns of a guest a spawn is eager");
+    assert!(pends.load(Ordering::Relaxed) > 0, "the host is asked for a turn");
+    let next = guest.turn().unwrap();
+    assert_eq!(*log.borrow(), ["first", "second"]);
+    assert!(matches!(next, Next::At(time) if time > guest.time()), "{next:?}");
+    task.cancel();
+    assert_eq!(guest.turn().unwrap(), Next::Idle);
+    assert!(task.is_cancelled());
+}
+
+#[test]
+/// Rows: X38, F03.
+fn a_guest_that_is_stopped_says_done_and_goes_on() {
+    let guest = EventLoop::guest(|| ());
+    guest.stop();
+    assert_eq!(guest.turn().unwrap(), Next::Done);
+    assert_eq!(guest.turn().unwrap(), Next::Idle);
+    assert!(matches!(guest.run_forever(), Err(RunError::WouldBlock)));
+    guest.close().unwrap();
+    assert!(matches!(guest.turn(), Err(RunError::Closed)));
+}
+
+#[test]
+/// Rows: X38.
+fn a_turn_inside_a_turn_is_refused() {
+    let guest = EventLoop::guest(|| ());
+    let inner = guest.clone();
+    let task = guest.spawn(async move { matches!(inner.turn(), Err(RunError::Nested)) }).unwrap();
+    guest.turn().unwrap();
+    assert!(task.result().unwrap().unwrap());
+}
+
+#[test]
+/// Rows: X38. A window system in small: one queue of events, turns as events among others.
+fn a_window_loop_drives_a_guest_by_its_own_events() {
+    #[derive(Clone, Copy)]
+    enum Event {
+        Turn,
+        Key(u32),
+    }
+    let queue: Arc<std::sync::Mutex<VecDeque<Event>>> = Arc::default();
+    let pend = queue.clone();
+    let guest = EventLoop::guest(move || pend.lock().unwrap().push_back(Event::Turn));
+    let keys = Rc::new(Cell::new(0));
+    let seen = keys.clone();
+    let task = guest
+        .spawn(async move {
+            while seen.get() < 6 {
+                yield_now().await;
+            }
+            seen.get()
+        })
+        .unwrap();
+    (1..=3).for_each(|key| queue.lock().unwrap().push_back(Event::Key(key)));
+    while !task.is_finished() {
+        let event = queue.lock().unwrap().pop_front();
+        match event {
+            Some(Event::Turn) => {
+                if guest.turn().unwrap() == Next::Now {
+                    queue.lock().unwrap().push_back(Event::Turn);
+                }
+            }
+            Some(Event::Key(key)) => keys.set(keys.get() + key),
+            None => panic!("the guest asked for no turn and is not done"),
+        }
+    }
+    assert_eq!(task.try_into_result().unwrap().unwrap(), 6);
+}
+
+#[test]
+/// Rows: X38.
+fn a_guest_is_a_future_of_any_executor() {
+    let mut pool = LocalPool::new();
+    let guest = selkie::guest(|_| std::future::ready(()), async {
+        let child = spawn(async {
+            sleep(Duration::from_millis(3)).await;
+            4
+        });
+        child.await.unwrap() + 1
+    });
+    assert_eq!(pool.run_until(guest).unwrap(), 5);
+}
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod in_tokio {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    /// Rows: X38. Sockets of tokio and tasks of selkie, on one thread.
+    fn tokio_sockets_work_in_the_tasks_of_a_guest() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let here = std::thread::current().id();
+        let echoed = runtime.block_on(selkie::guest(tokio::time::sleep, async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = spawn(async move {
+                assert_eq!(std::thread::current().id(), here);
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut buffer = [0; 4];
+                socket.read_exact(&mut buffer).await.unwrap();
+                sleep(Duration::from_millis(2)).await;
+                socket.write_all(&buffer).await.unwrap();
+            });
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(b"ping").await.unwrap();
+            let mut buffer = [0; 4];
+            socket.read_exact(&mut buffer).await.unwrap();
+            server.await.unwrap();
+            buffer
+        }));
+        assert_eq!(&echoed.unwrap(), b"ping");
+    }
+
+    #[test]
+    /// Rows: X38.
+    fn tasks_of_tokio_run_beside_a_busy_guest() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let set = tokio::task::LocalSet::new();
+        let ticks = Rc::new(Cell::new(0));
+        let ticking = ticks.clone();
+        set.spawn_local(async move {
+            loop {
+                ticking.set(ticking.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        set.block_on(
+            &runtime,
+            selkie::guest(tokio::time::sleep, async {
+                for _ in 0..100 {
+                    yield_now().await;
+                }
+            }),
+        )
+        .unwrap();
+        assert!(ticks.get() >= 50, "{}", ticks.get());
+    }
+}
