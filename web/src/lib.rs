@@ -1,1 +1,106 @@
-//! The web backend of selkie.
+//! The web backend of selkie: pages, dedicated Workers and Node, on `wasm32-unknown-unknown`.
+//!
+//! A host of JavaScript cannot be blocked, so a loop is not run but kept: [`Web`] gives it a turn in a microtask when
+//! something became ready, in a macrotask when it has more to do than one slice, and by a host timer at its next
+//! deadline. `turn.rs` says when a turn may run, `js/host.js` how the host is asked for one. What a host can do is
+//! found out in each thread by trying, beside the first turns, never by its name:
+//!
+//! | seen | timer | macrotask |
+//! |---|---|---|
+//! | `setImmediate`, no document (Node) | `setTimeout` | `setImmediate` |
+//! | `Atomics.waitAsync` keeps time, `scheduler.postTask` | `waitAsync` | a background task, or 8 ms by `waitAsync` |
+//! | `Atomics.waitAsync` keeps time | `waitAsync` | `MessageChannel` |
+//! | otherwise, and at first | `setTimeout` | `MessageChannel`, or `setTimeout` |
+//!
+//! A page that draws no frame between many such macrotasks (Firefox) gets an idle millisecond whenever a frame is due.
+//!
+//! Node lives as long as something pends there. A loop that wants a turn, now or at some time, holds it. One that is
+//! idle does not: whatever could still wake it, a request or a socket, holds the process itself, as it does for a
+//! JavaScript program.
+
+#![deny(unsafe_code)]
+#![cfg(all(target_family = "wasm", target_os = "unknown"))]
+
+mod host;
+mod turn;
+
+use std::{
+    rc::Rc,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use selkie_platform::{Driven, Job, Platform, Turn, Unavailable};
+
+use crate::turn::Drive;
+
+/// A host of JavaScript, as one loop sees it.
+///
+/// It holds numbers only. The loop, and what the host keeps for it, belong to the thread that drives it.
+#[derive(Debug, Default)]
+pub struct Web {
+    /// The thread that drives the loop, by an address of its own. 0 before the first drive.
+    home: AtomicUsize,
+    slot: AtomicUsize,
+    drive: AtomicU32,
+}
+
+impl Web {
+    /// A host for one loop. Several may serve loops of the same thread.
+    pub const fn new() -> Self {
+        Self { home: AtomicUsize::new(0), slot: AtomicUsize::new(0), drive: AtomicU32::new(0) }
+    }
+}
+
+impl Platform for Web {
+    fn now(&self) -> Duration {
+        host::now()
+    }
+
+    fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
+        let Drive { slot, name } = turn::drive(turn);
+        self.slot.store(slot, Ordering::Relaxed);
+        self.drive.store(name, Ordering::Relaxed);
+        self.home.store(here(), Ordering::Relaxed);
+        Driven::Started
+    }
+
+    fn pend(&self) {
+        if self.home.load(Ordering::Relaxed) == here() {
+            let slot = self.slot.load(Ordering::Relaxed);
+            turn::pend(Drive { slot, name: self.drive.load(Ordering::Relaxed) });
+        }
+    }
+
+    /// Never: a loop lives between the callbacks of the host, and in a thread that blocks there are none.
+    fn can_block(&self) -> bool {
+        false
+    }
+
+    fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {
+        drop(job);
+        Err(Unavailable::new(
+            "this build has one thread, which must not block: split the work into parts with yields between them",
+        ))
+    }
+
+    fn report(&self, message: &str) {
+        host::report(message);
+    }
+
+    /// Three slices and the drawing fit into a frame of 60 Hz.
+    fn slice(&self) -> Duration {
+        Duration::from_millis(5)
+    }
+
+    /// What a wait in Chromium can tell apart. Elsewhere the host's own grain, a millisecond or more, adds to it.
+    fn grain(&self) -> Duration {
+        Duration::from_nanos(1 << 15)
+    }
+}
+
+/// An address that no other living thread has.
+fn here() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here) as usize)
+}

@@ -1,0 +1,59 @@
+//! What is asked of the host: the functions of `js/host.js`, and the thread's tie to them.
+//!
+//! Only numbers cross, as `i32` and `f64`: such an import is bound to the snippet's function itself, with no glue
+//! between, so that the module can also be started in a Worker where the application's glue cannot be loaded.
+//! The host calls back through the module's function table. A `#[wasm_bindgen]` export would show up in the
+//! module of every user, and a named raw export would clash with that of another version of this crate.
+
+use std::{cell::Cell, time::Duration};
+
+use wasm_bindgen::prelude::*;
+
+use crate::turn;
+
+#[wasm_bindgen(module = "/js/host.js")]
+extern "C" {
+    fn attach(table: JsValue, memory: JsValue, turn: f64, trapped: f64) -> i32;
+    #[wasm_bindgen(js_name = open)]
+    fn open_loop(instance: i32, slot: i32) -> i32;
+    #[wasm_bindgen(js_name = now)]
+    fn milliseconds() -> f64;
+    #[wasm_bindgen(js_name = report)]
+    fn report_bytes(instance: i32, start: f64, length: f64);
+
+    /// Arms a microtask.
+    pub(crate) fn soon(handle: i32);
+    /// Arms a macrotask.
+    pub(crate) fn later(handle: i32);
+    /// Takes back what can be taken back.
+    pub(crate) fn disarm(handle: i32);
+}
+
+thread_local! {
+    /// The host's name for the instance of the module that runs in this thread.
+    static INSTANCE: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+fn instance() -> i32 {
+    INSTANCE.get().unwrap_or_else(|| {
+        let turn: extern "C" fn(i32, i32) -> f64 = turn::turn;
+        let trapped: extern "C" fn(i32) = turn::trapped;
+        let table = wasm_bindgen::function_table();
+        let instance = attach(table, wasm_bindgen::memory(), turn as usize as f64, trapped as usize as f64);
+        INSTANCE.set(Some(instance));
+        instance
+    })
+}
+
+/// Answers the host's handle for the loop in `slot` of this thread.
+pub(crate) fn open(slot: i32) -> i32 {
+    open_loop(instance(), slot)
+}
+
+pub(crate) fn now() -> Duration {
+    Duration::from_nanos((milliseconds() * 1e6) as u64)
+}
+
+pub(crate) fn report(message: &str) {
+    report_bytes(instance(), message.as_ptr() as usize as f64, message.len() as f64);
+}

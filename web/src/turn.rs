@@ -1,0 +1,194 @@
+//! When a loop gets its turns.
+//!
+//! A loop is in one of these states:
+//!
+//! - **quiet**: nothing is armed but perhaps the timer. [`pend`] arms a microtask.
+//! - **armed**: a microtask or a macrotask will give it a turn. [`pend`] has nothing to do.
+//! - **running**: its turn is on the stack. [`pend`] leaves a note, and the turn's end arms a macrotask.
+//!
+//! *The host re-enters.* Firefox delivers messages inside `alert` and runs microtasks inside `window.open`, with the
+//! turn still on the stack. The turn that arrives then finds the loop running, leaves a note and goes.
+//!
+//! *A turn traps.* Without unwinding nothing of it is cleaned up: what it borrowed stays borrowed, what it counted stays
+//! counted. So nothing here is borrowed or cloned across a turn, and the host, which does come back, calls [`trapped`].
+//!
+//! *A drive ends with a microtask under way.* It cannot be revoked. It may come while the next drive of the slot waits
+//! for its own, and then it serves as that one; otherwise it finds the loop not armed and goes.
+//!
+//! *JS and the loop wake each other for ever*, as a task does that awaits one settled promise after another. Each turn
+//! is short, and the microtasks never end. Every so many turns in a row the loop takes a macrotask instead.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use selkie_platform::{Next, Turn};
+
+use crate::host;
+
+/// Turns in a row by microtasks. A macrotask costs some microseconds: it is not felt as one of so many.
+const MICROTASKS: u32 = 32;
+
+// What a turn answers to js/host.js, beside a time in milliseconds.
+const NOW: f64 = -1.0;
+const IDLE: f64 = -2.0;
+/// Leave what is armed as it is.
+const NOTHING: f64 = -3.0;
+
+/// A place for a loop. It is never freed but used again, so that a trap has nothing to leak.
+struct Slot {
+    /// The host's name for it.
+    handle: i32,
+    /// The drive it serves, or 0.
+    drive: Cell<u32>,
+    turn: RefCell<Option<Rc<dyn Turn>>>,
+    armed: Cell<bool>,
+    running: Cell<bool>,
+    noted: Cell<bool>,
+    /// Turns by microtask since the last macrotask.
+    microtasks: Cell<u32>,
+}
+
+thread_local! {
+    static SLOTS: RefCell<Vec<&'static Slot>> = const { RefCell::new(Vec::new()) };
+    static DRIVES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// One drive of a loop of this thread. Names are not used twice.
+#[derive(Clone, Copy)]
+pub(crate) struct Drive {
+    pub(crate) slot: usize,
+    pub(crate) name: u32,
+}
+
+/// Keeps `turn` and gives it its turns, the first one soon.
+pub(crate) fn drive(turn: Rc<dyn Turn>) -> Drive {
+    let slot = SLOTS.with_borrow_mut(|slots| {
+        let free = slots.iter().position(|slot| slot.drive.get() == 0);
+        free.unwrap_or_else(|| {
+            slots.push(Box::leak(Box::new(Slot {
+                handle: host::open(slots.len() as i32),
+                drive: Cell::new(0),
+                turn: RefCell::new(None),
+                armed: Cell::new(false),
+                running: Cell::new(false),
+                noted: Cell::new(false),
+                microtasks: Cell::new(0),
+            })));
+            slots.len() - 1
+        })
+    });
+    let name = DRIVES.get().wrapping_add(1).max(1);
+    DRIVES.set(name);
+    let this = find(slot).expect("the slot was just found or made");
+    this.drive.set(name);
+    this.turn.replace(Some(turn));
+    this.arm();
+    Drive { slot, name }
+}
+
+/// Arms a turn, unless one is coming or the drive has ended.
+pub(crate) fn pend(drive: Drive) {
+    let Some(slot) = find(drive.slot) else { return };
+    if slot.drive.get() != drive.name {
+        return;
+    }
+    if slot.running.get() {
+        slot.noted.set(true);
+    } else if !slot.armed.get() {
+        slot.arm();
+    }
+}
+
+/// Called by the host: gives a loop its turn, and answers when the next one is due.
+pub(crate) extern "C" fn turn(slot: i32, task: i32) -> f64 {
+    find(slot as usize).map_or(NOTHING, |slot| slot.turn(task != 0))
+}
+
+/// Called by the host after [`turn`] did not return; a macrotask follows.
+pub(crate) extern "C" fn trapped(slot: i32) {
+    if let Some(slot) = find(slot as usize) {
+        slot.trapped();
+    }
+}
+
+fn find(slot: usize) -> Option<&'static Slot> {
+    SLOTS.with_borrow(|slots| slots.get(slot).copied())
+}
+
+impl Slot {
+    fn arm(&self) {
+        self.armed.set(true);
+        let microtasks = self.microtasks.get();
+        if microtasks < MICROTASKS {
+            self.microtasks.set(microtasks + 1);
+            host::soon(self.handle);
+        } else {
+            host::later(self.handle);
+        }
+    }
+
+    fn turn(&self, task: bool) -> f64 {
+        if self.running.get() {
+            self.noted.set(true);
+            return NOTHING;
+        }
+        // Timers and macrotasks of an ended drive are dropped by the host, microtasks here.
+        if self.drive.get() == 0 || !(task || self.armed.get()) {
+            return NOTHING;
+        }
+        if task {
+            self.microtasks.set(0);
+        }
+        self.armed.set(false);
+        self.noted.set(false);
+        self.running.set(true);
+        let next = self.with_turn(|turn| turn.turn());
+        self.running.set(false);
+        match next {
+            Next::Done => self.end(),
+            Next::Now => self.hop(),
+            _ if self.noted.get() => self.hop(),
+            Next::At(time) => milliseconds(time),
+            Next::Idle => IDLE,
+        }
+    }
+
+    fn hop(&self) -> f64 {
+        self.armed.set(true);
+        NOW
+    }
+
+    fn end(&self) -> f64 {
+        host::disarm(self.handle);
+        self.armed.set(false);
+        self.drive.set(0);
+        let turn = self.turn.take();
+        // Last, as it may run anything, also another `drive` in this slot.
+        drop(turn);
+        NOTHING
+    }
+
+    fn trapped(&self) {
+        // Still running, for what comes in meanwhile. If this traps as well, the slot stays so and gets no more turns.
+        self.with_turn(|turn| turn.trapped());
+        self.running.set(false);
+        self.armed.set(true);
+    }
+
+    #[expect(unsafe_code, reason = "a clone of the Rc would be leaked by a trap")]
+    fn with_turn<R>(&self, f: impl FnOnce(&dyn Turn) -> R) -> R {
+        let turn = self.turn.borrow().as_ref().map(Rc::as_ptr).expect("a slot in use has a turn");
+        // SAFETY: the Rc stays in its slot while `f` runs. `drive` puts one only into a free slot, and only `end` takes
+        // it out, after the outermost turn has returned: as `running` is set while `f` runs, in a turn as in `trapped`,
+        // a turn that the host starts meanwhile goes before it gets there.
+        f(unsafe { &*turn })
+    }
+}
+
+/// One nanosecond more than `time`, so that the loop, which cuts to whole nanoseconds, finds the deadline passed.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs() as f64 * 1e3 + f64::from(time.subsec_nanos() + 1) * 1e-6
+}
