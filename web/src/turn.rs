@@ -163,7 +163,6 @@ impl Slot {
 
     fn end(&self) -> f64 {
         host::disarm(self.handle);
-        self.armed.set(false);
         self.drive.set(0);
         let turn = self.turn.take();
         // Last, as it may run anything, also another `drive` in this slot.
