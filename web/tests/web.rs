@@ -24,6 +24,7 @@ extern "C" {
     fn macrotasks(f: &Function) -> u32;
     #[wasm_bindgen(js_name = armedBy)]
     fn armed_by(f: &mut dyn FnMut()) -> Array;
+    fn pump(f: &Closure<dyn Fn() -> bool>) -> Promise;
     #[wasm_bindgen(js_name = frames)]
     fn frames_promise(stop: &Function) -> Promise;
     #[wasm_bindgen(js_name = shownBy)]
@@ -205,6 +206,19 @@ async fn turns_never_come_before_their_deadline() {
 }
 
 #[test]
+async fn a_deadline_weeks_away_does_not_wrap() {
+    let web = Arc::new(Web::new());
+    let far = web.now() + Duration::from_secs(60 * 24 * 3600);
+    let turns =
+        start(&web, move |turns| if turns < 1 { Next::At(far) } else { Next::Done }).upgrade().unwrap();
+    sleep(50).await;
+    assert_eq!(turns.turns.get(), 1);
+    web.pend();
+    sleep(10).await;
+    assert_eq!(turns.turns.get(), 2);
+}
+
+#[test]
 async fn an_earlier_deadline_moves_the_timer_and_a_later_one_does_not_fire_it() {
     let web = Arc::new(Web::new());
     let origin = web.now();
@@ -301,14 +315,15 @@ async fn a_trap_costs_the_loop_nothing_but_that_turn() {
     let turns = start(&web, |turn| match turn {
         0 => Next::Idle,
         1 | 2 => core::arch::wasm32::unreachable(),
-        3 => Next::Idle,
+        3 => wasm_bindgen::throw_str("an exception of JavaScript ends a turn as well"),
+        4 => Next::Idle,
         _ => Next::Done,
     });
     microtask().await;
     web.pend();
     sleep(60).await;
     let script = turns.upgrade().unwrap();
-    assert_eq!((script.turns.get(), script.traps.get()), (4, 2));
+    assert_eq!((script.turns.get(), script.traps.get()), (5, 3));
     drop(script);
     web.pend();
     microtask().await;
@@ -375,6 +390,33 @@ async fn a_turn_may_start_the_next_drive_when_it_is_dropped() {
     });
     sleep(30).await;
     assert_eq!(turns.get(), 1);
+}
+
+#[test]
+async fn beside_a_busy_program_a_loop_gets_its_share() {
+    let web = Arc::new(Web::new());
+    // By then the host's abilities are known, and the kindest of hops is in use.
+    sleep(100).await;
+    let over = shared::<Cell<bool>>();
+    let (busy, clock) = (over.clone(), web.clone());
+    let work = Closure::<dyn Fn() -> bool>::new(move || {
+        spin(&clock, ms(5));
+        !busy.get()
+    });
+    let pump = pump(&work);
+    let turns = shared::<Cell<u32>>();
+    let (inner, counted, end) = (web.clone(), turns.clone(), web.now() + ms(1000));
+    start(&web, move |turn| {
+        counted.set(turn);
+        if inner.now() < end { Next::Now } else { Next::Done }
+    });
+    while web.now() < end {
+        sleep(20).await;
+    }
+    over.set(true);
+    let slices = JsFuture::from(pump).await.unwrap().as_f64().unwrap();
+    wasm_bindgen_test::console_log!("{} turns beside {slices} slices of 5 ms", turns.get());
+    assert!(turns.get() > 20, "{} turns beside {slices} slices", turns.get());
 }
 
 #[test]
