@@ -47,7 +47,23 @@ export function disarm(handle) {
   loop.want = loop.set = Infinity;
   loop.timer.stop();
   loop.guard.stop();
+  if (loop.listening) Atomics.notify(view(loop.instance), loop.word);
+  loop.listening = false;
+  loop.word = 0;
 }
+
+/** Gives the loop a turn whenever the word at `address` of the instance's shared memory is not 0, until it is disarmed. */
+export function listen(handle, address) {
+  const loop = loops[handle];
+  loop.word = address / 4;
+  hear(loop);
+}
+
+/** Wakes the loop of another thread that listens to `address`. */
+export const notify = (instance, address) => Atomics.notify(view(instances[instance]), address / 4);
+
+// Anew each time, as memory grows.
+const view = (instance) => new Int32Array(instance.memory.buffer);
 
 /** Shows `length` bytes of UTF-8 on the console. A copy, since a decoder refuses shared memory. */
 export const report = (instance, start, length) =>
@@ -63,6 +79,9 @@ class Loop {
     this.hopping = false; // A macrotask is under way.
     this.posted = false; // A background task is under way, perhaps since an earlier hop.
     this.resting = false; // This hop leaves the host an idle moment: no background task may cut it short.
+    this.word = 0; // By which other threads wake the loop, as an index.
+    this.listening = false;
+    this.wakes = 0; // A wait of an earlier drive does nothing when it ends.
     this.microtask = () => run(this, 0);
     this.macrotask = () => {
       if (!this.hopping) return;
@@ -89,12 +108,28 @@ function run(loop, task) {
     instance.trapped(slot);
     next = NOW;
   }
-  if (next >= 0) return sleep(loop, next);
   if (next === NOTHING) return;
+  if (loop.word && !loop.listening) hear(loop);
+  if (next >= 0) return sleep(loop, next);
   loop.want = Infinity;
   if (next === NOW) hop(loop);
   // A timer left behind costs one early look, but a pending setTimeout keeps a Node process alive.
   else if (next === IDLE && immediate) stopTimer(loop);
+}
+
+// ---- Wakes from other threads, in a build with threads. The protocol is in src/wake.rs.
+
+function hear(loop) {
+  const wait = Atomics.waitAsync(view(loop.instance), loop.word, 0);
+  if (!wait.async) return hop(loop);
+  loop.listening = true;
+  const wake = ++loop.wakes;
+  wait.value.then(() => {
+    if (wake !== loop.wakes || !loop.listening) return;
+    loop.listening = false;
+    // Otherwise a turn is coming, and after it the loop listens again.
+    if (!loop.hopping) run(loop, 1);
+  });
 }
 
 // ---- The timer: one per loop, moved only when the earliest deadline moves forward.

@@ -29,6 +29,21 @@ extern "C" {
     pub(crate) fn disarm(handle: i32);
 }
 
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen(module = "/js/host.js")]
+extern "C" {
+    /// Gives the loop a turn whenever the word at `address` is not 0, until it is disarmed.
+    pub(crate) fn listen(handle: i32, address: f64);
+    #[wasm_bindgen(js_name = notify)]
+    fn notify_word(instance: i32, address: f64);
+}
+
+/// Wakes who waits on the word at `address`.
+#[cfg(target_feature = "atomics")]
+pub(crate) fn notify(address: f64) {
+    notify_word(instance(), address);
+}
+
 thread_local! {
     /// The host's name for the instance of the module that runs in this thread.
     static INSTANCE: Cell<Option<i32>> = const { Cell::new(None) };

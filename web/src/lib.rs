@@ -23,6 +23,7 @@
 
 mod host;
 mod turn;
+mod wake;
 
 use std::{
     rc::Rc,
@@ -32,7 +33,7 @@ use std::{
 
 use selkie_platform::{Driven, Job, Platform, Turn, Unavailable};
 
-use crate::turn::Drive;
+use crate::{turn::Drive, wake::Wake};
 
 /// A host of JavaScript, as one loop sees it.
 ///
@@ -43,12 +44,13 @@ pub struct Web {
     home: AtomicUsize,
     slot: AtomicUsize,
     drive: AtomicU32,
+    wake: Wake,
 }
 
 impl Web {
     /// A host for one loop. Several may serve loops of the same thread.
-    pub const fn new() -> Self {
-        Self { home: AtomicUsize::new(0), slot: AtomicUsize::new(0), drive: AtomicU32::new(0) }
+    pub fn new() -> Self {
+        Self::default()
     }
 }
 
@@ -58,7 +60,7 @@ impl Platform for Web {
     }
 
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
-        let Drive { slot, name } = turn::drive(turn);
+        let Drive { slot, name } = turn::drive(turn, &self.wake);
         self.slot.store(slot, Ordering::Relaxed);
         self.drive.store(name, Ordering::Relaxed);
         self.home.store(here(), Ordering::Relaxed);
@@ -69,6 +71,9 @@ impl Platform for Web {
         if self.home.load(Ordering::Relaxed) == here() {
             let slot = self.slot.load(Ordering::Relaxed);
             turn::pend(Drive { slot, name: self.drive.load(Ordering::Relaxed) });
+        } else {
+            // Another thread, or no drive yet: that begins with a turn anyway.
+            self.wake.set();
         }
     }
 
@@ -80,7 +85,7 @@ impl Platform for Web {
     fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {
         drop(job);
         Err(Unavailable::new(
-            "this build has one thread, which must not block: split the work into parts with yields between them",
+            "no thread of this host may block: split the work into parts with yields between them",
         ))
     }
 

@@ -26,7 +26,7 @@ use std::{
 
 use selkie_platform::{Next, Turn};
 
-use crate::host;
+use crate::{host, wake::Wake};
 
 /// Turns in a row by microtasks. A macrotask costs some microseconds: it is not felt as one of so many.
 const MICROTASKS: u32 = 32;
@@ -44,6 +44,7 @@ struct Slot {
     /// The drive it serves, or 0.
     drive: Cell<u32>,
     turn: RefCell<Option<Rc<dyn Turn>>>,
+    wake: RefCell<Option<Wake>>,
     armed: Cell<bool>,
     running: Cell<bool>,
     noted: Cell<bool>,
@@ -63,8 +64,8 @@ pub(crate) struct Drive {
     pub(crate) name: u32,
 }
 
-/// Keeps `turn` and gives it its turns, the first one soon.
-pub(crate) fn drive(turn: Rc<dyn Turn>) -> Drive {
+/// Keeps `turn` and gives it its turns, the first one soon, later ones also when `wake` is set.
+pub(crate) fn drive(turn: Rc<dyn Turn>, wake: &Wake) -> Drive {
     let slot = SLOTS.with_borrow_mut(|slots| {
         let free = slots.iter().position(|slot| slot.drive.get() == 0);
         free.unwrap_or_else(|| {
@@ -72,6 +73,7 @@ pub(crate) fn drive(turn: Rc<dyn Turn>) -> Drive {
                 handle: host::open(slots.len() as i32),
                 drive: Cell::new(0),
                 turn: RefCell::new(None),
+                wake: RefCell::new(None),
                 armed: Cell::new(false),
                 running: Cell::new(false),
                 noted: Cell::new(false),
@@ -85,6 +87,8 @@ pub(crate) fn drive(turn: Rc<dyn Turn>) -> Drive {
     let this = find(slot).expect("the slot was just found or made");
     this.drive.set(name);
     this.turn.replace(Some(turn));
+    this.wake.replace(Some(wake.clone()));
+    wake.listen(this.handle);
     this.arm();
     Drive { slot, name }
 }
@@ -145,6 +149,9 @@ impl Slot {
         self.armed.set(false);
         self.noted.set(false);
         self.running.set(true);
+        if let Some(wake) = &*self.wake.borrow() {
+            wake.clear();
+        }
         let next = self.with_turn(|turn| turn.turn());
         self.running.set(false);
         match next {
@@ -164,6 +171,7 @@ impl Slot {
     fn end(&self) -> f64 {
         host::disarm(self.handle);
         self.drive.set(0);
+        self.wake.take();
         let turn = self.turn.take();
         // Last, as it may run anything, also another `drive` in this slot.
         drop(turn);

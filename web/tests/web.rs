@@ -465,3 +465,67 @@ fn a_report_is_shown_on_the_console() {
     let shown = shown_by(&mut || Web::new().report("a käse, not a case"));
     assert_eq!(shown, "a käse, not a case");
 }
+
+/// A build with threads, in a page or a Worker of an isolated origin.
+#[cfg(target_feature = "atomics")]
+mod threads {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    use super::{test, *};
+
+    #[wasm_bindgen(module = "/tests/support.js")]
+    extern "C" {
+        fn thread(module: JsValue, memory: JsValue, entry: &str, argument: usize) -> Promise;
+    }
+
+    struct Remote {
+        web: Web,
+        turns: AtomicU32,
+        over: AtomicBool,
+    }
+
+    const WAKES: u32 = 20_000;
+
+    /// Pends, and waits for the turn that this must bring, again and again.
+    #[wasm_bindgen]
+    pub fn pend_from_another_thread(remote: usize) {
+        // SAFETY: the test made the pointer by `Arc::into_raw` and gives up this reference.
+        let remote = unsafe { Arc::from_raw(remote as *const Remote) };
+        for _ in 0..WAKES {
+            let before = remote.turns.load(Ordering::SeqCst);
+            remote.web.pend();
+            while remote.turns.load(Ordering::SeqCst) == before {
+                std::hint::spin_loop();
+            }
+        }
+        remote.over.store(true, Ordering::SeqCst);
+        remote.web.pend();
+    }
+
+    #[test]
+    async fn no_pend_of_another_thread_is_lost() {
+        let remote =
+            Arc::new(Remote { web: Web::new(), turns: AtomicU32::new(0), over: AtomicBool::new(false) });
+        let (inner, start) = (remote.clone(), remote.web.now());
+        // Mostly idle or waiting for long, where only the wake helps; at times the timer races with it.
+        let turns =
+            super::start(&remote.web, move |_| match inner.turns.fetch_add(1, Ordering::SeqCst) % 4 {
+                _ if inner.over.load(Ordering::SeqCst) => Next::Done,
+                0 => Next::At(inner.web.now() + Duration::from_micros(30)),
+                1 => Next::At(inner.web.now() + ms(3_600_000)),
+                _ => Next::Idle,
+            });
+        let argument = Arc::into_raw(remote.clone()) as usize;
+        let ended =
+            thread(wasm_bindgen::module(), wasm_bindgen::memory(), "pend_from_another_thread", argument);
+        JsFuture::from(ended).await.unwrap();
+        sleep(10).await;
+        assert_eq!(turns.strong_count(), 0, "the last pend ended the loop");
+        wasm_bindgen_test::console_log!(
+            "{WAKES} wakes, {:?} turns in {:?}",
+            remote.turns,
+            remote.web.now() - start
+        );
+        assert!(remote.turns.load(Ordering::SeqCst) >= WAKES);
+    }
+}
