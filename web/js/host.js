@@ -9,6 +9,10 @@ const NOW = -1;
 const IDLE = -2;
 const NOTHING = -3;
 
+// What a task can wait for, as in src/host.rs. What is neither is a macrotask.
+const FRAME = 0;
+const SPARE = 1;
+
 const LONGEST = 2 ** 31 - 1; // A longer delay wraps in setTimeout, and in Firefox's waitAsync.
 const SHORTEST = 0.02; // 0 would not wait at all.
 const SHARE = 8; // A background task waits no longer than this, in ms, however busy the page is.
@@ -24,14 +28,12 @@ export const now = () => performance.now();
 /** Makes the functions `turn(slot, task)` and `trapped(slot)`, indices into the table, known; answers a name for the instance. */
 export function attach(table, memory, turn, trapped) {
   if (!instances.length) probe(0);
-  return instances.push({ memory, turn: table.get(turn), trapped: table.get(trapped) }) - 1;
+  return instances.push({ table, memory, turn: table.get(turn), trapped: table.get(trapped) }) - 1;
 }
 
 /** Answers the handle of a loop that lives in `slot` of the instance. */
 export function open(instance, slot) {
-  const handle = loops.length;
-  loops.push(new Loop(handle, instances[instance], slot));
-  return handle;
+  return loops.push(new Loop(instances[instance], slot)) - 1;
 }
 
 /** A turn in a microtask. `then` on a kept promise costs a fraction of `queueMicrotask`. */
@@ -69,9 +71,22 @@ const view = (instance) => new Int32Array(instance.memory.buffer);
 export const report = (instance, start, length) =>
   console.error(new TextDecoder().decode(new Uint8Array(instances[instance].memory.buffer, start, length).slice()));
 
+export const visible = () => (page && document.hidden ? 0 : 1);
+
+/** Calls the table's function `fired(answer, value)` once, when the moment comes; answers 0 if there is no such moment here. */
+export function ask(instance, moment, fired, answer) {
+  const call = instances[instance].table.get(fired);
+  const fire = (value) => call(answer, value);
+  if (moment === FRAME && typeof requestAnimationFrame !== 'function') return 0;
+  if (moment === FRAME) requestAnimationFrame(fire);
+  else if (moment === SPARE && typeof requestIdleCallback === 'function') {
+    requestIdleCallback((deadline) => fire(deadline.timeRemaining()));
+  } else macrotask(() => fire(0));
+  return 1;
+}
+
 class Loop {
-  constructor(handle, instance, slot) {
-    this.handle = handle;
+  constructor(instance, slot) {
     this.instance = instance;
     this.slot = slot;
     this.want = Infinity; // When the loop wants its next turn.
@@ -213,12 +228,12 @@ class Timer {
 /** Node and its kin: the hop that I/O comes between. They exit when nothing pends, so that no waitAsync may be all there is. */
 const immediate = !page && typeof setImmediate === 'function';
 let channel = null;
+const posted = []; // What the channel's messages are for, in their order.
 
 function hop(loop) {
   if (loop.hopping) return;
   loop.hopping = true;
   loop.resting = false;
-  if (immediate) return void setImmediate(loop.macrotask);
   if (page && frames !== FINE && rest()) {
     loop.resting = true;
     loop.guard.start(1);
@@ -229,15 +244,20 @@ function hop(loop) {
       scheduler.postTask(loop.backstage, background);
     }
     loop.guard.start(SHARE);
-  } else if (typeof MessageChannel === 'function') {
+  } else macrotask(loop.macrotask);
+}
+
+/** A macrotask that waits its turn among the others. */
+function macrotask(f) {
+  if (immediate) setImmediate(f);
+  else if (typeof MessageChannel === 'function') {
     if (!channel) {
       channel = new MessageChannel();
-      channel.port1.onmessage = (event) => loops[event.data].macrotask();
+      channel.port1.onmessage = () => posted.shift()();
     }
-    channel.port2.postMessage(loop.handle);
-  } else {
-    setTimeout(loop.macrotask);
-  }
+    posted.push(f);
+    channel.port2.postMessage(0);
+  } else setTimeout(f);
 }
 
 const postTask = typeof scheduler === 'object' && typeof scheduler.postTask === 'function';

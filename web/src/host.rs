@@ -21,6 +21,10 @@ extern "C" {
     #[wasm_bindgen(js_name = report)]
     fn report_bytes(instance: i32, start: f64, length: f64);
 
+    #[wasm_bindgen(js_name = ask)]
+    fn ask_for(instance: i32, moment: i32, fired: f64, answer: f64) -> i32;
+
+    pub(crate) fn visible() -> i32;
     /// Arms a microtask.
     pub(crate) fn soon(handle: i32);
     /// Arms a macrotask.
@@ -65,8 +69,25 @@ pub(crate) fn open(slot: i32) -> i32 {
     open_loop(instance(), slot)
 }
 
+/// A moment that comes once. The same numbers are in `js/host.js`.
+#[derive(Clone, Copy)]
+pub(crate) enum Moment {
+    Frame,
+    Idle,
+    Task,
+}
+
+/// Has the host call `fired` with `answer` once when the moment comes; `false` if it never will.
+pub(crate) fn ask(moment: Moment, fired: extern "C" fn(usize, f64), answer: usize) -> bool {
+    ask_for(instance(), moment as i32, fired as usize as f64, answer as f64) != 0
+}
+
 pub(crate) fn now() -> Duration {
-    Duration::from_nanos((milliseconds() * 1e6) as u64)
+    duration(milliseconds())
+}
+
+pub(crate) fn duration(milliseconds: f64) -> Duration {
+    Duration::from_nanos((milliseconds * 1e6) as u64)
 }
 
 pub(crate) fn report(message: &str) {

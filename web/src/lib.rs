@@ -22,6 +22,8 @@
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
 
 mod host;
+#[expect(unsafe_code, reason = "the host keeps a reference")]
+pub mod interop;
 mod turn;
 mod wake;
 

@@ -2,6 +2,8 @@
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
+export const draws = () => typeof requestAnimationFrame === 'function';
+
 export const page = () => typeof document === 'object';
 
 /** Calls `f` in a macrotask of each kind that the host has; answers how many. */

@@ -11,7 +11,7 @@ use std::{
 
 use js_sys::{Array, Function, Promise};
 use selkie_platform::{Driven, Next, Platform, Turn};
-use selkie_web::Web;
+use selkie_web::{Web, interop};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -21,6 +21,7 @@ extern "C" {
     #[wasm_bindgen(js_name = sleep)]
     fn sleep_promise(ms: f64) -> Promise;
     fn page() -> bool;
+    fn draws() -> bool;
     fn macrotasks(f: &Function) -> u32;
     #[wasm_bindgen(js_name = armedBy)]
     fn armed_by(f: &mut dyn FnMut()) -> Array;
@@ -464,6 +465,52 @@ fn blocking_work_is_refused_with_the_remedy() {
 fn a_report_is_shown_on_the_console() {
     let shown = shown_by(&mut || Web::new().report("a käse, not a case"));
     assert_eq!(shown, "a käse, not a case");
+}
+
+#[test]
+async fn a_task_can_wait_for_frames_or_is_told_that_there_are_none() {
+    let start = Web::new().now();
+    match interop::next_frame().await {
+        Err(refusal) => assert!(!draws() && refusal.to_string().contains("use a timer"), "{refusal}"),
+        Ok(first) => {
+            let second = interop::next_frame().await.unwrap();
+            assert!(draws() && second > first, "{start:?} {first:?} {second:?}");
+        }
+    }
+}
+
+#[test]
+async fn a_task_can_yield_to_the_host_and_wait_until_it_is_idle() {
+    let fired = shared::<Cell<bool>>();
+    let (seen, mut yields) = (fired.clone(), 0);
+    wasm_bindgen_futures::spawn_local(async move {
+        sleep(0).await;
+        fired.set(true);
+    });
+    while !seen.get() && yields < 100_000 {
+        interop::yield_to_page().await;
+        yields += 1;
+    }
+    assert!(seen.get() && yields > 0, "{yields} yields");
+    assert!(interop::idle().await < ms(1000));
+    assert!(interop::is_visible());
+}
+
+#[test]
+async fn a_wait_that_is_dropped_lets_go_of_its_task() {
+    struct Task;
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {
+            unreachable!("the wait was dropped");
+        }
+    }
+    let task = Arc::new(Task);
+    let waker = task.clone().into();
+    let mut wait = Box::pin(interop::yield_to_page());
+    assert!(wait.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    drop((wait, waker));
+    assert_eq!(Arc::strong_count(&task), 1);
+    sleep(20).await;
 }
 
 /// A build with threads, in a page or a Worker of an isolated origin.
