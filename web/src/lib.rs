@@ -37,6 +37,9 @@ use selkie_platform::{Driven, Job, Platform, Turn, Unavailable};
 
 use crate::{turn::Drive, wake::Wake};
 
+/// Three of them and the drawing fit into a frame of 60 Hz.
+const SLICE: Duration = Duration::from_millis(5);
+
 /// A host of JavaScript, as one loop sees it.
 ///
 /// It holds numbers only. The loop, and what the host keeps for it, belong to the thread that drives it.
@@ -95,9 +98,8 @@ impl Platform for Web {
         host::report(message);
     }
 
-    /// Three slices and the drawing fit into a frame of 60 Hz.
     fn slice(&self) -> Duration {
-        Duration::from_millis(5)
+        SLICE
     }
 
     /// What a wait in Chromium can tell apart. Elsewhere the host's own grain, a millisecond or more, adds to it.

@@ -16,7 +16,8 @@
 //! for its own, and then it serves as that one; otherwise it finds the loop not armed and goes.
 //!
 //! *JS and the loop wake each other for ever*, as a task does that awaits one settled promise after another. Each turn
-//! is short, and the microtasks never end. Every so many turns in a row the loop takes a macrotask instead.
+//! is short, and the microtasks never end. Nothing tells how many of them were in a row, so a loop that had many since
+//! its last macrotask, and for longer than a slice, takes a macrotask next. At worst it was not needed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,8 +29,8 @@ use selkie_platform::{Next, Turn};
 
 use crate::{host, wake::Wake};
 
-/// Turns in a row by microtasks. A macrotask costs some microseconds: it is not felt as one of so many.
-const MICROTASKS: u32 = 32;
+/// So many turns by microtask go between two looks at the clock, which costs more than to arm one.
+const LOOK: u32 = 32;
 
 // What a turn answers to js/host.js, beside a time in milliseconds.
 const NOW: f64 = -1.0;
@@ -50,6 +51,8 @@ struct Slot {
     noted: Cell<bool>,
     /// Turns by microtask since the last macrotask.
     microtasks: Cell<u32>,
+    /// When the clock was first looked at since then.
+    since: Cell<Duration>,
 }
 
 thread_local! {
@@ -78,6 +81,7 @@ pub(crate) fn drive(turn: Rc<dyn Turn>, wake: &Wake) -> Drive {
                 running: Cell::new(false),
                 noted: Cell::new(false),
                 microtasks: Cell::new(0),
+                since: Cell::new(Duration::ZERO),
             })));
             slots.len() - 1
         })
@@ -125,13 +129,25 @@ fn find(slot: usize) -> Option<&'static Slot> {
 impl Slot {
     fn arm(&self) {
         self.armed.set(true);
-        let microtasks = self.microtasks.get();
-        if microtasks < MICROTASKS {
-            self.microtasks.set(microtasks + 1);
-            host::soon(self.handle);
-        } else {
+        if self.is_long() {
             host::later(self.handle);
+        } else {
+            host::soon(self.handle);
         }
+    }
+
+    /// Counts a microtask, and tells whether there have been microtasks for longer than a slice.
+    fn is_long(&self) -> bool {
+        let microtasks = self.microtasks.get().wrapping_add(1);
+        self.microtasks.set(microtasks);
+        if microtasks % LOOK != 0 {
+            return false;
+        }
+        let now = host::now();
+        if microtasks == LOOK {
+            self.since.set(now);
+        }
+        now - self.since.get() > crate::SLICE
     }
 
     fn turn(&self, task: bool) -> f64 {
