@@ -1,13 +1,21 @@
-//! What the browser and Node have beyond the common ground.
+//! What the browser and Node have beyond the common ground: promises, abort signals, frames.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
+use js_sys::{Function, Promise};
 use selkie_platform::Platform;
+pub use selkie_web::interop::{idle, is_visible, next_frame, yield_to_page};
+use wasm_bindgen::{JsCast, JsValue, closure::Closure};
+pub use wasm_bindgen_futures::JsFuture;
 
-use crate::{EventLoop, JoinError};
+use crate::{AnyTask, EventLoop, JoinError, Task, spawn};
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_web::Web::new())
+}
+
+pub(crate) fn report(message: &str) {
+    host().report(message);
 }
 
 thread_local! {
@@ -37,4 +45,191 @@ pub(crate) fn default_loop() -> Option<EventLoop> {
 /// `run` cannot get here: the host cannot block.
 pub(crate) fn cancelled_main(error: &JoinError) -> ! {
     panic!("{error}")
+}
+
+/// `#[selkie::main]`.
+#[doc(hidden)]
+pub fn main<F>(f: impl FnOnce() -> F)
+where
+    F: Future + 'static,
+    F::Output: MainOutput + 'static,
+{
+    let main = f();
+    let started = crate::start(async move {
+        if let Some(error) = main.await.error() {
+            report(&format!("Error: {error}"));
+        }
+    });
+    if let Err(error) = started {
+        report(&format!("selkie: {error}"));
+    }
+}
+
+/// What `#[selkie::main]` may return in a browser.
+#[doc(hidden)]
+pub trait MainOutput {
+    /// The text of an error.
+    fn error(&self) -> Option<String>;
+}
+
+impl MainOutput for () {
+    fn error(&self) -> Option<String> {
+        None
+    }
+}
+
+impl MainOutput for std::process::ExitCode {
+    fn error(&self) -> Option<String> {
+        (*self != std::process::ExitCode::SUCCESS).then(|| format!("{self:?}"))
+    }
+}
+
+impl MainOutput for std::convert::Infallible {
+    fn error(&self) -> Option<String> {
+        match *self {}
+    }
+}
+
+impl<T: MainOutput, E: std::fmt::Debug> MainOutput for Result<T, E> {
+    fn error(&self) -> Option<String> {
+        match self {
+            Ok(output) => output.error(),
+            Err(error) => Some(format!("{error:?}")),
+        }
+    }
+}
+
+/// `#[selkie::test]`.
+#[doc(hidden)]
+pub async fn test<F>(f: impl FnOnce() -> F) -> F::Output
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    match crate::spawn_lazy(f()).await {
+        Ok(output) => output,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A promise that settles as `task` ends, for JavaScript to await.
+///
+/// It is fulfilled with the task's value. A task that was cancelled or failed rejects it with an `Error` whose message says
+/// why and whose `name` is `AbortError` for a cancelled one, as fetch has it. The task runs on if nobody keeps the promise.
+pub fn into_promise<T: Into<JsValue> + 'static>(task: Task<T>) -> Promise {
+    settle(async move { task.await.map(Into::into).map_err(|error| to_error(&error)) })
+}
+
+/// As [`into_promise`], for a task whose own `Err` rejects the promise as it is.
+pub fn try_into_promise<T, E>(task: Task<Result<T, E>>) -> Promise
+where
+    T: Into<JsValue> + 'static,
+    E: Into<JsValue> + 'static,
+{
+    settle(async move {
+        match task.await {
+            Ok(result) => result.map(Into::into).map_err(Into::into),
+            Err(error) => Err(to_error(&error)),
+        }
+    })
+}
+
+fn settle(future: impl Future<Output = Result<JsValue, JsValue>> + 'static) -> Promise {
+    let mut future = Some(future);
+    Promise::new(&mut |fulfil, reject| {
+        let Some(future) = future.take() else { return };
+        let waiter = async move {
+            // The functions of a promise do not throw.
+            let _ = match future.await {
+                Ok(value) => fulfil.call1(&JsValue::UNDEFINED, &value),
+                Err(error) => reject.call1(&JsValue::UNDEFINED, &error),
+            };
+        };
+        let waiter = spawn(waiter);
+        waiter.raw().mark_quiet();
+        waiter.detach();
+    })
+}
+
+fn to_error(error: &JoinError) -> JsValue {
+    let js = js_sys::Error::new(&error.to_string());
+    if error.is_cancelled() {
+        js.set_name("AbortError");
+    }
+    js.into()
+}
+
+/// Waits for a promise of JavaScript: `Ok` with what it was fulfilled with, `Err` with what it was rejected with.
+///
+/// Dropping the future does not stop what the promise stands for; pass an [`abort_signal`] to what made it.
+pub fn from_promise(promise: Promise) -> JsFuture {
+    JsFuture::from(promise)
+}
+
+/// A signal that is aborted when the task is cancelled, for `fetch` and other APIs of the host.
+///
+/// Its reason is the message of the cancel. A task that ends otherwise never aborts it.
+pub fn abort_signal<T: 'static>(task: &Task<T>) -> web_sys::AbortSignal {
+    let controller = web_sys::AbortController::new().expect("every host has AbortController");
+    let signal = controller.signal();
+    task.on_done(move |result| {
+        if let Err(error) = result {
+            if error.is_cancelled() {
+                controller.abort_with_reason(&to_error(error));
+            }
+        }
+    });
+    signal
+}
+
+/// Asks `task` to end when `signal` is aborted; at once if it already is.
+///
+/// The signal's reason, as text, is the message of the cancel. The listener goes with the returned guard, or, if that is
+/// kept by [`AbortGuard::forget`], when the signal fires.
+pub fn cancel_on_abort(task: &AnyTask, signal: &web_sys::AbortSignal) -> AbortGuard {
+    let target = task.clone();
+    let source = signal.clone();
+    let cancel = move || {
+        let reason = source.reason();
+        let text = reason
+            .dyn_ref::<js_sys::Error>()
+            .map(|error| String::from(error.message()))
+            .or_else(|| reason.as_string())
+            .unwrap_or_else(|| "the signal was aborted".to_owned());
+        target.cancel_with(text);
+    };
+    if signal.aborted() {
+        cancel();
+        return AbortGuard { listener: None };
+    }
+    let closure = Closure::<dyn Fn()>::new(cancel);
+    let function: &Function = closure.as_ref().unchecked_ref();
+    // Fails only for a `null` listener.
+    let _ = signal.add_event_listener_with_callback("abort", function);
+    AbortGuard { listener: Some((signal.clone(), Rc::new(closure))) }
+}
+
+/// Keeps a task tied to a signal; from [`cancel_on_abort`].
+#[must_use = "dropping it unties the task from the signal; `forget` keeps the tie"]
+#[derive(Debug)]
+pub struct AbortGuard {
+    listener: Option<(web_sys::AbortSignal, Rc<Closure<dyn Fn()>>)>,
+}
+
+impl AbortGuard {
+    /// Keeps the tie for as long as the signal lives.
+    pub fn forget(mut self) {
+        if let Some((_, closure)) = self.listener.take() {
+            std::mem::forget(closure);
+        }
+    }
+}
+
+impl Drop for AbortGuard {
+    fn drop(&mut self) {
+        if let Some((signal, closure)) = self.listener.take() {
+            let function: &Function = (*closure).as_ref().unchecked_ref();
+            let _ = signal.remove_event_listener_with_callback("abort", function);
+        }
+    }
 }
