@@ -1,4 +1,43 @@
-//! selkie
+//! asyncio's model, with JavaScript's eager start, as one scheduler for native programs and the browser.
+//!
+//! An [`EventLoop`] belongs to one thread and runs *tasks*: futures with a name, a state, a result, and a way to end them.
+//! [`run`], or `#[selkie::main]`, makes a loop and runs a future on it.
+//!
+//! ```
+//! use selkie::{sleep, spawn};
+//! use std::time::Duration;
+//!
+//! selkie::run(async {
+//!     let slow = spawn(async {
+//!         sleep(Duration::from_millis(2)).await;
+//!         "slow"
+//!     });
+//!     let quick = spawn(async { "quick" });
+//!     assert!(quick.is_finished()); // it never had to wait, so it is done already
+//!     assert_eq!(quick.await.unwrap(), "quick");
+//!     assert_eq!(slow.await.unwrap(), "slow");
+//! });
+//! ```
+//!
+//! # The model
+//!
+//! - **Eager.** [`spawn`] runs the future at once, up to its first suspension. [`spawn_lazy`] waits for the next turn.
+//! - **Owned by the loop.** Dropping a [`Task`] detaches it. `task.await` owns: dropping that await asks the task to end.
+//! - **Cancel is a request.** Delivered at the task's next turn; [`catch_cancel`] lets the body clean up.
+//! - **Nothing is lost silently.** A panic reaches whoever awaits the task, or else the exception handler. Awaiting what can
+//!   never come ends in a typed error where the loop can know it.
+//! - **Fair.** Tasks of one [`Priority`] run first in, first out; what becomes ready in a round runs in the next.
+//!
+//! # Targets
+//!
+//! Natively [`run`] blocks the thread. In a browser and in Node nothing may block: [`start`] and `#[selkie::main]` return at
+//! once and the host gives the loop its turns. Shared code uses the same names on both; what a target cannot do is a typed
+//! error there. [`os`] has what only one target has.
+//!
+//! # Testing
+//!
+//! [`testing::Sim`] runs the same code in virtual time, in an order that a seed chooses, and reports deadlocks.
+
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod cancel;

@@ -6,6 +6,7 @@
 mod harness;
 
 mod guest;
+mod macros;
 mod tasks;
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
