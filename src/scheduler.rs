@@ -651,8 +651,11 @@ impl Scheduler {
         self.orphaned.set(true);
         self.arena.orphan(TaskRef::orphan);
         drop(entered);
+        // Nothing that only this thread may drop is left: the last one to let go of the scheduler may be another.
         self.instrument.take();
         self.handler.take();
+        self.slow_polls.take();
+        self.owner.take();
     }
 
     // ---- hooks and reports
@@ -755,6 +758,17 @@ impl Scheduler {
 
     pub(crate) fn set_shuffle(&self, seed: Option<u64>) {
         self.shuffle.set(seed);
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        // Calls to a loop that never ran. Cells keep their scheduler, so none is left.
+        for (link, kind) in self.inbox.close() {
+            debug_assert_eq!(kind, Kind::Call);
+            // SAFETY: `call_remote` leaked it.
+            drop(unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) });
+        }
     }
 }
 

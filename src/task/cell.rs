@@ -373,7 +373,7 @@ pub(crate) struct Setup {
     pub(crate) name: Option<Arc<str>>,
 }
 
-/// Makes a cell that holds `future`. The caller gets the loop's reference and, with `HANDLE`, the handle's.
+/// Makes a cell that holds `future`. It begins with two references: the loop's, and the one that the caller gets.
 #[inline]
 pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, setup: Setup) -> TaskRef {
     const { assert!(align_of::<F>() <= 16) };
@@ -393,7 +393,7 @@ pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, se
         let header = cell.as_ref();
         header.remote.reset();
         header.state.set(setup.flags | (setup.priority as u32) << LANE_SHIFT);
-        header.refs.set(1 + (setup.flags & HANDLE != 0) as i32);
+        header.refs.set(2);
         header.id.set(scheduler.next_id());
         header.awaiter.set(ptr::null_mut());
         header.context.set(context);
