@@ -15,7 +15,7 @@ import { bold, green, red, root, table, yellow } from "./lib.mjs";
 
 const json = process.argv.includes("--json");
 const problems = [];
-const VARIANTS = ["sim", "host"];
+const VARIANTS = ["sim", "host", "seeds"];
 
 // The rows.
 const required = HOSTS.filter((host) => host.rows && host.level === "test").map((host) => host.id);

@@ -5,7 +5,13 @@
 
 use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
 
-use selkie::{EventLoop, testing::Sim};
+use selkie::{EventLoop, RunError, testing::Sim};
+
+/// The attribute of tests that are no behaviours, because they make a loop of their own or need none.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub use std::prelude::v1::test;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// What a behaviour gets: a log and a clock.
 #[derive(Clone, Debug)]
@@ -61,6 +67,65 @@ impl T {
     /// Whether this is the simulator.
     pub fn is_sim(&self) -> bool {
         self.exact
+    }
+}
+
+/// Whether loops of the host can run to an end inside a call, as a page's cannot.
+pub const HOST_BLOCKS: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
+
+/// Runs `check` with a new loop of the simulator and, where the host can block, with one of the host.
+///
+/// Where it cannot, the host's loop has to say so instead, and to stay as it was.
+pub fn on_new_loops(check: impl Fn(EventLoop)) {
+    let event_loop = Sim::new().event_loop();
+    check(event_loop);
+    let event_loop = EventLoop::new();
+    if HOST_BLOCKS {
+        return check(event_loop);
+    }
+    assert!(matches!(event_loop.run_forever(), Err(RunError::WouldBlock)));
+    assert!(matches!(event_loop.run_until_complete(async {}), Err(RunError::WouldBlock)));
+    assert!(!event_loop.is_running() && !event_loop.is_closed());
+}
+
+/// What a loop's exception handler is told, while this lives.
+pub struct Reports {
+    event_loop: EventLoop,
+    messages: Rc<RefCell<Vec<String>>>,
+}
+
+impl Reports {
+    pub fn of(event_loop: &EventLoop) -> Self {
+        let messages = Rc::new(RefCell::new(Vec::new()));
+        let kept = messages.clone();
+        event_loop.set_exception_handler(Some(Rc::new(move |context| {
+            kept.borrow_mut().push(context.message().to_owned());
+        })));
+        Self { event_loop: event_loop.clone(), messages }
+    }
+
+    pub fn of_current() -> Self {
+        Self::of(&EventLoop::current().expect("a behaviour runs on a loop"))
+    }
+
+    /// What was reported since the last call.
+    pub fn take(&self) -> Vec<String> {
+        self.messages.take()
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        self.event_loop.set_exception_handler(None);
+    }
+}
+
+/// Logs when it is dropped.
+pub struct OnDrop<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
