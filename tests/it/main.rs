@@ -7,6 +7,7 @@ mod harness;
 
 mod guest;
 mod macros;
+mod event_loop;
 mod tasks;
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
