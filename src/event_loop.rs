@@ -7,7 +7,7 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     rc::Rc,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -97,28 +97,29 @@ impl EventLoop {
         F: Future + 'static,
         F::Output: 'static,
     {
-        self.run_main(context::Context::current(), future, |_| {})
+        let main = self.prepare(context::Context::current(), future)?;
+        self.run_task(main)
     }
 
-    /// As `run_until_complete`; `started` is told the task's id before it runs.
-    fn run_main<F>(
-        &self,
-        context: context::Context,
-        future: F,
-        started: impl FnOnce(u64),
-    ) -> Result<F::Output, RunError>
+    /// Spawns `future`, for [`run_task`](Self::run_task), if the loop may run here.
+    fn prepare<F>(&self, context: context::Context, future: F) -> Result<Task<F::Output>, RunError>
     where
         F: Future + 'static,
         F::Output: 'static,
     {
         self.check_run()?;
-        let task = self.spawn_with(Task::builder().lazy().context(context), future)?;
-        task.raw().mark_quiet();
-        started(task.id());
+        Ok(self.spawn_with(Task::builder().lazy().context(context), future)?)
+    }
+
+    /// Runs the loop until `main`, which nobody else has a handle of, has ended.
+    fn run_task<T: 'static>(&self, main: Task<T>) -> Result<T, RunError> {
         let scheduler = self.owner.scheduler.clone();
-        task.on_done(move |_| scheduler.stop());
+        main.on_done(move |_| scheduler.stop());
         self.drive(false);
-        match task.try_into_result() {
+        // Somebody else may have stopped the loop: in the round in which `main` ended, or before. Then the callback
+        // is still there, and must not stop a later run.
+        main.raw().forget_callbacks();
+        match main.try_into_result() {
             Ok(result) => result.map_err(RunError::Task),
             Err(_pending) => Err(RunError::Stopped),
         }
@@ -513,16 +514,10 @@ impl Runner {
         F::Output: 'static,
     {
         let event_loop = self.event_loop()?;
-        event_loop.check_run()?;
-        let keep = Rc::new(Cell::new(None));
-        let kept = keep.clone();
-        let context = self.context.clone();
-        let handle = event_loop.handle();
-        let main = Arc::new(OnceLock::new());
-        let target = main.clone();
+        let main = event_loop.prepare(self.context.clone(), future)?;
+        let (handle, id, raw) = (event_loop.handle(), main.id(), main.raw().clone());
         // Held until the run has ended.
         let _interrupt = event_loop.scheduler().platform().on_interrupt(Box::new(move || {
-            let Some(&id) = target.get() else { return };
             // A closed loop has no task to cancel.
             let _ = handle.scheduler.call_remote(Box::new(move |scheduler| {
                 if let Some(main) = scheduler.pending().into_iter().find(|task| task.id.get() == id) {
@@ -530,17 +525,8 @@ impl Runner {
                 }
             }));
         }));
-        let future = async move {
-            let output = future.await;
-            kept.set(Some(context::Context::current()));
-            output
-        };
-        let result = event_loop.run_main(context, future, |id| {
-            let _ = main.set(id);
-        });
-        if let Some(context) = keep.take() {
-            self.context = context;
-        }
+        let result = event_loop.run_task(main);
+        self.context = context::Context(raw.context());
         result
     }
 
@@ -553,7 +539,10 @@ impl Runner {
         let Some(event_loop) = self.event_loop.take() else { return };
         if !event_loop.all_tasks().is_empty() {
             // An error means that the loop cannot run here; then closing it drops the tasks.
-            let _ = event_loop.run_until_complete(shut_down(self.limit));
+            if let Ok(rest) = event_loop.prepare(self.context.clone(), shut_down(self.limit)) {
+                rest.raw().mark_quiet();
+                let _ = event_loop.run_task(rest);
+            }
         }
         let _ = event_loop.close();
     }

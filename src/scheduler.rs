@@ -640,7 +640,7 @@ impl Scheduler {
         }
         for lane in &self.lanes {
             while let Some(task) = lane.pop() {
-                task.abandon(self);
+                task.abandon();
             }
         }
         self.timers.clear(|node| {

@@ -173,10 +173,21 @@ impl TaskRef {
     }
 
     /// The loop closes: the task came out of its lane and gets no turn. Its callbacks are dropped.
-    pub(crate) fn abandon(&self, scheduler: &Scheduler) {
+    pub(crate) fn abandon(&self) {
         self.clear(QUEUED);
-        if self.has(DONE) && self.has(CALLBACKS) {
-            drop(self.cold(|cold| std::mem::take(&mut cold.callbacks)));
+        if self.has(DONE) {
+            self.forget_callbacks();
+        }
+    }
+
+    /// Drops the done callbacks that have not run, and lets those go on who wait for them.
+    pub(crate) fn forget_callbacks(&self) {
+        let scheduler = self.scheduler();
+        let callbacks = self.cold(|cold| std::mem::take(&mut cold.callbacks));
+        for callback in callbacks {
+            scheduler.guarded("dropping a done callback", || drop(callback));
+        }
+        if self.has(CALLBACKS) {
             self.run_callbacks(scheduler);
         }
     }

@@ -88,6 +88,44 @@ fn a_loop_runs_several_futures_one_after_another() {
 
 /// Rows: F02.
 #[test]
+fn a_loop_that_is_stopped_first_says_so_and_the_future_goes_on_with_the_next_run() {
+    on_new_loops(|event_loop| {
+        let events = Rc::new(RefCell::new(Vec::new()));
+        let (log, stopper) = (events.clone(), event_loop.clone());
+        let stopped = event_loop.run_until_complete(async move {
+            log.borrow_mut().push("first starts");
+            stopper.stop();
+            yield_now().await;
+            log.borrow_mut().push("first ends");
+        });
+        assert!(matches!(stopped, Err(RunError::Stopped)));
+        assert_eq!(*events.borrow(), ["first starts"]);
+
+        let log = events.clone();
+        event_loop
+            .run_until_complete(async move {
+                yield_now().await;
+                yield_now().await;
+                log.borrow_mut().push("second ends");
+            })
+            .expect("the end of the first future is no reason to stop the second one's run");
+        assert_eq!(*events.borrow(), ["first starts", "first ends", "second ends"]);
+    });
+}
+
+/// Rows: F02, F03.
+#[test]
+fn a_future_that_completes_in_the_round_of_the_stop_has_its_output_returned() {
+    on_new_loops(|event_loop| {
+        event_loop.stop();
+        assert_eq!(event_loop.run_until_complete(async { 5 }).unwrap(), 5);
+        // And nothing of it is left for the next run.
+        event_loop.run_until_complete(async { yield_now().await }).unwrap();
+    });
+}
+
+/// Rows: F02.
+#[test]
 fn a_second_running_loop_is_refused_and_neither_is_disturbed() {
     on_new_loops(|event_loop| {
         let (outer, other) = (event_loop.clone(), EventLoop::new());
