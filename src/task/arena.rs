@@ -33,6 +33,12 @@ const STEP: usize = 8;
 /// Slots larger than this get a page of their own.
 const LARGEST_SHARED: usize = 1024;
 
+/// Slots of a higher alignment get a page of their own as well.
+const SHARED_ALIGN: usize = 16;
+
+/// No cell has a higher alignment: it has to begin within the first `PAGE` bytes of its page.
+pub(super) const MAX_ALIGN: usize = PAGE / 2;
+
 const CLASSES: usize = LARGEST_SHARED / STEP + 1;
 
 #[repr(C)]
@@ -44,6 +50,8 @@ struct Page {
     live: Cell<u32>,
     /// Slots ever handed out; the rest of the page is untouched.
     carved: Cell<u32>,
+    /// Where the first slot begins.
+    first: u32,
     slot_size: u32,
     slots: u32,
     next: Cell<Option<PagePtr>>,
@@ -62,7 +70,7 @@ struct Slot {
     next: *mut Slot,
 }
 
-const HEADER: usize = size_of::<Page>().next_multiple_of(16);
+const HEADER: usize = size_of::<Page>().next_multiple_of(SHARED_ALIGN);
 
 /// A page by its address, with provenance for all of it (a `&Page` covers the header only).
 #[derive(Clone, Copy, PartialEq)]
@@ -82,7 +90,7 @@ impl PagePtr {
     fn slot(self, index: u32) -> *mut Slot {
         let this = self.0.as_ptr().cast::<u8>();
         // SAFETY: `index < slots`, and the page was allocated with room for that many.
-        unsafe { this.add(HEADER + index as usize * self.slot_size as usize).cast() }
+        unsafe { this.add(self.first as usize + index as usize * self.slot_size as usize).cast() }
     }
 }
 
@@ -135,8 +143,7 @@ impl Arena {
     /// A slot for `layout`; never fails. The first word is zero, the rest is what the last cell left or zero.
     #[inline]
     pub(super) fn take(&self, scheduler: &Scheduler, layout: Layout) -> NonNull<Header> {
-        let class = layout.size().div_ceil(STEP);
-        debug_assert!(layout.align() <= 16, "larger alignments are boxed by spawn");
+        let class = if layout.align() > SHARED_ALIGN { CLASSES } else { layout.size().div_ceil(STEP) };
         self.live.set(self.live.get() + 1);
         if class < CLASSES {
             if let Some(page) = self.available[class].get() {
@@ -157,7 +164,8 @@ impl Arena {
     #[inline(never)]
     fn take_slow(&self, scheduler: &Scheduler, layout: Layout, class: usize) -> NonNull<Header> {
         if class >= CLASSES {
-            let page = self.new_page(scheduler, HEADER + layout.size(), layout.size(), 1);
+            let first = HEADER.next_multiple_of(layout.align());
+            let page = self.new_page(scheduler, first, first + layout.size(), layout.size(), 1);
             page.live.set(1);
             page.carved.set(1);
             return NonNull::new(page.slot(0).cast()).expect("a page is not at address zero");
@@ -167,7 +175,7 @@ impl Arena {
                 let size = class * STEP;
                 // Keep the alignment of 16 for slots that need it.
                 let slots = (PAGE - SLACK - HEADER) / size;
-                let page = self.new_page(scheduler, PAGE - SLACK, size, slots as u32);
+                let page = self.new_page(scheduler, HEADER, PAGE - SLACK, size, slots as u32);
                 self.link(class, page);
                 continue;
             };
@@ -189,7 +197,14 @@ impl Arena {
         }
     }
 
-    fn new_page(&self, scheduler: &Scheduler, size: usize, slot_size: usize, slots: u32) -> PagePtr {
+    fn new_page(
+        &self,
+        scheduler: &Scheduler,
+        first: usize,
+        size: usize,
+        slot_size: usize,
+        slots: u32,
+    ) -> PagePtr {
         let layout = Layout::from_size_align(size, PAGE).expect("a future smaller than the address space");
         // SAFETY: the size is not zero.
         let page = unsafe { alloc_zeroed(layout) }.cast::<Page>();
@@ -205,6 +220,7 @@ impl Arena {
                 free: Cell::new(ptr::null_mut()),
                 live: Cell::new(0),
                 carved: Cell::new(0),
+                first: first as u32,
                 slot_size: slot_size as u32,
                 slots,
                 next: Cell::new(None),

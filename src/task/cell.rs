@@ -26,7 +26,7 @@ use std::{
 };
 
 use super::{
-    arena::{give_back_orphan, scheduler_of},
+    arena::{MAX_ALIGN, give_back_orphan, scheduler_of},
     members::Members,
     remote::{After, Remote},
     state::*,
@@ -376,7 +376,7 @@ pub(crate) struct Setup {
 /// Makes a cell that holds `future`. It begins with two references: the loop's, and the one that the caller gets.
 #[inline]
 pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, setup: Setup) -> TaskRef {
-    const { assert!(align_of::<F>() <= 16) };
+    const { assert!(align_of::<TaskCell<F>>() <= MAX_ALIGN, "box a future or result of this alignment") };
     let layout = std::alloc::Layout::new::<TaskCell<F>>();
     let cell = scheduler.arena.take(scheduler, layout);
     let context = setup.context.map_or(ptr::null(), Arc::into_raw);

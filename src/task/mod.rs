@@ -100,13 +100,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    // SAFETY: both spawn a future whose output is `F::Output`.
-    if align_of::<F>() > 16 || align_of::<Result<F::Output, JoinError>>() > 16 {
-        let boxed: Pin<Box<dyn Future<Output = F::Output>>> = Box::pin(future);
-        Task::new(scheduler.spawn(boxed, setup, eager))
-    } else {
-        Task::new(scheduler.spawn(future, setup, eager))
-    }
+    Task::new(scheduler.spawn(future, setup, eager))
 }
 
 /// Sets up a task before it is spawned.
