@@ -607,6 +607,19 @@ impl Scheduler {
         pending
     }
 
+    /// The name of a task that may have gone meanwhile. Looks at every task, so it is for people only.
+    pub(crate) fn name_of(&self, id: u64) -> Option<Arc<str>> {
+        let mut name = None;
+        self.arena.each(|cell| {
+            let task = TaskRef::listed(cell);
+            // As many bits as the word of whoever waits has for it.
+            if task.id.get() as usize & (usize::MAX >> 1) == id as usize {
+                name = Some(task.name());
+            }
+        });
+        name
+    }
+
     /// Ends everything: pending tasks are dropped and reported, what other threads hold is orphaned.
     pub(crate) fn close(&self) {
         if self.closing.replace(true) {

@@ -396,7 +396,8 @@ fn waits_for(raw: &TaskRef) -> Option<String> {
     if link.is_null() {
         None
     } else if link.addr() & 1 == 1 {
-        Some(format!("Task-{}", link.addr() >> 1))
+        let id = (link.addr() >> 1) as u64;
+        Some(raw.scheduler().name_of(id).map_or_else(|| format!("Task-{id}"), |name| name.to_string()))
     } else {
         // SAFETY: an even word of a waiting task points to a static text.
         Some((*unsafe { &*link.cast::<&'static str>() }).to_owned())

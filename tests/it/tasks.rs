@@ -288,6 +288,50 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F22.
+    async fn a_task_is_shown_with_its_name_its_state_and_what_it_waits_for(t) {
+        let shown = |task: &Task<()>| {
+            let shown = format!("{task:?}");
+            // Where the future was written is not ours to assert.
+            shown.split(", future").next().unwrap().to_owned()
+        };
+        let named = |name: &str| Task::builder().name(name);
+        let a = named("a").lazy().spawn(sleep(t.secs(1.0)));
+        t.log(shown(&a));
+        yield_now().await;
+        t.log(shown(&a));
+        let a_join = a.into_future();
+        let b = named("b").spawn(async move { a_join.await.unwrap() });
+        t.log(shown(&b));
+        let c = named("c").spawn(async move { b.await.unwrap() });
+        t.log(shown(&c));
+        let inner = t.clone();
+        let me = Rc::new(RefCell::new(None::<Task<()>>));
+        let slot = me.clone();
+        *me.borrow_mut() = Some(named("d").lazy().spawn(async move {
+            inner.log(format!("{:?}", current_task().unwrap().state()));
+            drop(slot);
+        }));
+        c.await.unwrap();
+        t.log(shown(me.borrow().as_ref().unwrap()));
+        let e = named("e").spawn(std::future::pending());
+        t.log(shown(&e));
+        e.cancel();
+        yield_now().await;
+        t.log(shown(&e));
+    } => [
+        "Task { name: \"a\", state: Created",
+        "Task { name: \"a\", state: Waiting, waits_for: a timer",
+        "Task { name: \"b\", state: Waiting, waits_for: a",
+        "Task { name: \"c\", state: Waiting, waits_for: b",
+        "Running",
+        "Task { name: \"d\", state: Finished",
+        "Task { name: \"e\", state: Waiting",
+        "Task { name: \"e\", state: Cancelled",
+    ]
+}
+
+behaviour! {
     /// Rows: F22, X11.
     async fn names_are_given_changed_and_made_up_in_the_order_of_creation(t) {
         let (a, b) = (spawn(async {}), spawn(async {}));
