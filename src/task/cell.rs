@@ -423,6 +423,11 @@ impl Awaiter {
         }
     }
 
+    /// Whether `word` stands for `members`.
+    pub(super) fn is_members(word: *mut (), members: &Rc<Members>) -> bool {
+        word.addr() == Rc::as_ptr(members).addr() | 1
+    }
+
     /// # Safety
     ///
     /// `word` came from `into_word` and is used once.

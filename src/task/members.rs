@@ -1,25 +1,38 @@
 //! The tasks that one future waits for: how gather, wait, as_completed and groups learn of an end in O(1).
 //!
-//! Each member's cell names the `Members` as its awaiter. A member that ends is linked to the done list through
-//! its own cell, so an end costs no allocation and no search, and the one who waits is woken only when what it
-//! waits for is there.
+//! Each member's cell names the `Members` as its awaiter. A member that ends lowers a count and, where somebody
+//! wants to know which one it was, is linked to the done list through its own cell. So an end costs no allocation
+//! and no search, and the one who waits is woken only when what it waits for is there.
+//!
+//! A member has ended when its done callbacks have run as well: until then its result cannot be taken.
 
 use std::{
     cell::Cell,
+    fmt,
+    mem::ManuallyDrop,
     ptr::{self, NonNull},
     rc::Rc,
     task::Waker,
 };
 
-use super::cell::{Awaiter, Header, TaskRef};
+use super::{
+    Task,
+    cell::{Awaiter, Header, TaskRef},
+};
+use crate::error::TaskError;
 
 /// Looks at a member that has just ended and says whether whoever waits has to know at once.
-pub(crate) type Urgent = fn(&TaskRef) -> bool;
+///
+/// # Safety
+///
+/// The task has its output, of the type that the function expects.
+pub(crate) type Urgent = unsafe fn(&TaskRef) -> bool;
 
-#[derive(Default)]
 pub(crate) struct Members {
+    /// Whether there is a done list.
+    listing: bool,
     pending: Cell<usize>,
-    /// Members that ended, oldest first, linked by `Header::link`. Each is kept by its `Task` in the set.
+    /// Members that ended, oldest first, linked by `Header::link`. The list counts a reference to each.
     first_done: Cell<Option<NonNull<Header>>>,
     last_done: Cell<Option<NonNull<Header>>>,
     /// Wake when no more than this many are pending.
@@ -31,31 +44,47 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self::default())
+    fn new(listing: bool) -> Rc<Self> {
+        Rc::new(Self {
+            listing,
+            pending: Cell::default(),
+            first_done: Cell::default(),
+            last_done: Cell::default(),
+            wake_at: Cell::default(),
+            urgent: Cell::default(),
+            alarmed: Cell::default(),
+            waker: Cell::default(),
+        })
     }
 
-    /// Adds a task. The caller keeps the task's handle as long as it is a member.
+    /// Members that are only counted: for those who wait for all of them.
+    pub(crate) fn counted() -> Rc<Self> {
+        Self::new(false)
+    }
+
+    /// Members that are listed as they end.
+    pub(crate) fn listed() -> Rc<Self> {
+        Self::new(true)
+    }
+
+    /// Adds a task, whose handle the caller owns.
+    #[inline]
     pub(crate) fn add(self: &Rc<Self>, task: &TaskRef) {
-        self.pending.set(self.pending.get() + 1);
-        if task.is_done() {
-            self.ended(task);
-        } else {
-            task.watch(Awaiter::Members(self.clone()));
+        if task.is_done() && !task.callbacks_pending() {
+            if self.listing {
+                self.list(task);
+            }
+            return;
         }
+        self.pending.set(self.pending.get() + 1);
+        task.watch(Awaiter::Members(self.clone()));
     }
 
     /// A member ended.
     pub(super) fn ended(&self, task: &TaskRef) {
         self.pending.set(self.pending.get() - 1);
-        task.link.set(ptr::null());
-        match self.last_done.replace(Some(task.as_ptr())) {
-            // SAFETY: cells in the done list are kept by their handles until they are taken out.
-            Some(last) => unsafe { last.as_ref() }.link.set(task.as_ptr().as_ptr().cast()),
-            None => self.first_done.set(Some(task.as_ptr())),
-        }
-        if self.urgent.get().is_some_and(|urgent| urgent(task)) {
-            self.alarmed.set(true);
+        if self.listing {
+            self.list(task);
         }
         if self.pending.get() <= self.wake_at.get() || self.alarmed.get() {
             if let Some(waker) = self.waker.take() {
@@ -64,6 +93,23 @@ impl Members {
         }
     }
 
+    fn list(&self, task: &TaskRef) {
+        task.link.set(ptr::null());
+        let counted = task.clone().into_ptr();
+        match self.last_done.replace(Some(counted)) {
+            // SAFETY: the list counts a reference to each cell in it.
+            Some(last) => unsafe { last.as_ref() }.link.set(counted.as_ptr().cast_const().cast()),
+            None => self.first_done.set(Some(counted)),
+        }
+        // SAFETY: the task has ended and its handle is with its set, so it has its output; whoever set `urgent`
+        // promised that it fits the members.
+        if self.urgent.get().is_some_and(|urgent| unsafe { urgent(task) }) {
+            self.alarmed.set(true);
+        }
+    }
+
+    /// Members that have not ended.
+    #[inline]
     pub(crate) fn pending(&self) -> usize {
         self.pending.get()
     }
@@ -72,24 +118,39 @@ impl Members {
         self.first_done.get().is_some()
     }
 
-    /// An urgent member ended since the last [`wait`](Self::wait).
+    /// An urgent member is in the done list.
     pub(crate) fn is_alarmed(&self) -> bool {
         self.alarmed.get()
     }
 
-    /// Wakes `waker` when at most `wake_at` members are pending, or an urgent one has ended.
-    pub(crate) fn wait(&self, wake_at: usize, urgent: Option<Urgent>, waker: &Waker) {
-        self.wake_at.set(wake_at);
+    /// Asks `urgent` about the members in the done list and all that end from now on; `None` asks nobody.
+    ///
+    /// # Safety
+    ///
+    /// The output of every member, present and future, is of the type that `urgent` expects.
+    pub(crate) unsafe fn set_urgent(&self, urgent: Option<Urgent>) {
         self.urgent.set(urgent);
+        self.alarmed.set(false);
+        let Some(urgent) = urgent else { return };
+        let mut next = self.first_done.get();
+        while let Some(cell) = next {
+            // SAFETY: the list counts a reference.
+            let task = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
+            // SAFETY: as the caller promises; members keep their outputs.
+            if unsafe { urgent(&task) } {
+                return self.alarmed.set(true);
+            }
+            next = NonNull::new(task.link.get().cast_mut().cast());
+        }
+    }
+
+    /// Wakes `waker` when at most `wake_at` members are pending, or an urgent one has ended.
+    pub(crate) fn wait(&self, wake_at: usize, waker: &Waker) {
+        self.wake_at.set(wake_at);
         match self.waker.take() {
             Some(old) if old.will_wake(waker) => self.waker.set(Some(old)),
             _ => self.waker.set(Some(waker.clone())),
         }
-    }
-
-    /// Marks the members done so far as looked at: `urgent` is asked for those that end from now on.
-    pub(crate) fn calm(&self) {
-        self.alarmed.set(false);
     }
 
     pub(crate) fn forget_waker(&self) {
@@ -99,20 +160,107 @@ impl Members {
     /// The member that ended first, taken out of the done list. It is no member any more.
     pub(crate) fn pop_done(&self) -> Option<TaskRef> {
         let first = self.first_done.get()?;
-        // SAFETY: kept by its handle.
-        let header = unsafe { first.as_ref() };
-        let next = NonNull::new(header.link.replace(ptr::null()).cast_mut().cast::<Header>());
+        // SAFETY: the list's reference is passed on.
+        let task = unsafe { TaskRef::from_ptr(first) };
+        let next = NonNull::new(task.link.replace(ptr::null()).cast_mut().cast::<Header>());
         self.first_done.set(next);
         if next.is_none() {
             self.last_done.set(None);
         }
-        Some(TaskRef::listed(first))
+        Some(task)
     }
 
-    /// Takes a pending task out.
-    pub(crate) fn remove_pending(&self, task: &TaskRef) {
-        debug_assert!(!task.is_done());
+    /// Takes a task out, whether it has ended or not. Looks through the done list if it has.
+    pub(crate) fn remove(self: &Rc<Self>, task: &TaskRef) {
+        if self.remove_pending(task) {
+            return;
+        }
+        let mut others = Vec::new();
+        while let Some(done) = self.pop_done() {
+            if done.as_ptr() != task.as_ptr() {
+                others.push(done);
+            }
+        }
+        for done in others {
+            self.list(&done);
+        }
+    }
+
+    /// Takes a task out if it has not ended; whether it had not.
+    pub(crate) fn remove_pending(self: &Rc<Self>, task: &TaskRef) -> bool {
+        if !self.waits_for(task) {
+            return false;
+        }
         task.unwatch();
         self.pending.set(self.pending.get() - 1);
+        true
+    }
+
+    /// Whether `task` is a member that has not ended.
+    pub(crate) fn waits_for(self: &Rc<Self>, task: &TaskRef) -> bool {
+        task.is_watched_by(self)
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        while self.pop_done().is_some() {}
+    }
+}
+
+/// Whether the task ended by a panic or a trap, or returned `Err`. A cancelled one has no error.
+///
+/// # Safety
+///
+/// The task has its output, and it is a `Result<T, E>`.
+pub(crate) unsafe fn has_error<T, E>(task: &TaskRef) -> bool {
+    // SAFETY: as the caller promises.
+    match unsafe { task.output::<Result<T, E>>() } {
+        Ok(value) => value.is_err(),
+        Err(error) => !error.is_cancelled(),
+    }
+}
+
+/// As [`has_error`], and a cancelled task counts as well.
+///
+/// # Safety
+///
+/// As for [`has_error`].
+pub(crate) unsafe fn has_no_value<T, E>(task: &TaskRef) -> bool {
+    // SAFETY: as the caller promises.
+    !matches!(unsafe { task.output::<Result<T, E>>() }, Ok(Ok(_)))
+}
+
+/// Takes the error out of a task that [`has_no_value`].
+///
+/// # Safety
+///
+/// As for [`has_error`]; the output is gone afterwards.
+pub(crate) unsafe fn take_failure<T, E>(task: &TaskRef) -> TaskError<E> {
+    // SAFETY: as the caller promises.
+    match unsafe { task.take_output::<Result<T, E>>() } {
+        Ok(Err(error)) => TaskError::Failed(error),
+        Err(error) => TaskError::Join(error),
+        Ok(Ok(_)) => unreachable!("a task with a value has not failed"),
+    }
+}
+
+/// Lets go of a task whose own error nobody can look at any more: if it has one, or will have, it is reported.
+pub(crate) fn detach_reporting<T: 'static, E: fmt::Debug + 'static>(task: Task<Result<T, E>>) {
+    fn report<T, E: fmt::Debug>(task: &TaskRef) {
+        if !task.has_output() {
+            return;
+        }
+        // SAFETY: it is the task below.
+        if let Ok(Err(error)) = unsafe { task.output::<Result<T, E>>() } {
+            let message = format!("{} failed, and nobody looked at the error: {error:?}", task.label());
+            task.scheduler().report(&message, Some(task));
+        }
+    }
+    let raw = task.raw();
+    if raw.is_done() && !raw.callbacks_pending() {
+        report::<T, E>(raw);
+    } else {
+        raw.add_callback(Box::new(report::<T, E>));
     }
 }

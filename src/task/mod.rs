@@ -20,7 +20,7 @@ use std::{
 
 pub(crate) use arena::Arena;
 pub(crate) use cell::{Header, Setup, TaskRef, allocate};
-pub(crate) use members::Members;
+pub(crate) use members::{Members, Urgent, detach_reporting, has_error, has_no_value, take_failure};
 pub(crate) use state::{CALLBACK, HANDLE, QUIET};
 
 use crate::{
@@ -269,12 +269,16 @@ impl<T> Task<T> {
     }
 
     /// The result, without waiting, or the task itself if there is none yet.
-    pub fn try_into_result(self) -> Result<Result<T, JoinError>, Self> {
-        if self.raw.has_output() && !self.raw.callbacks_pending() {
-            // SAFETY: the output is `T`.
-            return Ok(unsafe { self.raw.take_output::<T>() });
-        }
-        Err(self)
+    pub fn try_into_result(mut self) -> Result<Result<T, JoinError>, Self> {
+        self.take().ok_or(self)
+    }
+
+    /// The result, for owners that drop the handle right after. `None` before the end of the last done callback.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
+        let is_there = self.raw.has_output() && !self.raw.callbacks_pending();
+        // SAFETY: the output is `T`.
+        is_there.then(|| unsafe { self.raw.take_output::<T>() })
     }
 
     /// Asks the task to end; whether it was still pending.

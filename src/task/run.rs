@@ -1,9 +1,10 @@
 //! What a loop does with a task: start, poll, complete, cancel, tell who waits.
 
-use std::{any::Any, sync::Arc, task::Waker};
+use std::{any::Any, rc::Rc, sync::Arc, task::Waker};
 
 use super::{
     cell::{Awaiter, TaskRef},
+    members::Members,
     state::*,
 };
 use crate::{
@@ -142,6 +143,8 @@ impl TaskRef {
                     unsafe { &*scheduler }.push_ready(task);
                 }
             }
+            // Told again when the callbacks have run: only then can the result be taken.
+            Awaiter::Members(members) if self.has(CALLBACKS) => self.set_awaiter(Awaiter::Members(members)),
             Awaiter::Members(members) => members.ended(self),
             Awaiter::Waker(waker) => waker.wake(),
         }
@@ -346,6 +349,11 @@ impl TaskRef {
 
     pub(crate) fn unwatch(&self) {
         self.set_awaiter(Awaiter::None);
+    }
+
+    /// Whether the task's end will be told to `members`.
+    pub(crate) fn is_watched_by(&self, members: &Rc<Members>) -> bool {
+        Awaiter::is_members(self.awaiter_word(), members)
     }
 
     /// Makes `waker` the one that is told, for the owner of the handle.
