@@ -40,12 +40,14 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod as_completed;
 mod cancel;
 mod context;
 mod error;
 mod event_loop;
 mod exception;
 mod guest;
+mod gather;
 mod inbox;
 mod instrument;
 pub mod os;
@@ -57,13 +59,16 @@ mod sync;
 mod task;
 pub mod testing;
 mod timers;
+mod wait;
 
+pub use as_completed::{AsCompleted, AsCompletedWithin, as_completed};
 pub use cancel::{Cancelled, CatchCancel, catch_cancel};
 pub use context::{Context, ContextScope, ContextVar};
 pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedOut};
 pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, start, try_run};
 pub use exception::ExceptionContext;
 pub use guest::{Guest, guest};
+pub use gather::{Gather, IntoTask, IntoTasks, Limit, TryGather, gather, limit, try_gather};
 pub use instrument::Instrument;
 pub use ready::Priority;
 pub use selkie_macros::{main, test};
@@ -76,3 +81,4 @@ pub use task::{
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+pub use wait::{TaskSet, Until, Wait, wait};
