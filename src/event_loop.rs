@@ -308,7 +308,9 @@ struct Driver {
 
 impl Turn for Driver {
     fn turn(&self) -> Next {
-        let next = self.event_loop.scheduler().turn();
+        let scheduler = self.event_loop.scheduler();
+        // It closes itself here only, and has to finish that when a destructor has trapped.
+        let next = if scheduler.is_closed() { Next::Done } else { scheduler.turn() };
         if next == Next::Done {
             self.finish();
         }

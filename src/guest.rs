@@ -46,6 +46,10 @@ impl<P: Fn() + Send + Sync + 'static> Platform for GuestPlatform<P> {
         self.host.run_blocking(job)
     }
 
+    fn guard(&self, f: &mut dyn FnMut()) -> bool {
+        self.host.guard(f)
+    }
+
     fn report(&self, message: &str) {
         self.host.report(message);
     }
@@ -110,7 +114,9 @@ impl EventLoop {
         if scheduler.driven.get() || scheduler.is_in_turn() {
             return Err(RunError::Nested);
         }
-        Ok(scheduler.turn_once())
+        let mut next = Next::Now;
+        scheduler.guard(&mut || next = scheduler.turn_once());
+        Ok(next)
     }
 }
 

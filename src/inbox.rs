@@ -101,6 +101,12 @@ fn split(entry: *mut Link) -> Option<(NonNull<Link>, Kind)> {
     NonNull::new(entry.map_addr(|address| address & !1)).map(|link| (link, kind))
 }
 
+impl Default for Taken {
+    fn default() -> Self {
+        Self { next: ptr::null_mut() }
+    }
+}
+
 impl Taken {
     fn reversed(mut entry: *mut Link) -> Self {
         let mut reversed = ptr::null_mut();

@@ -40,7 +40,7 @@ use crate::{
     error::panic_message,
     event_loop::Owner,
     exception::{ExceptionContext, Handler},
-    inbox::{Closed, Inbox, Kind, Link},
+    inbox::{Closed, Inbox, Kind, Link, Taken},
     instrument::{Instrument, TaskInfo},
     ready::{Lane, Priority},
     sleep::Boxed,
@@ -116,6 +116,12 @@ pub(crate) struct Scheduler {
     depth: Cell<u32>,
     stack: Cell<usize>,
     in_turn: Cell<bool>,
+    /// The loop whose turn goes on when this one's is over: the host may run a turn inside another loop's.
+    outer: Cell<*const Scheduler>,
+    /// Whose done callbacks run.
+    calling: Cell<Option<NonNull<Header>>>,
+    /// What is left of the inbox that was taken out.
+    taken: RefCell<Taken>,
     /// The platform gives turns.
     pub(crate) driven: Cell<bool>,
     /// Turns come from a host whose own callbacks may spawn between them.
@@ -173,6 +179,9 @@ impl Scheduler {
             depth: Cell::new(0),
             stack: Cell::new(0),
             in_turn: Cell::new(false),
+            outer: Cell::new(ptr::null()),
+            calling: Cell::new(None),
+            taken: RefCell::default(),
             driven: Cell::new(false),
             hosted: Cell::new(false),
             stop: Cell::new(false),
@@ -329,7 +338,15 @@ impl Scheduler {
         if self.inbox.is_empty() {
             return;
         }
-        for (link, kind) in self.inbox.take() {
+        self.taken.replace(self.inbox.take());
+        self.run_taken();
+    }
+
+    /// A call that traps must not take the rest with it, so that is kept outside of the stack.
+    fn run_taken(&self) {
+        loop {
+            let entry = self.taken.borrow_mut().next();
+            let Some((link, kind)) = entry else { break };
             match kind {
                 // SAFETY: taken as a cell, on the owner's thread.
                 Kind::Cell => TaskRef::taken_from_inbox(unsafe { TaskRef::of_link(link) }),
@@ -347,7 +364,12 @@ impl Scheduler {
     /// Makes the loop the current one of this thread.
     pub(crate) fn enter_loop(&self) -> Entered<'_> {
         let outer = CURRENT.with(|current| current.replace(self));
-        Entered { scheduler: self, outer, was_in_turn: self.in_turn.replace(true) }
+        let was_in_turn = self.in_turn.replace(true);
+        if !was_in_turn {
+            self.outer.set(outer);
+            self.depth.set(0);
+        }
+        Entered { scheduler: self, outer, was_in_turn }
     }
 
     #[inline]
@@ -364,10 +386,18 @@ impl Scheduler {
     #[inline]
     pub(crate) fn leave(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
         task.link.set(self.waits.replace(ptr::null()));
-        self.running.set(outer);
+        let inner = self.running.replace(outer);
+        if inner != Some(task.as_ptr()) {
+            self.trapped_within(inner, task);
+        }
         if self.hooked.get() {
             self.hook_leave(task);
         }
+    }
+
+    /// Whose done callbacks run, if any: they get another turn after a trap.
+    pub(crate) fn set_calling(&self, task: Option<&TaskRef>) {
+        self.calling.set(task.map(TaskRef::as_ptr));
     }
 
     /// The running task says what it waits for.
@@ -421,12 +451,28 @@ impl Scheduler {
         if !self.hosted.get() || !current_scheduler().is_null() {
             return false;
         }
-        let entered = self.enter_loop();
-        self.stack.set(stack_address());
-        task.poll(self);
-        drop(entered);
+        // No turn is there to catch a trap.
+        self.guard(&mut || {
+            // As a reference that a trap leaks, like all that is polled.
+            let task = task.clone();
+            let entered = self.enter_loop();
+            self.stack.set(stack_address());
+            task.poll(self);
+            drop(entered);
+        });
         self.platform.pend();
         true
+    }
+
+    /// Runs `f`, which polls tasks, where a trap would not come to the platform's notice.
+    pub(crate) fn guard(&self, f: &mut dyn FnMut()) {
+        let mut repairs = 0;
+        if !self.platform.guard(f) {
+            // To tell those who wait may trap as well, for each of the tasks that were starting each other.
+            while !self.platform.guard(&mut || self.trapped()) && repairs < MAX_DEPTH + 2 {
+                repairs += 1;
+            }
+        }
     }
 
     /// One slice.
@@ -560,19 +606,45 @@ impl Scheduler {
     }
 
     /// The last turn was unwound by a trap, with everything that was on the stack.
+    ///
+    /// To tell those who wait may run code of users and trap as well. So what was told is taken off first, and another
+    /// call goes on with the rest.
     pub(crate) fn trapped(&self) {
-        CURRENT.with(|current| current.set(ptr::null()));
-        let mut cell = self.running.take();
-        self.depth.set(0);
-        self.in_turn.set(false);
+        if self.in_turn.replace(false) {
+            CURRENT.with(|current| current.set(self.outer.get()));
+        }
         let entered = self.enter_loop();
-        while let Some(running) = cell {
-            // SAFETY: whoever polled the task held a reference, which leaked with the stack and is ours now.
-            let task = unsafe { TaskRef::from_ptr(running) };
-            cell = NonNull::new(task.link.get().cast_mut().cast());
-            task.end_trapped(self);
+        self.trapped_chain(None);
+        if let Some(cell) = self.calling.take() {
+            // SAFETY: whoever ran the callbacks held a reference, which leaked with the stack and is ours now.
+            let task = unsafe { TaskRef::from_ptr(cell) };
+            // The rest of them, and then who waits for the task, get another turn.
+            self.push_ready(task);
+        }
+        self.run_taken();
+        if self.closing.get() && !self.orphaned.get() {
+            self.finish_close();
         }
         drop(entered);
+    }
+
+    /// Ends the running task, and those it was started by, up to `end`.
+    fn trapped_chain(&self, end: Option<NonNull<Header>>) {
+        while let Some(running) = self.running.get().filter(|running| Some(*running) != end) {
+            // SAFETY: whoever polled the task held a reference, which leaked with the stack and is ours now.
+            let task = unsafe { TaskRef::from_ptr(running) };
+            self.running.set(NonNull::new(task.link.get().cast_mut().cast()));
+            task.end_trapped(self);
+        }
+    }
+
+    /// `task`, whose poll is over, had called JavaScript, which called back, and caught the trap of the tasks that this
+    /// started: from `inner` on.
+    #[cold]
+    fn trapped_within(&self, inner: Option<NonNull<Header>>, task: &TaskRef) {
+        let outer = self.running.replace(inner);
+        self.trapped_chain(Some(task.as_ptr()));
+        self.running.set(outer);
     }
 
     pub(crate) fn stop(&self) {
@@ -622,9 +694,12 @@ impl Scheduler {
 
     /// Ends everything: pending tasks are dropped and reported, what other threads hold is orphaned.
     pub(crate) fn close(&self) {
-        if self.closing.replace(true) {
-            return;
+        if !self.closing.replace(true) {
+            self.finish_close();
         }
+    }
+
+    fn finish_close(&self) {
         let entered = self.enter_loop();
         loop {
             // A destructor may spawn; such tasks end at once, but they may leave callbacks.

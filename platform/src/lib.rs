@@ -110,6 +110,15 @@ pub trait Platform: Send + Sync + 'static {
         Duration::from_millis(1)
     }
 
+    /// Runs `f` on the spot; whether it returned.
+    ///
+    /// `false` where a panic cannot unwind and `f` ended by a trap, which the platform has reported. All that was on
+    /// the stack is leaked. The loop asks for it where code of users runs outside of [`Turn::turn`].
+    fn guard(&self, f: &mut dyn FnMut()) -> bool {
+        f();
+        true
+    }
+
     /// Calls `check` about once every `interval`, from a thread that is not the loop's, until it answers `false`.
     ///
     /// It is how a loop that is stuck in one poll is noticed while it is stuck. Where there is no other thread
@@ -135,8 +144,9 @@ pub trait Turn {
 
     /// Tells the loop that the last turn ended by a trap and never returned.
     ///
-    /// Only hosts where a panic cannot unwind need it. The loop fails the task that ran and is ready for
-    /// another turn, which the platform gives it soon.
+    /// Only hosts where a panic cannot unwind need it. The loop fails the task that ran, with all that it was
+    /// starting, and is ready for another turn, which the platform gives it soon. It may end by a trap as well, of
+    /// code that was to be told; each call gets further than the last.
     fn trapped(&self);
 }
 

@@ -15,6 +15,7 @@
 use std::{
     any::Any,
     cell::{Cell, UnsafeCell},
+    collections::VecDeque,
     future::Future,
     mem::{ManuallyDrop, offset_of},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -63,7 +64,7 @@ pub(crate) struct Header {
 #[derive(Default)]
 pub(crate) struct Cold {
     pub(crate) name: Option<Arc<str>>,
-    pub(crate) callbacks: Vec<Box<dyn FnOnce(&TaskRef)>>,
+    pub(crate) callbacks: VecDeque<Box<dyn FnOnce(&TaskRef)>>,
     pub(crate) cancel_message: Option<Arc<str>>,
     pub(crate) cancelling: u32,
     pub(crate) scopes: Scopes,

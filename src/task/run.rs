@@ -157,14 +157,11 @@ impl TaskRef {
     }
 
     fn run_callbacks(&self, scheduler: &Scheduler) {
-        loop {
-            let callbacks = self.cold(|cold| std::mem::take(&mut cold.callbacks));
-            if callbacks.is_empty() {
-                break;
-            }
-            for callback in callbacks {
-                scheduler.guarded("a done callback", || callback(self));
-            }
+        // One by one, as a trap takes with it what is on the stack.
+        while let Some(callback) = self.cold(|cold| cold.callbacks.pop_front()) {
+            scheduler.set_calling(Some(self));
+            scheduler.guarded("a done callback", || callback(self));
+            scheduler.set_calling(None);
         }
         self.clear(CALLBACKS);
         // Whoever awaits the task and was polled before the callbacks had run was told to wait.
@@ -337,8 +334,10 @@ impl TaskRef {
             return false;
         }
         let scheduler = self.scheduler() as *const Scheduler;
+        // As a reference that a trap leaks, like all that is polled.
+        let this = self.clone();
         // SAFETY: our reference keeps the cell, and the cell its scheduler.
-        self.end_cancelled(unsafe { &*scheduler });
+        this.end_cancelled(unsafe { &*scheduler });
         true
     }
 
@@ -369,7 +368,7 @@ impl TaskRef {
     }
 
     pub(crate) fn add_callback(&self, callback: Box<dyn FnOnce(&TaskRef)>) {
-        self.cold(|cold| cold.callbacks.push(callback));
+        self.cold(|cold| cold.callbacks.push_back(callback));
         if self.has(DONE) && !self.has(CALLBACKS) {
             self.set(CALLBACKS);
             if !self.has(QUEUED) {

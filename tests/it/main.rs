@@ -5,9 +5,9 @@
 #[macro_use]
 mod harness;
 
+mod event_loop;
 mod guest;
 mod macros;
-mod event_loop;
 mod tasks;
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]

@@ -25,10 +25,21 @@ const loops = [];
 
 export const now = () => performance.now();
 
-/** Makes the functions `turn(slot, task)` and `trapped(slot)`, indices into the table, known; answers a name for the instance. */
-export function attach(table, memory, turn, trapped) {
+/** Makes the functions `turn(slot, task)` and `call(address)`, indices into the table, known; answers a name for the instance. */
+export function attach(table, memory, turn, call) {
   if (!instances.length) probe(0);
-  return instances.push({ table, memory, turn: table.get(turn), trapped: table.get(trapped) }) - 1;
+  return instances.push({ table, memory, turn: table.get(turn), call: table.get(call) }) - 1;
+}
+
+/** Calls back with `address`; answers 0 if that ended by a trap or another exception. */
+export function guard(instance, address) {
+  try {
+    instances[instance].call(address);
+    return 1;
+  } catch (error) {
+    console.error(error);
+    return 0;
+  }
 }
 
 /** Answers the handle of a loop that lives in `slot` of the instance. */
@@ -113,16 +124,7 @@ class Loop {
 }
 
 function run(loop, task) {
-  const { instance, slot } = loop;
-  let next;
-  try {
-    next = instance.turn(slot, task);
-  } catch (error) {
-    // A trap: the turn never returned. If `trapped` traps too, the loop is beyond repair and gets no more turns.
-    console.error(error);
-    instance.trapped(slot);
-    next = NOW;
-  }
+  const next = loop.instance.turn(loop.slot, task);
   if (next === NOTHING) return;
   if (loop.word && !loop.listening) hear(loop);
   if (next >= 0) return sleep(loop, next);

@@ -13,9 +13,11 @@ use crate::turn;
 
 #[wasm_bindgen(module = "/js/host.js")]
 extern "C" {
-    fn attach(table: JsValue, memory: JsValue, turn: f64, trapped: f64) -> i32;
+    fn attach(table: JsValue, memory: JsValue, turn: f64, call: f64) -> i32;
     #[wasm_bindgen(js_name = open)]
     fn open_loop(instance: i32, slot: i32) -> i32;
+    #[wasm_bindgen(js_name = guard)]
+    fn guard_call(instance: i32, address: f64) -> i32;
     #[wasm_bindgen(js_name = now)]
     fn milliseconds() -> f64;
     #[wasm_bindgen(js_name = report)]
@@ -56,9 +58,9 @@ thread_local! {
 fn instance() -> i32 {
     INSTANCE.get().unwrap_or_else(|| {
         let turn: extern "C" fn(i32, i32) -> f64 = turn::turn;
-        let trapped: extern "C" fn(i32) = turn::trapped;
+        let call: extern "C" fn(usize) = call;
         let table = wasm_bindgen::function_table();
-        let instance = attach(table, wasm_bindgen::memory(), turn as usize as f64, trapped as usize as f64);
+        let instance = attach(table, wasm_bindgen::memory(), turn as usize as f64, call as usize as f64);
         INSTANCE.set(Some(instance));
         instance
     })
@@ -67,6 +69,22 @@ fn instance() -> i32 {
 /// Answers the host's handle for the loop in `slot` of this thread.
 pub(crate) fn open(slot: i32) -> i32 {
     open_loop(instance(), slot)
+}
+
+/// Runs `f`; whether it returned. If it trapped the host has caught that, and shown it.
+///
+/// The caller's frame is whole, and with it the stack of the module: what the trap had taken of it comes back when this
+/// returns. So every call by the host goes through here.
+pub(crate) fn guard(mut f: &mut dyn FnMut()) -> bool {
+    guard_call(instance(), (&raw mut f) as usize as f64) != 0
+}
+
+/// Called by the host within [`guard`].
+#[expect(unsafe_code, reason = "a closure passes through the host as a number")]
+extern "C" fn call(address: usize) {
+    // SAFETY: `guard`, which is on the stack, has made the address of its own `f`, and uses it no more.
+    let f = unsafe { &mut *(address as *mut &mut dyn FnMut()) };
+    f();
 }
 
 /// A moment that comes once. The same numbers are in `js/host.js`.

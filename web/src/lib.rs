@@ -94,6 +94,10 @@ impl Platform for Web {
         ))
     }
 
+    fn guard(&self, f: &mut dyn FnMut()) -> bool {
+        host::guard(f)
+    }
+
     fn report(&self, message: &str) {
         host::report(message);
     }

@@ -10,7 +10,8 @@
 //! turn still on the stack. The turn that arrives then finds the loop running, leaves a note and goes.
 //!
 //! *A turn traps.* Without unwinding nothing of it is cleaned up: what it borrowed stays borrowed, what it counted stays
-//! counted. So nothing here is borrowed or cloned across a turn, and the host, which does come back, calls [`trapped`].
+//! counted. So nothing here is borrowed or cloned across a turn, and the loop is told by [`Turn::trapped`]. That may run
+//! code of users, who are told in turn, and trap as well; it is called again as long as it may get further.
 //!
 //! *A drive ends with a microtask under way.* It cannot be revoked. It may come while the next drive of the slot waits
 //! for its own, and then it serves as that one; otherwise it finds the loop not armed and goes.
@@ -31,6 +32,9 @@ use crate::{host, wake::Wake};
 
 /// So many turns by microtask go between two looks at the clock, which costs more than to arm one.
 const LOOK: u32 = 32;
+
+/// More tasks than can be starting each other, of each of which it may trap to tell.
+const REPAIRS: u32 = 100;
 
 // What a turn answers to js/host.js, beside a time in milliseconds.
 const NOW: f64 = -1.0;
@@ -112,14 +116,13 @@ pub(crate) fn pend(drive: Drive) {
 
 /// Called by the host: gives a loop its turn, and answers when the next one is due.
 pub(crate) extern "C" fn turn(slot: i32, task: i32) -> f64 {
-    find(slot as usize).map_or(NOTHING, |slot| slot.turn(task != 0))
-}
-
-/// Called by the host after [`turn`] did not return; a macrotask follows.
-pub(crate) extern "C" fn trapped(slot: i32) {
-    if let Some(slot) = find(slot as usize) {
-        slot.trapped();
+    let Some(slot) = find(slot as usize) else { return NOTHING };
+    let drive = slot.drive.get();
+    let mut next = NOTHING;
+    if !host::guard(&mut || next = slot.turn(task != 0)) {
+        next = slot.trapped(drive);
     }
+    next
 }
 
 fn find(slot: usize) -> Option<&'static Slot> {
@@ -194,11 +197,20 @@ impl Slot {
         NOTHING
     }
 
-    fn trapped(&self) {
-        // Still running, for what comes in meanwhile. If this traps as well, the slot stays so and gets no more turns.
-        self.with_turn(|turn| turn.trapped());
-        self.running.set(false);
-        self.armed.set(true);
+    fn trapped(&self, drive: u32) -> f64 {
+        // What trapped may have been the drop of a turn that was done.
+        if self.drive.get() != drive {
+            return NOTHING;
+        }
+        // Still running, for what comes in meanwhile. A slot that cannot be repaired stays so and gets no more turns.
+        self.running.set(true);
+        for _ in 0..REPAIRS {
+            if host::guard(&mut || self.with_turn(|turn| turn.trapped())) {
+                self.running.set(false);
+                return self.hop();
+            }
+        }
+        NOTHING
     }
 
     #[expect(unsafe_code, reason = "a clone of the Rc would be leaked by a trap")]
