@@ -9,6 +9,8 @@ mod event_loop;
 mod guest;
 mod macros;
 mod tasks;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+mod web;
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 use std::prelude::v1::test;
