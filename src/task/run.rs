@@ -50,9 +50,13 @@ impl TaskRef {
         self.set(RUNNING | STARTED);
         let outer = scheduler.enter(self);
         let polled = self.poll_future();
+        if let Ok((false, _)) = polled {
+            // Before the instrument is told, which may ask what the task waits for.
+            self.clear(RUNNING);
+        }
         scheduler.leave(self, outer);
         match polled {
-            Ok((false, _)) => self.clear(RUNNING),
+            Ok((false, _)) => {}
             Ok((true, None)) => self.complete(scheduler, 0),
             Ok((true, Some(payload))) => {
                 self.complete(scheduler, 0);

@@ -7,6 +7,7 @@ mod harness;
 
 mod event_loop;
 mod guest;
+mod instrument;
 mod macros;
 mod tasks;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
