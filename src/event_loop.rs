@@ -152,9 +152,16 @@ impl EventLoop {
 
     /// Gives the loop to the platform.
     pub(crate) fn drive(&self, close_at_end: bool) -> Driven {
+        self.drive_then(close_at_end, None)
+    }
+
+    /// As `drive`; `at_end` is called when the platform gives no more turns.
+    pub(crate) fn drive_then(&self, close_at_end: bool, at_end: Option<Box<dyn FnOnce()>>) -> Driven {
         self.scheduler().driven.set(true);
         self.scheduler().hosted.set(!self.scheduler().platform().can_block());
-        let driver = Rc::new(Driver { event_loop: self.clone(), done: Cell::new(false), close_at_end });
+        let at_end = Cell::new(at_end);
+        let done = Cell::new(false);
+        let driver = Rc::new(Driver { event_loop: self.clone(), done, close_at_end, at_end });
         self.scheduler().platform().drive(driver)
     }
 
@@ -304,6 +311,7 @@ struct Driver {
     done: Cell<bool>,
     /// Close the loop when it is done: nobody else will.
     close_at_end: bool,
+    at_end: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl Turn for Driver {
@@ -328,6 +336,9 @@ impl Driver {
             self.event_loop.scheduler().driven.set(false);
             if self.close_at_end {
                 self.event_loop.scheduler().close();
+            }
+            if let Some(at_end) = self.at_end.take() {
+                at_end();
             }
         }
     }

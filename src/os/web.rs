@@ -1,5 +1,7 @@
 //! What the browser and Node have beyond the common ground: promises, abort signals, frames.
 
+mod forever;
+
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use js_sys::{Function, Promise};
@@ -8,6 +10,7 @@ pub use selkie_web::interop::{idle, is_visible, next_frame, yield_to_page};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 pub use wasm_bindgen_futures::JsFuture;
 
+pub use self::forever::{Stopped, run_forever};
 use crate::{AnyTask, EventLoop, JoinError, Task, spawn};
 
 pub(crate) fn host() -> Arc<dyn Platform> {

@@ -6,6 +6,8 @@
 mod harness;
 
 mod event_loop;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+mod forever;
 mod guest;
 mod instrument;
 mod macros;
