@@ -2,6 +2,8 @@
 
 use std::{any::Any, error::Error, fmt, sync::Arc};
 
+use selkie_platform::Unavailable;
+
 /// Why a task has no result: it was cancelled, it panicked, or it could not be waited for.
 ///
 /// Mirrors what awaiting an `asyncio.Task` raises beside the coroutine's own exceptions. An `Err` that the
@@ -16,6 +18,8 @@ enum Repr {
     Trapped,
     WrongLoop,
     AwaitsItself,
+    Lost,
+    Unavailable(Unavailable),
 }
 
 struct Panicked {
@@ -48,6 +52,12 @@ impl JoinError {
 
     pub(crate) const AWAITS_ITSELF: Self = Self { repr: Repr::AwaitsItself };
 
+    pub(crate) const LOST: Self = Self { repr: Repr::Lost };
+
+    pub(crate) fn unavailable(error: Unavailable) -> Self {
+        Self { repr: Repr::Unavailable(error) }
+    }
+
     /// Whether the task was cancelled.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.repr, Repr::Cancelled(_))
@@ -68,6 +78,16 @@ impl JoinError {
     /// Whether the task belongs to another loop than the one that asked. The task itself is not affected.
     pub fn is_wrong_loop(&self) -> bool {
         matches!(self.repr, Repr::WrongLoop)
+    }
+
+    /// Whether the loop, pool or Worker that owed the result ended before it had one.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.repr, Repr::Lost)
+    }
+
+    /// Whether the host has no thread for the work; it was not begun.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self.repr, Repr::Unavailable(_))
     }
 
     /// The message that was given to `cancel_with`, if any.
@@ -121,6 +141,8 @@ impl fmt::Display for JoinError {
                 f.write_str("the task belongs to another loop: submit to that loop and await the remote task")
             }
             Repr::AwaitsItself => f.write_str("the task awaits itself and would never end"),
+            Repr::Lost => f.write_str("the loop or pool that owed the result ended before it had one"),
+            Repr::Unavailable(error) => error.fmt(f),
         }
     }
 }
@@ -261,3 +283,30 @@ impl<E> From<JoinError> for TaskError<E> {
         Self::Join(error)
     }
 }
+
+/// Why a thread did not wait for a result to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The time was over first; the work goes on.
+    TimedOut,
+    /// The wait could never end: this thread runs the loop that owes the result, or one that this loop waits for.
+    WouldDeadlock,
+    /// This thread must not block.
+    WouldBlock,
+    /// The result was taken before.
+    Taken,
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut => "the time was over before the result came",
+            Self::WouldDeadlock => "the loop that owes the result waits for this thread: await it instead",
+            Self::WouldBlock => "this thread must not block: await the result instead",
+            Self::Taken => "the result was taken before",
+        })
+    }
+}
+
+impl Error for WaitError {}

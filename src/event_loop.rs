@@ -65,7 +65,12 @@ impl EventLoop {
     }
 
     pub(crate) fn with_platform(platform: Arc<dyn Platform>) -> Self {
-        let owner = Rc::new(Owner { scheduler: Scheduler::new(platform) });
+        Self::adopt(Scheduler::new(platform))
+    }
+
+    /// Makes this thread the owner of a scheduler that has none yet.
+    pub(crate) fn adopt(scheduler: Arc<Scheduler>) -> Self {
+        let owner = Rc::new(Owner { scheduler });
         *owner.scheduler.owner.borrow_mut() = Rc::downgrade(&owner);
         Self { owner, not_send: PhantomData }
     }
@@ -150,7 +155,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Gives the loop to the platform.
+    /// Gives the loop to the platform. Closes it when it is done if nobody else will.
     pub(crate) fn drive(&self, close_at_end: bool) -> Driven {
         self.drive_then(close_at_end, None)
     }
@@ -411,6 +416,14 @@ pub struct LoopHandle {
 }
 
 impl LoopHandle {
+    pub(crate) fn new(scheduler: Arc<Scheduler>) -> Self {
+        Self { scheduler }
+    }
+
+    pub(crate) fn scheduler(&self) -> &Arc<Scheduler> {
+        &self.scheduler
+    }
+
     /// Calls `callback` at a turn of the loop, from any thread. Mirrors `loop.call_soon_threadsafe`.
     ///
     /// Never waits. The calls of one thread run in their order.
@@ -439,7 +452,7 @@ impl fmt::Debug for LoopHandle {
 }
 
 /// Ends a loop's tasks in good order: asks all to end, waits for at most `limit`, and names those that did not.
-async fn shut_down(limit: Duration) {
+pub(crate) async fn shut_down(limit: Duration) {
     let Some(event_loop) = EventLoop::current() else { return };
     let me = task::current_task();
     let others: Vec<_> =
@@ -474,7 +487,7 @@ pub struct Runner {
 }
 
 /// How long [`Runner::close`] waits for tasks that were asked to end.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 impl Default for Runner {
     fn default() -> Self {

@@ -50,6 +50,14 @@ impl<P: Fn() + Send + Sync + 'static> Platform for GuestPlatform<P> {
         self.host.guard(f)
     }
 
+    fn sibling(&self) -> Arc<dyn Platform> {
+        self.host.sibling()
+    }
+
+    fn spawn_thread(&self, name: &str, main: Job) -> Result<(), Unavailable> {
+        self.host.spawn_thread(name, main)
+    }
+
     fn report(&self, message: &str) {
         self.host.report(message);
     }

@@ -78,8 +78,26 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn key(self: &Arc<Self>) -> usize {
-        Arc::as_ptr(self).addr()
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// A loop gets no further turns.
+    fn leave(&self, member: usize) {
+        self.state().members.remove(&member);
+        let key = self.key();
+        let gone = TURNS.with_borrow_mut(|turns| {
+            let index = turns.iter().position(|(k, id, _)| *k == key && *id == member)?;
+            Some(turns.remove(index))
+        });
+        drop(gone);
+    }
+
+    /// A place for another loop.
+    fn join(self: &Arc<Self>) -> Member {
+        let mut state = self.state();
+        state.next_member += 1;
+        Member { world: self.clone(), id: state.next_member }
     }
 }
 
@@ -170,20 +188,19 @@ impl Platform for Member {
 
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
         let key = self.world.key();
+        let guest = TURNS.with_borrow(|turns| turns.iter().any(|(k, _, _)| *k == key));
         TURNS.with_borrow_mut(|turns| turns.push((key, self.id, turn)));
         let pended = self.world.state().members.get(&self.id).is_some_and(|need| need.pended);
         self.world.state().members.insert(self.id, Need { next: Next::Now, pended });
+        if guest {
+            // The first drive of a world runs all of its loops.
+            return Driven::Started;
+        }
         // Taken out again also when a turn panics.
         struct Leave<'a>(&'a Member);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                self.0.world.state().members.remove(&self.0.id);
-                let key = self.0.world.key();
-                let gone = TURNS.with_borrow_mut(|turns| {
-                    let index = turns.iter().position(|(k, id, _)| *k == key && *id == self.0.id)?;
-                    Some(turns.remove(index))
-                });
-                drop(gone);
+                self.0.world.leave(self.0.id);
             }
         }
         let _leave = Leave(self);
@@ -204,10 +221,10 @@ impl Platform for Member {
                     };
                     let next = turn.turn();
                     if next == Next::Done {
-                        self.world.state().members.remove(&member);
                         if member == self.id {
                             return Driven::Finished;
                         }
+                        self.world.leave(member);
                     } else if let Some(need) = self.world.state().members.get_mut(&member) {
                         need.next = next;
                     }
@@ -232,6 +249,16 @@ impl Platform for Member {
 
     fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {
         self.world.state().jobs.push_back(job);
+        Ok(())
+    }
+
+    fn sibling(&self) -> Arc<dyn Platform> {
+        Arc::new(self.world.join())
+    }
+
+    /// The loop's turns are taken by whoever drives the world.
+    fn spawn_thread(&self, _: &str, main: Job) -> Result<(), Unavailable> {
+        main();
         Ok(())
     }
 
@@ -304,12 +331,9 @@ impl Sim {
     /// Its tasks run while [`run`](Self::run) or [`EventLoop::run_until_complete`] of any loop of this world runs, once
     /// it was started with [`start`](Self::start).
     pub fn event_loop(&self) -> EventLoop {
-        let id = {
-            let mut state = self.world.state();
-            state.next_member += 1;
-            state.next_member
-        };
-        let event_loop = EventLoop::with_platform(Arc::new(Member { world: self.world.clone(), id }));
+        let member = self.world.join();
+        let id = member.id;
+        let event_loop = EventLoop::with_platform(Arc::new(member));
         if let Some(seed) = self.seed {
             event_loop.scheduler().set_shuffle(Some(seed ^ (id as u64) << 32));
         }

@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+mod block;
 mod interrupt;
 mod park;
 mod pool;
@@ -14,12 +15,15 @@ use std::{
     fmt,
     io::{self, Write},
     rc::Rc,
+    sync::Arc,
     sync::LazyLock,
+    thread,
     time::{Duration, Instant},
 };
 
 use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 
+pub use block::{NoWait, block};
 use park::Parker;
 pub use pool::{Counts, Pool, Refused, StillRunning};
 
@@ -76,6 +80,18 @@ impl Platform for Native {
                 Unavailable::new("the system refuses to start a thread; try again when fewer are running")
             }
             Refused::ShutDown(_) => Unavailable::new("the shared pool is shut down; use a pool of your own"),
+        })
+    }
+
+    fn sibling(&self) -> Arc<dyn Platform> {
+        Arc::new(Self::new())
+    }
+
+    /// A thread of the operating system, which the process does not wait for when it ends.
+    fn spawn_thread(&self, name: &str, main: Job) -> Result<(), Unavailable> {
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(main);
+        spawned.map(drop).map_err(|_| {
+            Unavailable::new("the system refuses to start a thread; try again when fewer are running")
         })
     }
 

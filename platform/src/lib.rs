@@ -19,7 +19,7 @@
 //!
 //! ```
 //! use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
-//! use std::{rc::Rc, sync::atomic::{AtomicU64, Ordering}, time::Duration};
+//! use std::{rc::Rc, sync::{Arc, atomic::{AtomicU64, Ordering}}, time::Duration};
 //!
 //! /// Time passes only when nothing is ready.
 //! struct Virtual(AtomicU64);
@@ -39,13 +39,17 @@
 //!     fn pend(&self) {} // `drive` looks again before it gives up.
 //!     fn can_block(&self) -> bool { true }
 //!     fn run_blocking(&self, job: Job) -> Result<(), Unavailable> { job(); Ok(()) }
+//!     fn sibling(&self) -> Arc<dyn Platform> { Arc::new(Virtual(AtomicU64::new(0))) }
+//!     fn spawn_thread(&self, _: &str, _: Job) -> Result<(), Unavailable> {
+//!         Err(Unavailable::new("virtual time has one thread"))
+//!     }
 //!     fn report(&self, message: &str) { eprintln!("{message}") }
 //! }
 //! ```
 
 #![forbid(unsafe_code)]
 
-use std::{error::Error, fmt, rc::Rc, time::Duration};
+use std::{error::Error, fmt, rc::Rc, sync::Arc, time::Duration};
 
 /// Work for a thread that may block.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -92,6 +96,17 @@ pub trait Platform: Send + Sync + 'static {
     ///
     /// [`Unavailable`] where there is no such thread. The job is dropped, not run.
     fn run_blocking(&self, job: Job) -> Result<(), Unavailable>;
+
+    /// A platform for another loop, of the same kind and with the same clock.
+    fn sibling(&self) -> Arc<dyn Platform>;
+
+    /// Runs `main` on a thread of its own, where it drives one loop: a thread, a Worker, or this thread where
+    /// [`drive`](Platform::drive) of a second loop returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where there is none; `main` is dropped.
+    fn spawn_thread(&self, name: &str, main: Job) -> Result<(), Unavailable>;
 
     /// Shows a message to the developer: standard error, or the console.
     fn report(&self, message: &str);

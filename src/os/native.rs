@@ -1,10 +1,13 @@
 //! What native programs have beyond the common ground.
 
-use std::{process::Termination, sync::Arc};
+use std::{process::Termination, sync::Arc, task::Waker, time::Duration};
 
 use selkie_platform::Platform;
 
-use crate::{EventLoop, JoinError};
+use crate::{
+    EventLoop, JoinError, WaitError,
+    scheduler::{Scheduler, current_scheduler},
+};
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_native::Native::new())
@@ -20,6 +23,21 @@ pub(crate) fn cancelled_main(error: &JoinError) -> ! {
     eprintln!("selkie: {error}");
     // As a shell reports a program that SIGINT ended.
     std::process::exit(130)
+}
+
+/// Blocks until `poll` answers `true`. `debtor` is the loop that has to do something for it.
+pub(crate) fn block(
+    debtor: Option<&Arc<Scheduler>>,
+    timeout: Option<Duration>,
+    poll: &mut dyn FnMut(&Waker) -> bool,
+) -> Result<(), WaitError> {
+    let number = |scheduler: *const Scheduler| Some(scheduler.addr()).filter(|&number| number != 0);
+    let here = number(current_scheduler());
+    let there = debtor.and_then(|debtor| number(Arc::as_ptr(debtor)));
+    selkie_native::block(here, there, timeout, poll).map_err(|refused| match refused {
+        selkie_native::NoWait::TimedOut => WaitError::TimedOut,
+        selkie_native::NoWait::WouldDeadlock => WaitError::WouldDeadlock,
+    })
 }
 
 pub(crate) fn report(message: &str) {

@@ -2,7 +2,7 @@
 
 mod forever;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, task::Waker, time::Duration};
 
 use js_sys::{Function, Promise};
 use selkie_platform::Platform;
@@ -11,10 +11,19 @@ use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 pub use wasm_bindgen_futures::JsFuture;
 
 pub use self::forever::{Stopped, run_forever};
-use crate::{AnyTask, EventLoop, JoinError, Task, spawn};
+use crate::{AnyTask, EventLoop, JoinError, Task, WaitError, scheduler::Scheduler, spawn};
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_web::Web::new())
+}
+
+/// Nothing here may block.
+pub(crate) fn block(
+    _: Option<&Arc<Scheduler>>,
+    _: Option<Duration>,
+    _: &mut dyn FnMut(&Waker) -> bool,
+) -> Result<(), WaitError> {
+    Err(WaitError::WouldBlock)
 }
 
 pub(crate) fn report(message: &str) {

@@ -1,6 +1,7 @@
 //! The suite: every behaviour that the documentation promises, on every host.
 
 #![allow(missing_docs, unreachable_pub)]
+#![allow(clippy::disallowed_methods, reason = "tests of threads")]
 
 #[macro_use]
 mod harness;
@@ -12,6 +13,7 @@ mod guest;
 mod instrument;
 mod macros;
 mod tasks;
+mod threads;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod web;
 

@@ -29,7 +29,10 @@ mod wake;
 
 use std::{
     rc::Rc,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -96,6 +99,17 @@ impl Platform for Web {
 
     fn guard(&self, f: &mut dyn FnMut()) -> bool {
         host::guard(f)
+    }
+
+    fn sibling(&self) -> Arc<dyn Platform> {
+        Arc::new(Self::new())
+    }
+
+    fn spawn_thread(&self, _: &str, main: Job) -> Result<(), Unavailable> {
+        drop(main);
+        Err(Unavailable::new(
+            "this build has one thread: several loops may share it, or use web Workers by messages",
+        ))
     }
 
     fn report(&self, message: &str) {

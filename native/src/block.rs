@@ -1,0 +1,105 @@
+//! Blocking a thread that runs no loop until something is ready, and refusing waits that could never end.
+//!
+//! Each loop that runs is a node, known by a number. A thread that blocks inside a loop's turn adds an edge from its loop to
+//! the loop that owes what it waits for. An edge that closes a circle is refused instead: of several threads that would close
+//! it together, the lock lets exactly one see the circle.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Wake, Waker},
+    time::{Duration, Instant},
+};
+
+use crate::park::Parker;
+
+/// Why [`block`] came back without what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWait {
+    /// The time was over.
+    TimedOut,
+    /// The wait would close a circle of loops that wait for each other.
+    WouldDeadlock,
+}
+
+/// What waits for what, by the numbers of the loops.
+static EDGES: Mutex<Option<HashMap<usize, usize>>> = Mutex::new(None);
+
+fn edges() -> MutexGuard<'static, Option<HashMap<usize, usize>>> {
+    EDGES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An edge, until dropped.
+struct Edge {
+    here: usize,
+}
+
+impl Edge {
+    fn add(here: usize, there: usize) -> Result<Self, NoWait> {
+        let mut edges = edges();
+        let edges = edges.get_or_insert_default();
+        let mut next = Some(there);
+        while let Some(node) = next {
+            if node == here {
+                return Err(NoWait::WouldDeadlock);
+            }
+            next = edges.get(&node).copied();
+        }
+        edges.insert(here, there);
+        Ok(Self { here })
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        edges().get_or_insert_default().remove(&self.here);
+    }
+}
+
+struct Unpark(Parker);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.pend();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.pend();
+    }
+}
+
+/// Blocks the calling thread until `poll` answers `true`; it is asked at first, and again when the waker was woken.
+///
+/// `here` is the loop whose turn runs on this thread, `there` the loop that has to do something for the wait to end.
+///
+/// # Errors
+///
+/// [`NoWait::TimedOut`] after `timeout`, [`NoWait::WouldDeadlock`] at once.
+pub fn block(
+    here: Option<usize>,
+    there: Option<usize>,
+    timeout: Option<Duration>,
+    poll: &mut dyn FnMut(&Waker) -> bool,
+) -> Result<(), NoWait> {
+    let _edge = match (here, there) {
+        (Some(here), Some(there)) => Some(Edge::add(here, there)?),
+        _ => None,
+    };
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let unpark = Arc::new(Unpark(Parker::new()));
+    unpark.0.bind();
+    let waker = Waker::from(unpark.clone());
+    loop {
+        if poll(&waker) {
+            return Ok(());
+        }
+        let left = || match deadline {
+            None => Some(Duration::MAX),
+            Some(deadline) => deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()),
+        };
+        if left().is_none() {
+            return Err(NoWait::TimedOut);
+        }
+        unpark.0.park(left);
+    }
+}

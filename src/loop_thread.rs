@@ -1,0 +1,146 @@
+//! A loop on a thread of its own, driven from outside.
+
+use std::{fmt, time::Duration};
+
+use selkie_platform::Unavailable;
+
+use crate::{
+    EventLoop, LoopHandle, Task, WaitError,
+    error::{JoinError, LoopClosed},
+    event_loop::{SHUTDOWN_LIMIT, shut_down},
+    remote::{RemoteTask, channel},
+    scheduler::{Scheduler, with_current},
+};
+
+impl EventLoop {
+    /// Starts a loop on a new thread called `name` and returns its handle at once.
+    ///
+    /// What is submitted before the thread has begun waits for it. Mirrors asyncio's loop in a thread that runs
+    /// `loop.run_forever`. Inside a simulated loop the new loop is simulated too, in the same world.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where the host has no thread for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selkie::EventLoop;
+    ///
+    /// let worker = EventLoop::spawn_thread("worker")?;
+    /// let mut answer = worker.handle().submit(async || 42)?;
+    /// assert_eq!(answer.wait(None)??, 42);
+    /// worker.join(None)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spawn_thread(name: impl Into<String>) -> Result<LoopThread, Unavailable> {
+        let name = name.into();
+        let here = with_current(|scheduler| scheduler.platform().clone()).unwrap_or_else(crate::os::host);
+        let scheduler = Scheduler::new(here.sibling());
+        let (producer, ended) = channel(Some(scheduler.clone()));
+        let main = scheduler.clone();
+        here.spawn_thread(
+            &name,
+            Box::new(move || {
+                EventLoop::adopt(main).drive_then(true, Some(Box::new(move || producer.give(Ok(())))));
+            }),
+        )?;
+        Ok(LoopThread { handle: LoopHandle::new(scheduler), ended: Some(ended), name })
+    }
+}
+
+/// A loop on a thread of its own; from [`EventLoop::spawn_thread`]. `Send`.
+///
+/// Dropping it stops the loop as [`stop`](Self::stop) does, without waiting.
+#[must_use = "dropping it stops the loop"]
+pub struct LoopThread {
+    handle: LoopHandle,
+    /// `None` once it was given away.
+    ended: Option<RemoteTask<()>>,
+    name: String,
+}
+
+impl LoopThread {
+    /// The loop's handle, to submit to it.
+    pub fn handle(&self) -> &LoopHandle {
+        &self.handle
+    }
+
+    /// The name of the thread.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Ends when the loop runs.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`] if it was stopped before.
+    pub fn started(&self) -> Result<RemoteTask<()>, LoopClosed> {
+        self.handle.submit(async || ())
+    }
+
+    /// Whether the loop has ended.
+    pub fn is_finished(&self) -> bool {
+        self.ended.as_ref().is_none_or(RemoteTask::is_finished)
+    }
+
+    /// Asks all tasks of the loop to end, waits in the loop for at most 10 seconds until they have, then closes it.
+    ///
+    /// Returns at once; [`join`](Self::join) and [`ended`](Self::ended) wait. Idempotent. What the loop still owes then
+    /// ends with an error.
+    pub fn stop(&self) {
+        let end = |scheduler: &Scheduler| {
+            let stop = scheduler.this();
+            let ending = async move {
+                shut_down(SHUTDOWN_LIMIT).await;
+                stop.stop();
+            };
+            let ending = Task::builder().name("selkie shutdown").lazy().spawn_in(scheduler, ending);
+            ending.raw().mark_quiet();
+            ending.detach();
+        };
+        // A loop that is closed has stopped.
+        let _ = self.handle.scheduler().call_remote(Box::new(end));
+    }
+
+    /// Stops the loop and blocks this thread until it has ended; `None` waits as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`RemoteTask::wait`]; after a timeout the loop goes on ending.
+    pub fn join(mut self, timeout: Option<Duration>) -> Result<(), WaitError> {
+        self.stop();
+        match self.ended.take() {
+            Some(mut ended) => ended.wait(timeout).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops the loop and waits for its end, in a task of another loop.
+    ///
+    /// # Errors
+    ///
+    /// A [`JoinError`] if its thread died.
+    pub async fn ended(mut self) -> Result<(), JoinError> {
+        self.stop();
+        match self.ended.take() {
+            Some(ended) => ended.await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for LoopThread {
+    fn drop(&mut self) {
+        if self.ended.is_some() {
+            self.stop();
+        }
+    }
+}
+
+impl fmt::Debug for LoopThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoopThread").field("name", &self.name).field("finished", &self.is_finished()).finish()
+    }
+}

@@ -1,0 +1,290 @@
+//! A result that crosses threads: what `submit` and the pools give back.
+//!
+//! # The protocol
+//!
+//! One producer, one consumer, and a word:
+//!
+//! - `EMPTY`: no result. The consumer may leave callbacks and a waker.
+//! - `SET`: the result is there and the callbacks run, in the producer's thread. Everybody may look, nobody may take.
+//! - `DONE`: the consumer may take.
+//!
+//! The producer writes the result, sets `SET`, closes the list of callbacks and runs them, sets `DONE`, and wakes. The list
+//! of callbacks is an [`Inbox`]: a callback that comes after the close is refused by it and runs at once, where it is added.
+//! A producer that goes without a result leaves an error, so nobody waits for ever.
+//!
+//! *Cancel* is a flag, and a waker of the work that should look at it. The producer decides what it means: a task is asked to
+//! end, a job that has not begun is withdrawn.
+
+use std::{
+    cell::UnsafeCell,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    ptr::NonNull,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering, fence},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use atomic_waker::AtomicWaker;
+
+use crate::{
+    error::{JoinError, WaitError},
+    inbox::{Inbox, Kind, Link},
+    scheduler::Scheduler,
+};
+
+const EMPTY: u8 = 0;
+const SET: u8 = 1;
+const DONE: u8 = 2;
+
+type Callback<T> = Box<dyn FnOnce(&Result<T, JoinError>) + Send>;
+
+#[repr(C)]
+struct Entry<T> {
+    link: Link,
+    callback: Callback<T>,
+}
+
+struct Shared<T> {
+    state: AtomicU8,
+    value: UnsafeCell<Option<Result<T, JoinError>>>,
+    callbacks: Inbox,
+    waiter: AtomicWaker,
+    cancelled: AtomicBool,
+    /// The work, which looks at `cancelled` when it is woken.
+    worker: AtomicWaker,
+    /// The work has begun.
+    started: AtomicBool,
+    /// The loop that owes the result, if one does.
+    debtor: Option<Arc<Scheduler>>,
+}
+
+// SAFETY: the value is written once by the producer, then read shared, then taken by the one consumer, in this order by
+// `state`. Callbacks see it in the producer's thread, hence `Sync` is not needed: the consumer may only look meanwhile
+// through `on_done`, which runs the callback in its own thread while others run in the producer's, so `T` must be `Sync`
+// for that; `on_done` asks for it.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        for (link, _) in self.callbacks.close() {
+            // SAFETY: `on_done` leaked it.
+            drop(unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) });
+        }
+    }
+}
+
+/// Makes both ends. `debtor` is the loop that will produce the result.
+pub(crate) fn channel<T: Send>(debtor: Option<Arc<Scheduler>>) -> (Producer<T>, RemoteTask<T>) {
+    let shared = Arc::new(Shared {
+        state: AtomicU8::new(EMPTY),
+        value: UnsafeCell::new(None),
+        callbacks: Inbox::new(),
+        waiter: AtomicWaker::new(),
+        cancelled: AtomicBool::new(false),
+        worker: AtomicWaker::new(),
+        started: AtomicBool::new(false),
+        debtor,
+    });
+    (Producer { shared: Some(shared.clone()) }, RemoteTask { shared })
+}
+
+/// The end that owes a result.
+pub(crate) struct Producer<T: Send> {
+    /// `None` once the result was given.
+    shared: Option<Arc<Shared<T>>>,
+}
+
+impl<T: Send> Producer<T> {
+    pub(crate) fn give(mut self, result: Result<T, JoinError>) {
+        self.settle(result);
+    }
+
+    fn settle(&mut self, result: Result<T, JoinError>) {
+        let Some(shared) = self.shared.take() else { return };
+        // SAFETY: only the producer writes, once; nobody looks before `SET`.
+        unsafe { *shared.value.get() = Some(result) };
+        shared.state.store(SET, Ordering::Release);
+        for (link, _) in shared.callbacks.close() {
+            // SAFETY: `on_done` leaked it and it was pushed once.
+            let entry = unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) };
+            // SAFETY: between `SET` and `DONE` nobody writes.
+            let value = unsafe { &*shared.value.get() };
+            if let Some(value) = value {
+                call(entry.callback, value);
+            }
+        }
+        shared.state.store(DONE, Ordering::Release);
+        shared.waiter.wake();
+    }
+
+    /// Whether the consumer asked for an end. Registers `waker` for the time when it does.
+    pub(crate) fn poll_cancelled(&self, waker: &Waker) -> bool {
+        let Some(shared) = &self.shared else { return false };
+        if !shared.cancelled.load(Ordering::Acquire) {
+            shared.worker.register(waker);
+        }
+        shared.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Says that the work begins; whether it still should.
+    pub(crate) fn begin(&self) -> bool {
+        let Some(shared) = &self.shared else { return false };
+        shared.started.store(true, Ordering::Release);
+        !shared.cancelled.load(Ordering::Acquire)
+    }
+}
+
+impl<T: Send> Drop for Producer<T> {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            let asked = shared.cancelled.load(Ordering::Acquire);
+            self.settle(Err(if asked { JoinError::cancelled(None) } else { JoinError::LOST }));
+        }
+    }
+}
+
+fn call<T>(callback: Callback<T>, value: &Result<T, JoinError>) {
+    // A callback that panics has printed so by the panic hook; the others still run.
+    let _ = catch_unwind(AssertUnwindSafe(|| callback(value)));
+}
+
+/// Work that another loop or a pool does: the right to its result, from any thread.
+///
+/// Mirrors [`concurrent.futures.Future`](https://docs.python.org/3/library/concurrent.futures.html#future-objects). It can be
+/// awaited in a task of any loop, polled by any executor, waited for by a thread that may block, or asked now and then.
+/// Dropping it detaches: the work goes on and its result is dropped.
+///
+/// A loop that closes, a pool that is shut down, or a worker that dies leaves an error, so a wait always ends.
+#[must_use = "dropping it detaches the work: await it, wait for it, or say `detach()`"]
+pub struct RemoteTask<T: Send> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T: Send> RemoteTask<T> {
+    /// Whether the work has ended.
+    #[doc(alias = "done")]
+    pub fn is_finished(&self) -> bool {
+        self.shared.state.load(Ordering::Acquire) != EMPTY
+    }
+
+    /// Whether the work has begun.
+    #[doc(alias = "running")]
+    pub fn is_started(&self) -> bool {
+        self.shared.started.load(Ordering::Acquire)
+    }
+
+    /// Asks the work to end; whether it had not ended.
+    ///
+    /// Work that has not begun never does. A task that runs is asked to end at its next turn and may clean up; a job that
+    /// runs on a thread cannot be stopped, runs on, and its result is dropped.
+    pub fn cancel(&self) -> bool {
+        if self.is_finished() {
+            return false;
+        }
+        self.shared.cancelled.store(true, Ordering::Release);
+        self.shared.worker.wake();
+        true
+    }
+
+    /// Waits for the result, blocking this thread for at most `timeout`; `None` waits as long as it takes.
+    ///
+    /// A wait that is over changes nothing: call it again, or cancel.
+    ///
+    /// # Errors
+    ///
+    /// - [`WaitError::TimedOut`].
+    /// - [`WaitError::WouldDeadlock`] when this thread runs the loop that owes the result, or one that this loop waits for.
+    /// - [`WaitError::WouldBlock`] on a thread that must not block, as a page's main thread: await instead.
+    /// - [`WaitError::Taken`] when the result was taken before.
+    #[doc(alias = "result")]
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Result<T, JoinError>, WaitError> {
+        if self.shared.state.load(Ordering::Acquire) != DONE {
+            let shared = self.shared.clone();
+            let mut poll = |waker: &Waker| {
+                shared.waiter.register(waker);
+                shared.state.load(Ordering::Acquire) == DONE
+            };
+            crate::os::block(self.shared.debtor.as_ref(), timeout, &mut poll)?;
+        }
+        self.take().ok_or(WaitError::Taken)
+    }
+
+    /// The result, if it is there and was not taken.
+    pub fn try_take(&mut self) -> Option<Result<T, JoinError>> {
+        if self.shared.state.load(Ordering::Acquire) == DONE { self.take() } else { None }
+    }
+
+    /// The state is `DONE`.
+    fn take(&mut self) -> Option<Result<T, JoinError>> {
+        // SAFETY: after `DONE` the value is the consumer's alone, and there is one, borrowed exclusively.
+        unsafe { (*self.shared.value.get()).take() }
+    }
+
+    /// Calls `callback` with the result: in the thread that produces it, before anybody who waits goes on, or here and now
+    /// if it is there already.
+    ///
+    /// In the order in which they were added. One that panics does not keep the others from running. Callbacks should be
+    /// short: they hold up the thread that finished the work. **Difference** to [`Task::on_done`](crate::Task::on_done),
+    /// as between asyncio's and `concurrent.futures`' callbacks. Not called once the result was taken.
+    #[doc(alias = "add_done_callback")]
+    pub fn on_done(&self, callback: impl FnOnce(&Result<T, JoinError>) + Send + 'static)
+    where
+        T: Sync + 'static,
+    {
+        let entry =
+            NonNull::from(Box::leak(Box::new(Entry { link: Link::new(), callback: Box::new(callback) })));
+        // SAFETY: leaked until it is taken out; the link is its first field.
+        if unsafe { self.shared.callbacks.push(entry.cast(), Kind::Cell) }.is_err() {
+            // SAFETY: the push failed, so it is still ours.
+            let entry: Box<Entry<T>> = unsafe { Box::from_raw(entry.as_ptr()) };
+            // The list was closed after the value was written.
+            fence(Ordering::Acquire);
+            // SAFETY: taking needs the `RemoteTask` exclusively, so until then everybody only looks.
+            if let Some(value) = unsafe { &*self.shared.value.get() } {
+                call(entry.callback, value);
+            }
+        }
+    }
+
+    /// Lets the work go on by itself. The same as dropping, said aloud.
+    pub fn detach(self) {}
+}
+
+impl<T: Send> Future for RemoteTask<T> {
+    type Output = Result<T, JoinError>;
+
+    /// # Panics
+    ///
+    /// If the result was taken before.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.shared.state.load(Ordering::Acquire) != DONE {
+            self.shared.waiter.register(cx.waker());
+            if self.shared.state.load(Ordering::Acquire) != DONE {
+                static REMOTE: &str = "work of another thread";
+                crate::task::waits_for_text(&REMOTE);
+                return Poll::Pending;
+            }
+        }
+        match self.take() {
+            Some(result) => Poll::Ready(result),
+            None => panic!("a remote task polled after its result was taken"),
+        }
+    }
+}
+
+impl<T: Send> fmt::Debug for RemoteTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteTask")
+            .field("started", &self.is_started())
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,329 @@
+//! Loops on other threads, work handed to them, and blocking work handed to threads.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use selkie::{
+    ContextVar, EventLoop, JoinError, LoopClosed, WaitError, catch_cancel, sleep, spawn, to_thread, yield_now,
+};
+
+/// The simulator has loops "on threads" everywhere; a host in this build may have none.
+fn has_threads(t: &crate::harness::T) -> bool {
+    t.is_sim() || !cfg!(all(target_family = "wasm", target_os = "unknown"))
+}
+
+behaviour! {
+    /// Rows: F08, F44. What the host cannot do is an error that says so.
+    async fn a_loop_on_its_own_thread_runs_what_is_submitted(t) {
+        if !has_threads(&t) {
+            assert!(EventLoop::spawn_thread("worker").is_err());
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        assert_eq!(worker.name(), "worker");
+        // Before the thread has begun: it waits.
+        let sum = worker.handle().submit(async || {
+            let not_send = std::rc::Rc::new(20);
+            yield_now().await;
+            *not_send + 1
+        });
+        worker.started().unwrap().await.unwrap();
+        assert_eq!(sum.unwrap().await.unwrap(), 21);
+        assert!(!worker.is_finished());
+        worker.ended().await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F43, F44. Submits of one thread start in their order.
+    async fn submits_keep_their_order(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut all = Vec::new();
+        for expected in 0..500 {
+            let next = next.clone();
+            all.push(worker.handle().submit(async move || {
+                assert_eq!(next.fetch_add(1, Ordering::Relaxed), expected);
+            }).unwrap());
+        }
+        for one in all {
+            one.await.unwrap();
+        }
+        worker.ended().await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F45, F46. Cancelling the remote end reaches the task, which may clean up.
+    async fn cancelling_a_remote_task_reaches_the_task(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let cleaned = Arc::new(AtomicBool::new(false));
+        let seen = cleaned.clone();
+        let remote = worker.handle().submit(async move || {
+            let cancelled = catch_cancel(sleep(Duration::MAX)).await.unwrap_err();
+            yield_now().await;
+            seen.store(true, Ordering::Relaxed);
+            cancelled.resume().await;
+        }).unwrap();
+        worker.handle().submit(async || ()).unwrap().await.unwrap();
+        assert!(remote.is_started() && !remote.is_finished());
+        assert!(remote.cancel());
+        assert!(remote.await.unwrap_err().is_cancelled());
+        assert!(cleaned.load(Ordering::Relaxed));
+        worker.ended().await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Difference: F45. A task cancelled before the loop picked it up never begins.
+    async fn a_remote_task_cancelled_before_it_began_never_runs(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let ran = Arc::new(AtomicBool::new(false));
+        let seen = ran.clone();
+        worker.started().unwrap().await.unwrap();
+        // Behind a call that holds the loop up until the cancel is there.
+        let go = Arc::new(AtomicBool::new(t.is_sim()));
+        let gate = go.clone();
+        worker.handle().call_soon_threadsafe(move || {
+            while !gate.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
+        }).unwrap();
+        let remote = worker.handle().submit(async move || seen.store(true, Ordering::Relaxed)).unwrap();
+        assert!(remote.cancel());
+        go.store(true, Ordering::Release);
+        assert!(remote.await.unwrap_err().is_cancelled());
+        assert!(!ran.load(Ordering::Relaxed));
+        worker.ended().await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F04, F45. A loop that ends resolves what it owes; afterwards it refuses.
+    async fn a_loop_that_ends_leaves_no_one_waiting(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let handle = worker.handle().clone();
+        let never = handle.submit(async || std::future::pending::<()>().await).unwrap();
+        worker.started().unwrap().await.unwrap();
+        // A bare stop ends the loop of a thread at once, without asking the tasks.
+        handle.stop().unwrap();
+        let error: JoinError = never.await.unwrap_err();
+        assert!(error.is_lost(), "{error}");
+        worker.ended().await.unwrap();
+        assert_eq!(handle.submit(async || ()).unwrap_err(), LoopClosed);
+        assert_eq!(handle.call_soon_threadsafe(|| ()).unwrap_err(), LoopClosed);
+    }
+}
+
+behaviour! {
+    /// Rows: F44, F72. A panic reaches whoever awaits, from a task and from a job.
+    async fn panics_cross_threads(t) {
+        if cfg!(panic = "abort") {
+            return;
+        }
+        if has_threads(&t) {
+            let worker = EventLoop::spawn_thread("worker").unwrap();
+            let remote = worker.handle().submit(async || {
+                yield_now().await;
+                if true { panic!("in the loop") }
+            }).unwrap();
+            let error = remote.await.unwrap_err();
+            assert!(error.is_panic() && error.to_string().contains("in the loop"), "{error}");
+            worker.ended().await.unwrap();
+            let error = to_thread(|| if true { panic!("in a job") }).await.unwrap_err();
+            assert!(error.is_panic() && error.to_string().contains("in a job"), "{error}");
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: F37, F41. Context variables go along; the caller's are not changed.
+    async fn a_blocking_job_starts_at_the_call_with_a_copy_of_the_context(t) {
+        static NAME: ContextVar<&str> = ContextVar::new();
+        NAME.set("outer");
+        let job = to_thread(|| {
+            let seen = NAME.get();
+            NAME.set("inner");
+            seen
+        });
+        match job.await {
+            Ok(seen) => assert_eq!(seen, Some("outer")),
+            Err(error) => assert!(error.is_unavailable() && !has_threads(&t), "{error}"),
+        }
+        assert_eq!(NAME.get(), Some("outer"));
+    }
+}
+
+behaviour! {
+    /// Rows: F48. Two loops in two threads await each other's work.
+    async fn two_loops_await_each_others_work(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let ping = EventLoop::spawn_thread("ping").unwrap();
+        let pong = EventLoop::spawn_thread("pong").unwrap();
+        let other = pong.handle().clone();
+        let total = ping.handle().submit(async move || {
+            let mut total = 0;
+            for n in 0..50 {
+                total += other.submit(async move || { yield_now().await; n }).unwrap().await.unwrap();
+            }
+            total
+        }).unwrap();
+        assert_eq!(total.await.unwrap(), (0..50).sum::<i32>());
+        ping.ended().await.unwrap();
+        pong.ended().await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F47. A wait that could never end is refused, at once.
+    async fn blocking_on_ones_own_loop_is_refused(t) {
+        let mut own = EventLoop::current().unwrap().handle().submit(async || 1).unwrap();
+        let expected = if cfg!(all(target_family = "wasm", target_os = "unknown")) {
+            WaitError::WouldBlock
+        } else {
+            WaitError::WouldDeadlock
+        };
+        assert_eq!(own.wait(Some(Duration::from_secs(60))).unwrap_err(), expected);
+        assert_eq!(own.await.unwrap(), 1);
+    }
+}
+
+behaviour! {
+    /// Rows: F46. Dropping a remote task lets the work go on.
+    async fn dropping_a_remote_task_detaches_it(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let seen = done.clone();
+        drop(worker.handle().submit(async move || {
+            yield_now().await;
+            seen.store(true, Ordering::Release);
+        }).unwrap());
+        while !done.load(Ordering::Acquire) {
+            worker.handle().submit(async || ()).unwrap().await.unwrap();
+        }
+        worker.ended().await.unwrap();
+        spawn(async {}).await.unwrap();
+    }
+}
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod blocking {
+    use super::*;
+
+    #[test]
+    /// Rows: F45. A thread without a loop waits, with and without an end.
+    fn a_thread_waits_for_a_remote_task() {
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let mut slow = worker.handle().submit(async || sleep(Duration::from_millis(60)).await).unwrap();
+        assert_eq!(slow.wait(Some(Duration::from_millis(5))).unwrap_err(), WaitError::TimedOut);
+        assert!(slow.try_take().is_none());
+        slow.wait(None).unwrap().unwrap();
+        assert_eq!(slow.wait(None).unwrap_err(), WaitError::Taken);
+        worker.join(None).unwrap();
+    }
+
+    #[test]
+    /// Rows: F47, U19. Loops that would wait for each other in a circle: one of them is refused, and both end.
+    fn loops_that_block_on_each_other_are_refused() {
+        let a = EventLoop::spawn_thread("a").unwrap();
+        let b = EventLoop::spawn_thread("b").unwrap();
+        let cross = |to: selkie::LoopHandle| {
+            move || async move {
+                match to.submit(async || ()).unwrap().wait(None) {
+                    Ok(result) => result.map(|()| true).unwrap(),
+                    Err(error) => {
+                        assert_eq!(error, WaitError::WouldDeadlock);
+                        false
+                    }
+                }
+            }
+        };
+        for _ in 0..50 {
+            let mut first = a.handle().submit(cross(b.handle().clone())).unwrap();
+            let mut second = b.handle().submit(cross(a.handle().clone())).unwrap();
+            let ended = [first.wait(None).unwrap().unwrap(), second.wait(None).unwrap().unwrap()];
+            assert!(ended[0] || ended[1], "not both are refused");
+        }
+        a.join(None).unwrap();
+        b.join(None).unwrap();
+    }
+
+    #[test]
+    /// Rows: F73. Callbacks run where the work ends, in order, or at once when it has ended.
+    fn callbacks_of_a_remote_task_run_in_the_thread_that_ends_it() {
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let here = std::thread::current().id();
+        let (log, seen) = std::sync::mpsc::channel();
+        let mut remote = worker
+            .handle()
+            .submit(async || {
+                sleep(Duration::from_millis(20)).await;
+                7
+            })
+            .unwrap();
+        for n in 0..3 {
+            let log = log.clone();
+            remote.on_done(move |result| {
+                assert_ne!(std::thread::current().id(), here);
+                log.send((n, *result.as_ref().unwrap())).unwrap();
+            });
+        }
+        let all: Vec<_> = seen.iter().take(3).collect();
+        assert_eq!(all, [(0, 7), (1, 7), (2, 7)]);
+        remote.on_done(move |_| assert_eq!(std::thread::current().id(), here));
+        assert_eq!(remote.wait(None).unwrap().unwrap(), 7);
+        worker.join(None).unwrap();
+    }
+
+    #[test]
+    /// Rows: F42. A job that has not begun is withdrawn by dropping its future.
+    fn a_job_that_has_not_begun_is_withdrawn() {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let started = Arc::new(AtomicUsize::new(0));
+        let release = Arc::new(AtomicBool::new(false));
+        let (count, begun, gate) = (ran.clone(), started.clone(), release.clone());
+        selkie::run(async move {
+            let mut jobs = Vec::new();
+            for _ in 0..200 {
+                let (count, begun, gate) = (count.clone(), begun.clone(), gate.clone());
+                jobs.push(to_thread(move || {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    while !gate.load(Ordering::Acquire) {
+                        std::thread::yield_now();
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                }));
+            }
+            // More jobs than threads: the rest waits.
+            drop(jobs.split_off(100));
+            gate.store(true, Ordering::Release);
+            for job in jobs {
+                job.await.unwrap();
+            }
+            assert!(begun.load(Ordering::Relaxed) <= 136, "{}", begun.load(Ordering::Relaxed));
+        });
+        assert!(ran.load(Ordering::Relaxed) >= 100);
+    }
+}
