@@ -14,7 +14,7 @@ use crate::{
     ready::Priority,
     remote::{Producer, RemoteTask, channel},
     scheduler::{self, with_current},
-    task::{QUIET, Setup, spawn_on},
+    task::{HANDLE, QUIET, Setup, spawn_on},
 };
 
 impl LoopHandle {
@@ -42,7 +42,7 @@ impl LoopHandle {
         let context = context::current();
         let start = move |scheduler: &scheduler::Scheduler| {
             if producer.begin() {
-                let setup = Setup { priority: Priority::Normal, flags: QUIET, context, name: None };
+                let setup = Setup { priority: Priority::Normal, flags: HANDLE | QUIET, context, name: None };
                 spawn_on(scheduler, body(f, producer), setup, true).detach();
             }
         };
