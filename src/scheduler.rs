@@ -109,6 +109,7 @@ pub(crate) struct Scheduler {
     now: Cell<u64>,
     slice: Cell<u64>,
     timers: Timers,
+    #[expect(clippy::vec_box, reason = "the wheel points to them")]
     pub(crate) spare_nodes: RefCell<Vec<Box<Boxed>>>,
     running: Cell<Option<NonNull<Header>>>,
     /// What the running task says that it waits for.

@@ -137,10 +137,6 @@ impl Sleep {
         self.slot = Slot::Fresh;
     }
 
-    pub(crate) fn is_due(&self) -> bool {
-        with_current(|scheduler| scheduler.cached_time() >= self.deadline).unwrap_or(false)
-    }
-
     fn disarm(&mut self) {
         match std::mem::replace(&mut self.slot, Slot::Fresh) {
             Slot::Cell(task) => {

@@ -1,5 +1,7 @@
 //! Finding polls that take too long: they hold up every other task of the loop.
 
+#![expect(clippy::disallowed_types, reason = "only a watchdog contends for it, and a page has none")]
+
 use std::{
     cell::RefCell,
     sync::{Arc, Mutex, PoisonError, Weak},

@@ -1,5 +1,7 @@
 //! Testing code that runs on selkie: virtual time, a chosen order, and no wait that never ends unnoticed.
 
+#![expect(clippy::disallowed_types, reason = "one thread runs a simulation, so the lock is free")]
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
@@ -329,7 +331,7 @@ impl Sim {
     /// A new loop in this world.
     ///
     /// Its tasks run while [`run`](Self::run) or [`EventLoop::run_until_complete`] of any loop of this world runs, once
-    /// it was started with [`start`](Self::start).
+    /// was given to the platform.
     pub fn event_loop(&self) -> EventLoop {
         let member = self.world.join();
         let id = member.id;

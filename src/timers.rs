@@ -150,10 +150,6 @@ impl Timers {
         self.len.get() == 0
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len.get()
-    }
-
     fn levels(&self) -> &[Level] {
         self.levels.get_or_init(|| {
             (0..(63 - self.shift).div_ceil(BITS))
@@ -346,8 +342,9 @@ fn append(list: &List, tail: List) {
 /// Sorts by deadline; equal ones keep their order. In place: a merge sort that doubles its runs.
 fn sort(list: &List) {
     let Some(head) = list.head.get() else { return };
-    // SAFETY, of the whole function: all nodes are live and linked to each other; nobody else sees the list.
+    // SAFETY: here and below: all nodes are live and linked to each other, and nobody else sees the list.
     let deadline = |node: NonNull<Node>| unsafe { node.as_ref() }.deadline();
+    // SAFETY: as above.
     let next =
         |node: NonNull<Node>| unsafe { node.as_ref() }.next.get().expect("a linked node has neighbours");
     let (mut node, mut sorted) = (head, true);

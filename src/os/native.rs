@@ -19,6 +19,7 @@ pub(crate) fn default_loop() -> Option<EventLoop> {
 }
 
 /// The main future was cancelled, by Ctrl-C or by the program itself: there is no output to return.
+#[expect(clippy::disallowed_methods, reason = "`run` promises it, as asyncio does for Ctrl-C")]
 pub(crate) fn cancelled_main(error: &JoinError) -> ! {
     eprintln!("selkie: {error}");
     // As a shell reports a program that SIGINT ended.

@@ -123,28 +123,17 @@ pub(crate) struct Arena {
     available: [Cell<Option<PagePtr>>; CLASSES],
     /// Pages without a free slot, and those with one, are all in here, for walking.
     pages: std::cell::RefCell<Vec<PagePtr>>,
-    live: Cell<usize>,
 }
 
 impl Arena {
     pub(crate) fn new() -> Self {
-        Self {
-            available: [const { Cell::new(None) }; CLASSES],
-            pages: std::cell::RefCell::new(Vec::new()),
-            live: Cell::new(0),
-        }
-    }
-
-    /// Cells in use.
-    pub(crate) fn live(&self) -> usize {
-        self.live.get()
+        Self { available: [const { Cell::new(None) }; CLASSES], pages: std::cell::RefCell::new(Vec::new()) }
     }
 
     /// A slot for `layout`; never fails. The first word is zero, the rest is what the last cell left or zero.
     #[inline]
     pub(super) fn take(&self, scheduler: &Scheduler, layout: Layout) -> NonNull<Header> {
         let class = if layout.align() > SHARED_ALIGN { CLASSES } else { layout.size().div_ceil(STEP) };
-        self.live.set(self.live.get() + 1);
         if class < CLASSES {
             if let Some(page) = self.available[class].get() {
                 let slot = page.free.get();
@@ -250,7 +239,6 @@ impl Arena {
         unsafe { slot.write(Slot { tag: 0, next: page.free.get() }) };
         page.free.set(slot);
         page.live.set(page.live.get() - 1);
-        self.live.set(self.live.get() - 1);
         // A page that is first in its list stays, so that a program around an edge does not allocate.
         if !page.available.get() || (page.live.get() == 0 && page.prev.get().is_some()) {
             self.settle(page);
@@ -357,7 +345,6 @@ impl Arena {
             // SAFETY: those cells are referenced by nobody, and the extra count is ours.
             unsafe { drop_orphans(page, gone) };
         }
-        self.live.set(0);
     }
 }
 

@@ -66,7 +66,6 @@ pub(crate) struct Cold {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) callbacks: VecDeque<Box<dyn FnOnce(&TaskRef)>>,
     pub(crate) cancel_message: Option<Arc<str>>,
-    pub(crate) cancelling: u32,
     pub(crate) scopes: Scopes,
     /// Those who wait without owning the task, each with a key of its own.
     pub(crate) waiters: Vec<(u64, Waker)>,
@@ -618,11 +617,6 @@ impl TaskRef {
         let cell = unsafe { NonNull::new_unchecked(waker.data().cast_mut().cast::<Header>()) };
         // SAFETY: as above.
         unsafe { is_owner(cell) }.then(|| borrowed(cell))
-    }
-
-    pub(crate) fn waker(&self) -> Waker {
-        // SAFETY: the clone's reference becomes the waker's.
-        unsafe { Waker::new(self.clone().into_ptr().as_ptr().cast(), &WAKER_VTABLE) }
     }
 
     /// The rarely used part, if there is one.

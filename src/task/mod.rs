@@ -11,7 +11,6 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     marker::PhantomData,
-    mem::ManuallyDrop,
     pin::Pin,
     ptr,
     sync::Arc,
@@ -725,18 +724,4 @@ impl EventLoop {
         }
         Ok(builder.spawn_in(self.scheduler(), future))
     }
-}
-
-/// Forgets a task's handle without detaching it; for sets that keep the cell themselves.
-pub(crate) fn into_raw<T>(task: Task<T>) -> TaskRef {
-    let task = ManuallyDrop::new(task);
-    // SAFETY: the task is not dropped, so its reference is passed on.
-    unsafe { TaskRef::from_ptr(task.raw.as_ptr()) }
-}
-
-/// # Safety
-///
-/// `raw` came from [`into_raw`] of a `Task<T>`, once.
-pub(crate) unsafe fn from_raw<T>(raw: TaskRef) -> Task<T> {
-    Task::new(raw)
 }

@@ -1,5 +1,7 @@
 //! Guest mode: a loop that somebody else drives.
 
+#![allow(clippy::disallowed_types, reason = "the test's own host has a lock")]
+
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
