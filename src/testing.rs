@@ -330,8 +330,8 @@ impl Sim {
 
     /// A new loop in this world.
     ///
-    /// Its tasks run while [`run`](Self::run) or [`EventLoop::run_until_complete`] of any loop of this world runs, once
-    /// was given to the platform.
+    /// It runs by [`EventLoop::run_until_complete`] and its kin. [`EventLoop::spawn_thread`] inside of [`run`](Self::run)
+    /// makes loops that run at the same time.
     pub fn event_loop(&self) -> EventLoop {
         let member = self.world.join();
         let id = member.id;
