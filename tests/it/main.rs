@@ -6,14 +6,17 @@
 #[macro_use]
 mod harness;
 
+mod as_completed;
 mod event_loop;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod forever;
+mod gather;
 mod guest;
 mod instrument;
 mod macros;
 mod tasks;
 mod threads;
+mod wait;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod web;
 
@@ -22,7 +25,3 @@ use std::prelude::v1::test;
 /// `#[test]` of this host, for tests that need no behaviour of a loop.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
-mod as_completed;
-mod gather;
-mod tasks;
-mod wait;
