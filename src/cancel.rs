@@ -9,7 +9,7 @@
 //! - With scopes, every *leaf* (a scope without an unfinished scope inside) is flagged and woken. When it is
 //!   polled it drops its inner future and returns `Err(Cancelled)`. The request is spent: the task goes on.
 //! - [`Cancelled::resume`] raises it again one scope further out: it flags the nearest scope around, which is
-//!   then a leaf; where there is none, it ends the task as above.
+//!   then a leaf; where there is none, it ends the task as above, with the scopes that stand beside it.
 //!
 //! A scope that is dropped (by `timeout`, `select!`, or a scope around it) leaves the tree and sees nothing.
 
@@ -89,7 +89,7 @@ impl Cancelled {
             match task.read_cold(|cold| cold.scopes.current.clone()).flatten() {
                 Some(scope) => scope.flag(self.message),
                 // The same request as before, so it is not counted again.
-                None => task.request_end(self.message),
+                None => task.resume_end(self.message),
             }
         }
         std::future::pending().await

@@ -66,6 +66,8 @@ pub(crate) struct Cold {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) callbacks: VecDeque<Box<dyn FnOnce(&TaskRef)>>,
     pub(crate) cancel_message: Option<Arc<str>>,
+    /// A cancel was raised again with no scope around: the next turn ends the task.
+    pub(crate) resumed: bool,
     pub(crate) scopes: Scopes,
     /// Those who wait without owning the task, each with a key of its own.
     pub(crate) waiters: Vec<(u64, Waker)>,

@@ -36,7 +36,7 @@ impl TaskRef {
             return;
         }
         self.clear(CANCEL);
-        if self.cancel_scopes() {
+        if !self.is_resumed() && self.cancel_scopes() {
             self.poll(scheduler);
         } else {
             self.end_cancelled(scheduler);
@@ -310,11 +310,22 @@ impl TaskRef {
 
     /// Makes a cancel the next thing that the task sees.
     pub(crate) fn request_end(&self, message: Option<Arc<str>>) {
-        if message.is_some() && !self.has(CANCEL) {
+        // The first message of those that were not delivered counts, and none is left from an earlier cancel.
+        if !self.has(CANCEL) && (message.is_some() || self.cold_if_any().is_some()) {
             self.cold(|cold| cold.cancel_message = message);
         }
         self.set(CANCEL);
         self.wake();
+    }
+
+    /// Ends the task at its next turn, whatever scopes there are elsewhere in it.
+    pub(crate) fn resume_end(&self, message: Option<Arc<str>>) {
+        self.cold(|cold| cold.resumed = true);
+        self.request_end(message);
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.read_cold(|cold| cold.resumed).unwrap_or(false)
     }
 
     pub(crate) fn cancelling(&self) -> u32 {
@@ -326,7 +337,8 @@ impl TaskRef {
         if self.cancelling() > 0 {
             self.set_all(self.bits() - REQUEST);
         }
-        if self.cancelling() == 0 {
+        // What was raised again is under way, and no request any more.
+        if self.cancelling() == 0 && !self.is_resumed() {
             self.clear(CANCEL);
         }
         self.cancelling()

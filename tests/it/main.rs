@@ -7,6 +7,7 @@
 mod harness;
 
 mod as_completed;
+mod cancel;
 mod event_loop;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod forever;
