@@ -257,7 +257,7 @@ impl EventLoop {
             Setup { priority: Priority::Normal, flags: CALLBACK, context: context::current(), name: None };
         let raw = scheduler.make(Call(Some(callback)), setup);
         match deadline {
-            None => scheduler.push_ready(raw.clone()),
+            None => raw.wake(),
             Some(NEVER..) => {}
             Some(deadline) => scheduler.arm_task(&raw, deadline),
         }

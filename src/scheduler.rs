@@ -286,6 +286,12 @@ impl Scheduler {
             if unsafe { node.as_ref() }.is_boxed() {
                 // SAFETY: boxed nodes are the first field of a `Boxed`.
                 foreign.extend(unsafe { Boxed::fired(node) });
+            } else if !foreign.is_empty() {
+                // Behind those that fired before, although they have to wait.
+                // SAFETY: as below.
+                let task = unsafe { TaskRef::of_timer(node) };
+                task.set_timer(false);
+                foreign.push(task.waker());
             } else {
                 // SAFETY: other nodes are part of a cell, which was armed by `timer_ptr`.
                 let task = unsafe { TaskRef::of_timer(node) };
@@ -426,7 +432,8 @@ impl Scheduler {
         if self.closing.get() {
             task.end_cancelled(self);
         } else {
-            self.push_ready(task.clone());
+            // An instrument that was told of the task may have cancelled it, and so queued it.
+            task.wake();
         }
         task
     }
@@ -725,8 +732,11 @@ impl Scheduler {
             match kind {
                 // SAFETY: taken as a cell, on the owner's thread.
                 Kind::Cell => TaskRef::taken_from_inbox(unsafe { TaskRef::of_link(link) }),
-                // SAFETY: `call_remote` leaked it.
-                Kind::Call => drop(unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) }),
+                Kind::Call => {
+                    // SAFETY: `call_remote` leaked it.
+                    let call = unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) };
+                    self.guarded("dropping a call from another thread", || drop(call));
+                }
             }
         }
         for lane in &self.lanes {
@@ -827,7 +837,10 @@ impl Scheduler {
 
     #[cold]
     pub(crate) fn report_unobserved(&self, task: &TaskRef) {
-        let message = format!("{}, and nobody looked at the result", task.error_text());
+        let mut message = task.error_text();
+        if task.is_task() {
+            message.push_str(", and nobody looked at the result");
+        }
         self.report(&message, Some(task));
     }
 
@@ -838,7 +851,10 @@ impl Scheduler {
         match handler {
             None => self.platform.report(&context.to_string()),
             Some(handler) => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(&context))) {
+                // Variables say what the failed task was about, so the handler sees the task's.
+                let variables = task.map_or_else(crate::context::current, |task| task.context());
+                let call = || crate::Context(variables).run(|| handler(&context));
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
                     self.platform.report(&context.to_string());
                     let text = format!("the exception handler panicked: {}", panic_message(&*payload));
                     self.platform.report(&text);

@@ -30,7 +30,7 @@ pub(crate) struct Boxed {
 }
 
 impl Boxed {
-    /// The node fired, or its loop closes. Wakes a task of the loop; returns a waker that may be anything.
+    /// The node fired, or its loop closes. Returns the waker, which may be anything.
     ///
     /// # Safety
     ///
@@ -39,12 +39,7 @@ impl Boxed {
         // SAFETY: the node is the first field.
         let this = unsafe { node.cast::<Self>().as_ref() };
         this.scheduler.set(ptr::null());
-        let waker = this.waker.take()?;
-        if TaskRef::of_waker(&waker).is_some() {
-            waker.wake();
-            return None;
-        }
-        Some(waker)
+        this.waker.take()
     }
 }
 

@@ -535,7 +535,9 @@ fn check_wait(task: &TaskRef, cx: &Context<'_>) -> Result<(), JoinError> {
     if !current.is_null() && !ptr::eq(current, task.scheduler()) {
         return Err(JoinError::WRONG_LOOP);
     }
-    if TaskRef::of_waker(cx.waker()).is_some_and(|waiter| waiter.as_ptr() == task.as_ptr()) {
+    // Asked of the task that runs as well: inside a set the waker is the set's.
+    let waiter = TaskRef::of_waker(cx.waker()).or_else(scheduler::running);
+    if waiter.is_some_and(|waiter| waiter.as_ptr() == task.as_ptr()) {
         return Err(JoinError::AWAITS_ITSELF);
     }
     with_current(|scheduler| waits_for_task(scheduler, task));

@@ -26,3 +26,9 @@ use std::prelude::v1::test;
 /// `#[test]` of this host, for tests that need no behaviour of a loop.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
+mod callbacks;
+mod cancel;
+mod event_loop;
+mod reports;
+mod tasks;
+mod timers;

@@ -1,0 +1,202 @@
+//! Callbacks of the loop and of tasks: order, context, handles, panics.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use selkie::{ContextVar, EventLoop, sleep, spawn, yield_now};
+
+use crate::harness::{OnDrop, Reports};
+
+static VAR: ContextVar<u32> = ContextVar::new();
+
+behaviour! {
+    /// Rows: F15.
+    async fn done_callbacks_come_later_in_the_order_of_registration_and_before_the_awaiter(t) {
+        let task = spawn(async {
+            yield_now().await;
+            4
+        });
+        for name in ["a", "b"] {
+            let t = t.clone();
+            task.on_done(move |result| t.log(format!("{name} {}", result.as_ref().unwrap())));
+        }
+        let inner = t.clone();
+        let waiter = spawn(async move { inner.log(format!("awaited {}", task.await.unwrap())) });
+        waiter.await.unwrap();
+    } => ["a 4", "b 4", "awaited 4"]
+}
+
+behaviour! {
+    /// Rows: F15.
+    async fn a_callback_added_to_a_done_task_is_not_called_inline(t) {
+        let task = spawn(async { 1 });
+        assert!(task.is_finished());
+        let inner = t.clone();
+        task.on_done(move |_| inner.log("called"));
+        t.log("added");
+        yield_now().await;
+        t.log("later");
+        assert_eq!(task.await.unwrap(), 1);
+    } => ["added", "called", "later"]
+}
+
+behaviour! {
+    /// Rows: F15.
+    async fn callbacks_run_though_the_task_is_dropped_or_cancelled(t) {
+        let inner = t.clone();
+        let detached = spawn(yield_now());
+        detached.on_done(move |result| inner.log(format!("detached {}", result.is_ok())));
+        drop(detached);
+        let inner = t.clone();
+        let cancelled = spawn(std::future::pending::<()>());
+        cancelled.on_done(move |result| inner.log(format!("cancelled {}", result.is_err())));
+        cancelled.cancel();
+        drop(cancelled);
+        sleep(Duration::ZERO).await;
+        sleep(Duration::ZERO).await;
+    } => ["detached true", "cancelled true"]
+}
+
+behaviour! {
+    /// Rows: F15.
+    async fn a_callback_may_add_callbacks_and_drop_its_own_task(t) {
+        let slot = Rc::new(RefCell::new(None));
+        let task = spawn(async {
+            yield_now().await;
+            String::from("value")
+        });
+        let (inner, held) = (t.clone(), slot.clone());
+        task.on_done(move |_| {
+            let task: selkie::Task<String> = held.take().expect("kept outside");
+            let again = inner.clone();
+            task.on_done(move |result| again.log(format!("second {}", result.as_ref().unwrap())));
+            drop(task);
+            inner.log("first");
+        });
+        *slot.borrow_mut() = Some(task);
+        sleep(t.secs(1.0)).await;
+    } => ["first", "second value"]
+}
+
+behaviour! {
+    /// Rows: X18.
+    async fn callbacks_keep_the_context_of_their_registration_and_leak_nothing(t) {
+        VAR.set(1);
+        let event_loop = EventLoop::current().unwrap();
+        let seen = |what: &'static str| {
+            let t = t.clone();
+            move || {
+                t.log(format!("{what} {:?}", VAR.get()));
+                VAR.set(99);
+            }
+        };
+        let _ = event_loop.call_soon(seen("soon")).unwrap();
+        let _ = event_loop.call_later(t.secs(1.0), seen("later")).unwrap();
+        let task = spawn(async {
+            VAR.set(50);
+            yield_now().await;
+        });
+        let done = seen("done");
+        task.on_done(move |_| done());
+        VAR.set(2);
+        let explicit = seen("explicit");
+        let context = selkie::Context::current();
+        VAR.set(3);
+        let _ = event_loop.call_soon(move || context.run(explicit)).unwrap();
+        sleep(t.secs(2.0)).await;
+        task.await.unwrap();
+        t.log(format!("main {:?}", VAR.get()));
+    } => ["soon Some(1)", "explicit Some(2)", "done Some(1)", "later Some(1)", "main Some(3)"]
+}
+
+behaviour! {
+    /// Rows: X22.
+    async fn a_callback_that_is_cancelled_is_dropped_at_once_and_not_called(t) {
+        let event_loop = EventLoop::current().unwrap();
+        let logged = |name: &'static str| {
+            let t = t.clone();
+            let guard = OnDrop(move || t.log(name));
+            move || {
+                let _guard = guard;
+                unreachable!()
+            }
+        };
+        let soon = event_loop.call_soon(logged("soon dropped")).unwrap();
+        let later = event_loop.call_later(t.secs(1.0), logged("later dropped")).unwrap();
+        assert!(soon.when().is_none() && later.when().is_some());
+        assert!(!soon.is_cancelled());
+        assert!(soon.cancel() && later.cancel());
+        t.log("asked");
+        assert!(soon.is_cancelled() && later.is_cancelled());
+        assert!(!soon.cancel() && !later.cancel());
+        sleep(t.secs(2.0)).await;
+    } => ["soon dropped", "later dropped", "asked"]
+}
+
+behaviour! {
+    async fn a_callback_can_neither_cancel_itself_nor_be_cancelled_afterwards(t) {
+        let slot = Rc::new(RefCell::new(None::<selkie::Handle>));
+        let (inner, own) = (t.clone(), slot.clone());
+        let handle = EventLoop::current().unwrap().call_soon(move || {
+            inner.log(format!("{}", own.borrow().as_ref().unwrap().cancel()));
+        }).unwrap();
+        *slot.borrow_mut() = Some(handle);
+        yield_now().await;
+        let handle = slot.take().unwrap();
+        assert!(!handle.cancel() && !handle.is_cancelled());
+    } => ["false"]
+}
+
+behaviour! {
+    async fn a_handle_may_be_dropped_in_any_state(t) {
+        let event_loop = EventLoop::current().unwrap();
+        for round in 0..50 {
+            let (a, b, c) = (t.clone(), t.clone(), t.clone());
+            drop(event_loop.call_soon(move || if round == 0 { a.log("soon") }).unwrap());
+            drop(event_loop.call_later(t.secs(1.0), move || if round == 0 { b.log("later") }).unwrap());
+            let kept = event_loop.call_soon(move || if round == 0 { c.log("kept") }).unwrap();
+            let cancelled = event_loop.call_later(t.secs(1.0), || unreachable!()).unwrap();
+            cancelled.cancel();
+            drop(cancelled);
+            yield_now().await;
+            drop(kept);
+        }
+        sleep(t.secs(2.0)).await;
+    } => ["soon", "kept", "later"]
+}
+
+behaviour! {
+    async fn calls_of_a_handle_run_in_their_order(t) {
+        let handle = EventLoop::current().unwrap().handle();
+        let (sender, mut receiver) = futures::channel::mpsc::unbounded();
+        for n in 0..5 {
+            let sender = sender.clone();
+            handle.call_soon_threadsafe(move || sender.unbounded_send(n).unwrap()).unwrap();
+        }
+        for n in 0..5 {
+            assert_eq!(futures::StreamExt::next(&mut receiver).await, Some(n));
+        }
+    }
+}
+
+#[cfg(panic = "unwind")] // Otherwise a panic ends the simulation, and on a host the callback by a trap.
+behaviour! {
+    /// Rows: F15, X23.
+    async fn a_callback_that_panics_is_reported_and_the_others_still_run(t) {
+        let reports = Reports::of_current();
+        let task = spawn(yield_now());
+        let (first, last) = (t.clone(), t.clone());
+        task.on_done(move |_| first.log("first"));
+        task.on_done(|_| panic!("second"));
+        task.on_done(move |_| last.log("third"));
+        let _ = EventLoop::current().unwrap().call_soon(|| panic!("soon")).unwrap();
+        EventLoop::current().unwrap().handle().call_soon_threadsafe(|| panic!("remote")).unwrap();
+        task.await.unwrap();
+        yield_now().await;
+        let mut reports = reports.take();
+        reports.sort();
+        assert_eq!(reports[0], "a call from another thread panicked: remote");
+        assert!(reports[1].starts_with("a callback ("), "{}", reports[1]);
+        assert!(reports[1].ends_with(" panicked: soon"), "{}", reports[1]);
+        assert_eq!(reports[2..], ["a done callback panicked: second"]);
+    } => ["first", "third"]
+}
