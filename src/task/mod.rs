@@ -201,6 +201,9 @@ pub struct Task<T> {
     marker: PhantomData<(T, *const ())>,
 }
 
+// Moving the handle moves neither the future nor the result, which lie in the cell.
+impl<T> Unpin for Task<T> {}
+
 impl Task<()> {
     /// Sets up a task with a name, a priority, a context or a lazy start.
     pub fn builder() -> Builder {

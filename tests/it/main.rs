@@ -26,9 +26,16 @@ use std::prelude::v1::test;
 /// `#[test]` of this host, for tests that need no behaviour of a loop.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
+mod auto_traits;
+mod bad_input;
 mod callbacks;
 mod cancel;
+mod context;
+mod eager;
 mod event_loop;
+mod futures_interop;
+mod priorities;
 mod reports;
+mod runner;
 mod tasks;
 mod timers;
