@@ -128,7 +128,9 @@ behaviour! {
         assert!(wakers[0].will_wake(&wakers[1]));
         for waker in wakers {
             waker.wake_by_ref();
-            waker.clone().wake();
+            let by_value = waker.clone();
+            drop(waker);
+            by_value.wake();
         }
         yield_now().await;
     }
@@ -147,7 +149,8 @@ fn wakers_outlive_their_loop() {
     });
     for waker in kept.take() {
         waker.wake_by_ref();
-        waker.clone().wake();
+        let by_value = waker.clone();
         drop(waker);
+        by_value.wake();
     }
 }
