@@ -621,6 +621,11 @@ impl TaskRef {
         unsafe { is_owner(cell) }.then(|| borrowed(cell))
     }
 
+    pub(crate) fn waker(&self) -> Waker {
+        // SAFETY: the clone's reference becomes the waker's.
+        unsafe { Waker::new(self.clone().into_ptr().as_ptr().cast(), &WAKER_VTABLE) }
+    }
+
     /// The rarely used part, if there is one.
     pub(crate) fn cold_if_any(&self) -> Option<NonNull<Cold>> {
         NonNull::new(self.cold.get())

@@ -7,16 +7,26 @@
 mod harness;
 
 mod as_completed;
+mod auto_traits;
+mod bad_input;
+mod callbacks;
 mod cancel;
+mod context;
+mod eager;
 mod event_loop;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod forever;
+mod futures_interop;
 mod gather;
 mod guest;
 mod instrument;
 mod macros;
+mod priorities;
+mod reports;
+mod runner;
 mod tasks;
 mod threads;
+mod timers;
 mod wait;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod web;
@@ -26,16 +36,3 @@ use std::prelude::v1::test;
 /// `#[test]` of this host, for tests that need no behaviour of a loop.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
-mod auto_traits;
-mod bad_input;
-mod callbacks;
-mod cancel;
-mod context;
-mod eager;
-mod event_loop;
-mod futures_interop;
-mod priorities;
-mod reports;
-mod runner;
-mod tasks;
-mod timers;
