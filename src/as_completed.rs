@@ -127,7 +127,7 @@ impl<I: Iterator<Item: IntoTask>> AsCompleted<I> {
                 self.source = None;
                 return;
             };
-            self.set.insert(member.into_task(false));
+            self.set.insert(member.into_task());
         }
     }
 

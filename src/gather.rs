@@ -419,9 +419,28 @@ pub trait IntoTask: sealed::Member {
     /// What the task gives.
     type Output: 'static;
 
-    /// The task. A future is started: now, or at its next turn.
+    /// The task. A future is spawned, and runs up to its first suspension. Mirrors
+    /// [`asyncio.ensure_future`](https://docs.python.org/3/library/asyncio-future.html#asyncio.ensure_future).
+    ///
+    /// ```
+    /// use selkie::IntoTask;
+    ///
+    /// selkie::run(async {
+    ///     let task = async { 1 }.into_task();
+    ///     let id = task.id();
+    ///     assert_eq!(task.into_task().id(), id);
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// For a future, as [`spawn`].
+    #[doc(alias = "ensure_future")]
+    fn into_task(self) -> Task<Self::Output>;
+
+    /// The task. A future is started at its next turn.
     #[doc(hidden)]
-    fn into_task(self, lazily: bool) -> Task<Self::Output>;
+    fn into_task_lazily(self) -> Task<Self::Output>;
 
     /// The task, if it is one already.
     #[doc(hidden)]
@@ -432,7 +451,12 @@ impl<T: 'static> IntoTask for Task<T> {
     type Output = T;
 
     #[inline]
-    fn into_task(self, _lazily: bool) -> Task<T> {
+    fn into_task(self) -> Task<T> {
+        self
+    }
+
+    #[inline]
+    fn into_task_lazily(self) -> Task<T> {
         self
     }
 
@@ -450,8 +474,14 @@ where
 
     #[inline]
     #[track_caller]
-    fn into_task(self, lazily: bool) -> Task<F::Output> {
-        if lazily { spawn_lazy(self) } else { spawn(self) }
+    fn into_task(self) -> Task<F::Output> {
+        spawn(self)
+    }
+
+    #[inline]
+    #[track_caller]
+    fn into_task_lazily(self) -> Task<F::Output> {
+        spawn_lazy(self)
     }
 
     fn as_task(&self) -> Option<&TaskRef> {
@@ -578,7 +608,7 @@ where
         let members = self.into_iter();
         let mut tasks = Vec::with_capacity(members.size_hint().0);
         for member in members {
-            let task = member.into_task(lazily);
+            let task = if lazily { member.into_task_lazily() } else { member.into_task() };
             joint.add(task.raw(), tasks.len());
             tasks.push(task);
         }
@@ -638,7 +668,7 @@ macro_rules! tuples {
 
             #[track_caller]
             fn start(self, joint: &Joint, lazily: bool) -> Self::Tasks {
-                let tasks = ($(self.$index.into_task(lazily),)+);
+                let tasks = ($(if lazily { self.$index.into_task_lazily() } else { self.$index.into_task() },)+);
                 $(joint.add(tasks.$index.raw(), $index);)+
                 tasks
             }
@@ -775,7 +805,7 @@ impl<I: Iterator<Item: IntoTask>> Tasks for Limited<I> {
                 self.source = None;
                 return None;
             };
-            let task = member.into_task(false);
+            let task = member.into_task();
             joint.add(task.raw(), self.slots.len());
             self.slots.push(Slot::Running(task));
         }

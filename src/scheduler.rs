@@ -423,11 +423,11 @@ impl Scheduler {
         task
     }
 
+    /// Starts a task that was just made: here and now if `eager` and possible, else by queueing it.
     #[inline]
-    pub(crate) fn spawn<F: Future + 'static>(&self, future: F, setup: Setup, eager: bool) -> TaskRef {
-        let task = self.make(future, setup);
-        if eager && self.start_here(&task) {
-            return task;
+    pub(crate) fn launch(&self, task: &TaskRef, eager: bool) {
+        if eager && self.start_here(task) {
+            return;
         }
         if self.closing.get() {
             task.end_cancelled(self);
@@ -435,7 +435,6 @@ impl Scheduler {
             // An instrument that was told of the task may have cancelled it, and so queued it.
             task.wake();
         }
-        task
     }
 
     #[inline]

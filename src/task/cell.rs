@@ -69,8 +69,16 @@ pub(crate) struct Cold {
     /// A cancel was raised again with no scope around: the next turn ends the task.
     pub(crate) resumed: bool,
     pub(crate) scopes: Scopes,
+    /// Is told of the end at once, before anybody is woken.
+    pub(crate) end_hook: Option<Rc<dyn EndHook>>,
     /// Those who wait without owning the task, each with a key of its own.
     pub(crate) waiters: Vec<(u64, Waker)>,
+}
+
+/// The group that a task belongs to.
+pub(crate) trait EndHook {
+    /// The task has just ended, in whatever way. May not run code of users.
+    fn ended(&self, task: &TaskRef);
 }
 
 struct Vtable {

@@ -18,7 +18,7 @@ use std::{
 };
 
 pub(crate) use arena::Arena;
-pub(crate) use cell::{Header, Setup, TaskRef, allocate};
+pub(crate) use cell::{EndHook, Header, Setup, TaskRef, allocate};
 pub(crate) use members::{Members, Urgent, detach_reporting, has_error, has_no_value, take_failure};
 pub(crate) use state::{CALLBACK, HANDLE, QUIET};
 
@@ -55,6 +55,7 @@ use crate::{
 /// });
 /// ```
 #[doc(alias("create_task", "ensure_future", "spawn_local"))]
+#[must_use = "dropping a `Task` detaches it: await it, keep it, or say `detach()`"]
 #[track_caller]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
@@ -69,6 +70,7 @@ where
 /// # Panics
 ///
 /// As [`spawn`].
+#[must_use = "dropping a `Task` detaches it: await it, keep it, or say `detach()`"]
 #[track_caller]
 pub fn spawn_lazy<F>(future: F) -> Task<F::Output>
 where
@@ -81,7 +83,7 @@ where
 /// Calls `with` with the loop that free functions spawn on.
 #[track_caller]
 #[inline]
-fn with_spawner<R>(with: impl FnOnce(&Scheduler) -> R) -> R {
+pub(crate) fn with_spawner<R>(with: impl FnOnce(&Scheduler) -> R) -> R {
     // SAFETY: as in `with_current`.
     if let Some(scheduler) = unsafe { current_scheduler().as_ref() } {
         return with(scheduler);
@@ -99,7 +101,18 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    Task::new(scheduler.spawn(future, setup, eager))
+    let task = prepare(scheduler, future, setup);
+    scheduler.launch(task.raw(), eager);
+    task
+}
+
+/// Makes a task that nobody has started; [`Scheduler::launch`] does.
+pub(crate) fn prepare<F>(scheduler: &Scheduler, future: F, setup: Setup) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    Task::new(scheduler.make(future, setup))
 }
 
 /// Sets up a task before it is spawned.
@@ -152,6 +165,7 @@ impl Builder {
     /// # Panics
     ///
     /// As [`spawn`].
+    #[must_use = "dropping a `Task` detaches it: await it, keep it, or say `detach()`"]
     #[track_caller]
     pub fn spawn<F>(self, future: F) -> Task<F::Output>
     where
@@ -166,14 +180,15 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
+        let (setup, eager) = self.into_setup();
+        spawn_on(scheduler, future, setup, eager)
+    }
+
+    /// What the cell starts with, and whether the task starts eagerly.
+    pub(crate) fn into_setup(self) -> (Setup, bool) {
         let context = self.context.map_or_else(context::current, |context| context.0);
         let eager = !self.lazy && self.priority != Priority::Background;
-        spawn_on(
-            scheduler,
-            future,
-            Setup { priority: self.priority, flags: HANDLE, context, name: self.name },
-            eager,
-        )
+        (Setup { priority: self.priority, flags: HANDLE, context, name: self.name }, eager)
     }
 }
 
@@ -195,7 +210,7 @@ impl Builder {
 /// # Combinators of other crates
 ///
 /// `Task` is [`IntoFuture`]; where a plain `Future` is asked for, pass `task.into_future()`.
-#[must_use = "dropping a `Task` detaches it: await it, keep it, or say `detach()`"]
+// Not `must_use` itself, because a child of a group may well be left to the group: the functions that spawn are.
 pub struct Task<T> {
     raw: TaskRef,
     marker: PhantomData<(T, *const ())>,
@@ -566,6 +581,11 @@ impl<T> IntoFuture for Task<T> {
 }
 
 impl<T> Join<T> {
+    /// The task, as long as it has not given its result.
+    pub(crate) fn task(&self) -> Option<&Task<T>> {
+        self.task.as_ref()
+    }
+
     /// The task again, which is not owned by an await any more. `None` if it has given its result.
     pub fn into_task(mut self) -> Option<Task<T>> {
         let task = self.task.take()?;
@@ -728,5 +748,39 @@ impl EventLoop {
             return Err(crate::LoopClosed);
         }
         Ok(builder.spawn_in(self.scheduler(), future))
+    }
+}
+
+/// For libraries that spawn on whatever they are given. The task is detached; its panic is reported.
+impl futures_task::LocalSpawn for EventLoop {
+    fn spawn_local_obj(
+        &self,
+        future: futures_task::LocalFutureObj<'static, ()>,
+    ) -> Result<(), futures_task::SpawnError> {
+        match self.spawn(future) {
+            Ok(task) => {
+                task.detach();
+                Ok(())
+            }
+            Err(crate::LoopClosed) => Err(futures_task::SpawnError::shutdown()),
+        }
+    }
+
+    fn status_local(&self) -> Result<(), futures_task::SpawnError> {
+        if self.is_closed() { Err(futures_task::SpawnError::shutdown()) } else { Ok(()) }
+    }
+}
+
+/// As [`LocalSpawn`](futures_task::LocalSpawn): the task runs on this loop's thread.
+impl futures_task::Spawn for EventLoop {
+    fn spawn_obj(
+        &self,
+        future: futures_task::FutureObj<'static, ()>,
+    ) -> Result<(), futures_task::SpawnError> {
+        futures_task::LocalSpawn::spawn_local_obj(self, future.into())
+    }
+
+    fn status(&self) -> Result<(), futures_task::SpawnError> {
+        futures_task::LocalSpawn::status_local(self)
     }
 }

@@ -124,9 +124,13 @@ impl TaskRef {
 
     #[cold]
     fn complete_cold(&self, scheduler: &Scheduler) {
-        let (scopes, has_callbacks) =
-            self.cold(|cold| (std::mem::take(&mut cold.scopes), !cold.callbacks.is_empty()));
+        let (scopes, end_hook, has_callbacks) = self.cold(|cold| {
+            (std::mem::take(&mut cold.scopes), cold.end_hook.take(), !cold.callbacks.is_empty())
+        });
         drop(scopes);
+        if let Some(end_hook) = end_hook {
+            end_hook.ended(self);
+        }
         if has_callbacks {
             self.set(CALLBACKS);
             // Queued before anybody is woken, so they run first.
