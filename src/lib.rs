@@ -51,16 +51,19 @@ mod guest;
 mod inbox;
 mod instrument;
 mod loop_thread;
+mod interval;
 pub mod os;
 mod ready;
 mod remote;
 mod scheduler;
+mod shield;
 mod sleep;
 mod slow;
 mod submit;
 mod sync;
 mod task;
 pub mod testing;
+mod timeout;
 mod timers;
 mod wait;
 
@@ -78,13 +81,18 @@ pub use ready::Priority;
 pub use remote::RemoteTask;
 pub use selkie_macros::{main, test};
 pub use selkie_platform::{Next, Unavailable};
+pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};
+pub use ready::Priority;
+pub use shield::{Shield, shield};
 pub use sleep::{Sleep, YieldNow, sleep, sleep_until, yield_now};
 pub use submit::{ToThread, to_thread};
 pub use task::{
-    AnyTask, Builder, Ended, Join, Joined, Task, TaskState, all_tasks, current_task, spawn, spawn_lazy,
+    AnyTask, Builder, Ended, IntoTask, Join, Joined, Task, TaskState, all_tasks, current_task, spawn,
+    spawn_lazy,
 };
 
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
 pub use wait::{TaskSet, Until, Wait, wait};
+pub use timeout::{Deadline, Timeout, WaitForError, timeout, timeout_at, timeout_scope, wait_for};

@@ -1,0 +1,121 @@
+//! Ticks. asyncio has none; the rows are those of the sleep below them.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use selkie::{MissedTicks, interval, interval_at, sleep, spawn, yield_now};
+
+behaviour! {
+    /// Rows: F20.
+    async fn ticks_are_multiples_of_the_period_from_the_start(t) {
+        let start = t.now();
+        let period = t.secs(1.0);
+        let mut ticks = interval(period);
+        let first = ticks.tick().await;
+        assert!(first >= start + period);
+        assert!(t.now() >= first);
+        assert_eq!(ticks.tick().await - first, period);
+        assert_eq!(ticks.tick().await - first, period * 2);
+        t.assert_elapsed(start, 3.0);
+    }
+}
+
+behaviour! {
+    /// Rows: F20.
+    async fn an_interval_is_a_stream(t) {
+        let start = t.now();
+        let times: Vec<_> = interval_at(start, t.secs(1.0)).take(3).collect().await;
+        assert_eq!(times, [start, start + t.secs(1.0), start + t.secs(2.0)]);
+    }
+}
+
+/// The due times of four ticks, in periods from the start, when nobody waited for the first three and a half.
+async fn late_ticks(t: &crate::harness::T, missed: MissedTicks) -> Vec<f64> {
+    let start = t.now();
+    let period = t.secs(1.0);
+    let mut ticks = interval_at(start + period, period).missed_ticks(missed);
+    sleep(t.secs(3.5)).await;
+    let mut due = Vec::new();
+    for _ in 0..4 {
+        let time = ticks.tick().await;
+        assert!(t.now() >= time, "a tick is never early");
+        due.push((time - start).as_secs_f64() / period.as_secs_f64());
+    }
+    due
+}
+
+behaviour! {
+    /// Rows: F20, X22.
+    async fn missed_ticks_come_in_a_burst(t) {
+        assert_eq!(late_ticks(&t, MissedTicks::Burst).await, [1.0, 2.0, 3.0, 4.0]);
+    }
+}
+
+behaviour! {
+    /// Rows: F20, X22.
+    async fn missed_ticks_delay_those_that_follow(t) {
+        let due = late_ticks(&t, MissedTicks::Delay).await;
+        if t.is_sim() {
+            assert_eq!(due, [1.0, 4.5, 5.5, 6.5]);
+        } else {
+            assert!(due[1] >= 4.5 && due[2] >= due[1] + 1.0, "{due:?}");
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: F20, X22.
+    async fn missed_ticks_are_skipped(t) {
+        let due = late_ticks(&t, MissedTicks::Skip).await;
+        if t.is_sim() {
+            assert_eq!(due, [1.0, 4.0, 5.0, 6.0]);
+        } else {
+            // The host may be late again; what stays is the phase.
+            assert!(due[1] >= 4.0 && due.iter().all(|due| (due - due.round()).abs() < 1e-6), "{due:?}");
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: F20, U16.
+    async fn a_burst_gives_others_a_turn_between_two_ticks(t) {
+        let inner = t.clone();
+        let other = spawn(async move {
+            for turn in 0..2 {
+                yield_now().await;
+                inner.log(format!("other {turn}"));
+            }
+        });
+        let now = t.now();
+        let period = Duration::from_nanos(1);
+        let mut ticks = interval_at(now.saturating_sub(period * 5), period);
+        for _ in 0..2 {
+            ticks.tick().await;
+            t.log("tick");
+        }
+        other.await.unwrap();
+    } => ["other 0", "tick", "other 1", "tick"]
+}
+
+behaviour! {
+    /// Rows: F20, X01.
+    async fn a_tick_that_is_not_waited_for_to_the_end_is_not_lost(t) {
+        let mut ticks = interval(t.secs(1.0));
+        let first = ticks.next_tick();
+        let waits = selkie::timeout(t.secs(0.25), ticks.tick()).await;
+        assert!(waits.is_err());
+        assert_eq!(Some(ticks.tick().await), first);
+        ticks.reset();
+        assert!(ticks.next_tick().unwrap() >= t.now() + t.secs(0.5));
+        assert_eq!(ticks.period(), t.secs(1.0));
+    }
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: F20.
+    async fn a_period_of_zero_is_refused(t) {
+        let refused = std::panic::catch_unwind(|| drop(interval(Duration::ZERO)));
+        assert!(refused.is_err());
+    }
+}
