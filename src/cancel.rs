@@ -12,6 +12,29 @@
 //!   then a leaf; where there is none, it ends the task as above, with the scopes that stand beside it.
 //!
 //! A scope that is dropped (by `timeout`, `select!`, or a scope around it) leaves the tree and sees nothing.
+//!
+//! # How asyncio's rules map
+//!
+//! asyncio throws an exception into the coroutine and needs counters to find out whose cancel it was. Here a cancel of
+//! the task is delivered to scopes, and everything else that ends a part of a task *drops* that part. So no part can
+//! take another's request for its own, and only the rows with "counter" below need one.
+//!
+//! | row | asyncio | here |
+//! |---|---|---|
+//! | X01 `cancel` | throws at the next step; what is awaited is cancelled first | flags the leaf scopes at the next turn, or drops the future; what is awaited by value is asked to end by that drop, and ends afterwards |
+//! | X01 delivered once | an exception that is caught is gone | a flag that a scope has returned is gone |
+//! | X01 before the first step | the body never runs | a lazy task's future is dropped unpolled; an eager one has run |
+//! | X02 `CancelledError` | a `BaseException`, so `except Exception` lets it pass | not in the task's output type: no `?` and no `match` on errors meets it |
+//! | X02 re-raise | `raise` | [`Cancelled::resume`]: the scope around is flagged, at last the task ends |
+//! | X03 `cancelling`, `uncancel` | the counter that `timeout` and `TaskGroup` keep their books in | the counter of requests, for users; nothing here reads it |
+//! | X04 group, a child fails | cancels siblings and the parent, then withdraws that with `uncancel` | cancels siblings and drops the body, which is no cancel of the parent: nothing to withdraw |
+//! | X04 group, the end | waits in `__aexit__` | the scope's future waits, inside a scope of its own |
+//! | X05 outside cancel | recognised by the counter; re-armed if there are errors too | caught by the group's own scope, which cancels the children and waits; then it is resumed, or, with errors, asked for again at the parent's next turn |
+//! | X07 `TaskGroup.cancel` | as a child's failure, without an error | the same |
+//! | X08 `timeout` | cancels the task, converts if it was the only new request | drops the future; nested ones own different futures, so the one that fired converts |
+//! | X08 a body that swallows | no `TimeoutError` though `expired()` | cannot swallow: a dropped future runs no code but `Drop` |
+//! | X09 `wait_for` | cancels and waits inside `timeout` | cancels the *task* it waits for, which may catch that in scopes of its own, and waits for its end |
+//! | X10 `shield` | an outer future that can be cancelled alone | an await that does not own the task |
 
 use std::{
     cell::{Cell, RefCell},
@@ -93,6 +116,13 @@ impl Cancelled {
             }
         }
         std::future::pending().await
+    }
+
+    /// Goes on being cancelled at the next await of the running task, whatever that is.
+    pub(crate) fn rearm(self) {
+        if let Some(task) = scheduler::running() {
+            task.request_end(self.message);
+        }
     }
 }
 

@@ -60,8 +60,10 @@ mod shield;
 mod sleep;
 mod slow;
 mod submit;
+mod staggered;
 mod sync;
 mod task;
+mod task_group;
 pub mod testing;
 mod timeout;
 mod timers;
@@ -86,6 +88,7 @@ pub use ready::Priority;
 pub use shield::{Shield, shield};
 pub use sleep::{Sleep, YieldNow, sleep, sleep_until, yield_now};
 pub use submit::{ToThread, to_thread};
+pub use staggered::{Staggered, staggered_race};
 pub use task::{
     AnyTask, Builder, Ended, IntoTask, Join, Joined, Task, TaskState, all_tasks, current_task, spawn,
     spawn_lazy,
@@ -95,4 +98,5 @@ pub use task::{
 #[path = "private.rs"]
 pub mod __private;
 pub use wait::{TaskSet, Until, Wait, wait};
+pub use task_group::{GroupError, TaskGroup};
 pub use timeout::{Deadline, Timeout, WaitForError, timeout, timeout_at, timeout_scope, wait_for};

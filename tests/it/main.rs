@@ -38,5 +38,7 @@ use std::prelude::v1::test;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 mod interval;
 mod shield;
+mod staggered;
+mod task_group;
 mod tasks;
 mod timeout;
