@@ -20,6 +20,7 @@ enum Repr {
     AwaitsItself,
     Lost,
     Unavailable(Unavailable),
+    Abandoned,
 }
 
 struct Panicked {
@@ -57,6 +58,7 @@ impl JoinError {
     pub(crate) fn unavailable(error: Unavailable) -> Self {
         Self { repr: Repr::Unavailable(error) }
     }
+    pub(crate) const ABANDONED: Self = Self { repr: Repr::Abandoned };
 
     /// Whether the task was cancelled.
     pub fn is_cancelled(&self) -> bool {
@@ -88,6 +90,9 @@ impl JoinError {
     /// Whether the host has no thread for the work; it was not begun.
     pub fn is_unavailable(&self) -> bool {
         matches!(self.repr, Repr::Unavailable(_))
+    /// Whether nobody is left who could set the result; see [`Deferred`](crate::Deferred).
+    pub fn is_abandoned(&self) -> bool {
+        matches!(self.repr, Repr::Abandoned)
     }
 
     /// The message that was given to `cancel_with`, if any.
@@ -140,6 +145,7 @@ impl fmt::Display for JoinError {
             Repr::WrongLoop => {
                 f.write_str("the task belongs to another loop: submit to that loop and await the remote task")
             }
+            Repr::Abandoned => f.write_str("every `Resolver` was dropped, so nobody can set the result"),
             Repr::AwaitsItself => f.write_str("the task awaits itself and would never end"),
             Repr::Lost => f.write_str("the loop or pool that owed the result ended before it had one"),
             Repr::Unavailable(error) => error.fmt(f),

@@ -86,6 +86,15 @@ impl EventLoop {
         &self.owner.scheduler
     }
 
+    /// The loop, without keeping it open.
+    pub(crate) fn downgrade(&self) -> std::rc::Weak<Owner> {
+        Rc::downgrade(&self.owner)
+    }
+
+    pub(crate) fn upgrade(owner: &std::rc::Weak<Owner>) -> Option<Self> {
+        Some(Self { owner: owner.upgrade()?, not_send: PhantomData })
+    }
+
     /// Runs the loop until `future` is complete, and returns its output.
     ///
     /// The loop stays open, and tasks that have not ended go on with the next run. Mirrors

@@ -43,6 +43,7 @@
 mod as_completed;
 mod cancel;
 mod context;
+mod deferred;
 mod error;
 mod event_loop;
 mod exception;
@@ -74,6 +75,9 @@ pub use cancel::{Cancelled, CatchCancel, catch_cancel};
 pub use context::{Context, ContextScope, ContextVar};
 pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedOut, WaitError};
 pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, start, try_run};
+pub use deferred::{Deferred, Resolver, Settled, SettledRef};
+pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedOut};
+pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, try_run};
 pub use exception::ExceptionContext;
 pub use gather::{Gather, IntoTask, IntoTasks, Limit, TryGather, gather, limit, try_gather};
 pub use guest::{Guest, guest};

@@ -36,6 +36,7 @@ use std::prelude::v1::test;
 /// `#[test]` of this host, for tests that need no behaviour of a loop.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
+mod deferred;
 mod interval;
 mod shield;
 mod staggered;
