@@ -237,7 +237,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: U09.
+    /// Rows: X04.
+    /// Answers the complaint U09.
     async fn a_child_of_a_group_says_that_it_is_ready(t) {
         let (ready, is_ready) = Deferred::<u16>::new();
         TaskGroup::scope_ok(async |group| {

@@ -77,7 +77,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: F20, U16.
+    /// Rows: F20.
+    /// Answers the complaint U16.
     async fn a_burst_gives_others_a_turn_between_two_ticks(t) {
         let inner = t.clone();
         let other = spawn(async move {

@@ -76,7 +76,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X10, U07.
+    /// Rows: X10.
+    /// Answers the complaint U07.
     async fn an_error_behind_a_shield_is_reported_once(t) {
         let length = t.secs(1.0);
         let told = reports(async || {
@@ -126,7 +127,8 @@ behaviour! {
 
 #[cfg(panic = "unwind")]
 behaviour! {
-    /// Rows: X10, U07.
+    /// Rows: X10.
+    /// Answers the complaint U07.
     async fn a_panic_behind_a_shield_is_reported_once(t) {
         let told = reports(async || {
             drop(shield(async {

@@ -216,7 +216,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X04, U09.
+    /// Rows: X04.
+    /// Answers the complaint U09.
     async fn the_children_of_a_group_are_listed(t) {
         TaskGroup::<String>::scope(async |group| {
             assert!(group.is_empty());
@@ -235,7 +236,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X06, X12, U25.
+    /// Rows: X06, X12.
+    /// Answers the complaint U25.
     async fn children_that_are_done_at_once_neither_hang_nor_end_the_group(t) {
         let result = TaskGroup::scope(async |group| {
             let done = group.spawn(async { Ok::<_, String>(1) });
@@ -254,7 +256,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X06, U25.
+    /// Rows: X06.
+    /// Answers the complaint U25.
     async fn a_child_that_fails_at_once_ends_the_group(t) {
         let result = TaskGroup::scope(async |group| {
             group.spawn(async { Err::<(), _>("at once".to_owned()) });
@@ -307,7 +310,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X05, U08.
+    /// Rows: X05.
+    /// Answers the complaint U08.
     async fn an_error_and_a_cancel_from_outside_both_come_out(t) {
         let inner = t.clone();
         let parent = spawn(async move {
@@ -330,7 +334,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X05, U08.
+    /// Rows: X05.
+    /// Answers the complaint U08.
     async fn a_parent_that_catches_the_cancel_of_its_group_goes_on(t) {
         let inner = t.clone();
         let parent = spawn(async move {
@@ -348,7 +353,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X05, U08.
+    /// Rows: X05.
+    /// Answers the complaint U08.
     async fn a_cancel_goes_through_nested_groups_from_inside_out(t) {
         let inner = t.clone();
         let parent = spawn(async move {
@@ -375,7 +381,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X04, U08.
+    /// Rows: X04.
+    /// Answers the complaint U08.
     async fn an_error_of_an_inner_group_is_an_error_of_the_outer_body_only_if_passed_on(t) {
         let start = t.now();
         let outer = TaskGroup::try_scope(async |outer| {
@@ -403,7 +410,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X04, U08.
+    /// Rows: X04.
+    /// Answers the complaint U08.
     async fn a_failure_in_the_outer_group_ends_the_inner_one(t) {
         let result = TaskGroup::scope(async |outer| {
             outer.spawn(fail(t.clone(), "outer child", 1.0));
@@ -424,7 +432,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X07, U09.
+    /// Rows: X07.
+    /// Answers the complaint U09.
     async fn a_group_cancelled_after_its_body_ends_without_an_error(t) {
         let result = TaskGroup::<String>::scope(async |group| {
             group.spawn(polite(t.clone(), "loser", 1.0));
@@ -464,7 +473,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X07, X05, U08.
+    /// Rows: X07, X05.
+    /// Answers the complaint U08.
     async fn a_cancel_from_outside_comes_out_of_a_group_that_was_cancelled(t) {
         let inner = t.clone();
         let parent = spawn(async move {
@@ -497,7 +507,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X04, U05.
+    /// Rows: X04.
+    /// Answers the complaint U05.
     async fn a_child_that_swallows_its_cancel_holds_the_group_until_it_ends(t) {
         let start = t.now();
         let result = TaskGroup::scope(async |group| {
@@ -556,7 +567,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X04, U03.
+    /// Rows: X04.
+    /// Answers the complaint U03.
     async fn errors_that_come_after_a_scope_was_dropped_are_reported(t) {
         let told = reports(async || {
             let group = TaskGroup::scope(async |group| {
@@ -576,7 +588,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X04, U03.
+    /// Rows: X04.
+    /// Answers the complaint U03.
     async fn an_error_that_a_scope_had_no_time_to_return_is_reported(t) {
         let told = reports(async || {
             let group = TaskGroup::scope(async |group| {
@@ -637,7 +650,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X04, X05, U08.
+    /// Rows: X04, X05.
+    /// Answers the complaint U08.
     seeds async fn a_group_in_any_order_ends_every_child_and_keeps_every_error(t) {
         let ended = Rc::new(RefCell::new(0));
         let count = ended.clone();

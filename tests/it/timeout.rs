@@ -95,7 +95,8 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X08, U23.
+    /// Rows: X08.
+    /// Answers the complaint U23.
     async fn a_timeout_of_zero_or_in_the_past_fires_at_the_next_turn(t) {
         let inner = t.clone();
         let other = spawn_lazy(async move {
