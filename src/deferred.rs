@@ -14,11 +14,11 @@ use std::{
 };
 
 use crate::{
-    context,
+    IntoTask, context,
     error::{InvalidState, JoinError, TaskError},
     event_loop::{EventLoop, Owner},
     scheduler::with_current,
-    task::{AnyTask, IntoTask, spawn, waits_for_text},
+    task::{AnyTask, spawn, waits_for_text},
 };
 
 type Outcome<T, E> = Result<T, TaskError<E>>;

@@ -90,6 +90,8 @@ impl JoinError {
     /// Whether the host has no thread for the work; it was not begun.
     pub fn is_unavailable(&self) -> bool {
         matches!(self.repr, Repr::Unavailable(_))
+    }
+
     /// Whether nobody is left who could set the result; see [`Deferred`](crate::Deferred).
     pub fn is_abandoned(&self) -> bool {
         matches!(self.repr, Repr::Abandoned)

@@ -51,8 +51,8 @@ mod gather;
 mod guest;
 mod inbox;
 mod instrument;
-mod loop_thread;
 mod interval;
+mod loop_thread;
 pub mod os;
 mod ready;
 mod remote;
@@ -60,8 +60,8 @@ mod scheduler;
 mod shield;
 mod sleep;
 mod slow;
-mod submit;
 mod staggered;
+mod submit;
 mod sync;
 mod task;
 mod task_group;
@@ -73,34 +73,30 @@ mod wait;
 pub use as_completed::{AsCompleted, AsCompletedWithin, as_completed};
 pub use cancel::{Cancelled, CatchCancel, catch_cancel};
 pub use context::{Context, ContextScope, ContextVar};
+pub use deferred::{Deferred, Resolver, Settled, SettledRef};
 pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedOut, WaitError};
 pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, start, try_run};
-pub use deferred::{Deferred, Resolver, Settled, SettledRef};
-pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedOut};
-pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, try_run};
 pub use exception::ExceptionContext;
 pub use gather::{Gather, IntoTask, IntoTasks, Limit, TryGather, gather, limit, try_gather};
 pub use guest::{Guest, guest};
 pub use instrument::Instrument;
+pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};
 pub use loop_thread::LoopThread;
 pub use ready::Priority;
 pub use remote::RemoteTask;
 pub use selkie_macros::{main, test};
 pub use selkie_platform::{Next, Unavailable};
-pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};
-pub use ready::Priority;
 pub use shield::{Shield, shield};
 pub use sleep::{Sleep, YieldNow, sleep, sleep_until, yield_now};
-pub use submit::{ToThread, to_thread};
 pub use staggered::{Staggered, staggered_race};
+pub use submit::{ToThread, to_thread};
 pub use task::{
-    AnyTask, Builder, Ended, IntoTask, Join, Joined, Task, TaskState, all_tasks, current_task, spawn,
-    spawn_lazy,
+    AnyTask, Builder, Ended, Join, Joined, Task, TaskState, all_tasks, current_task, spawn, spawn_lazy,
 };
+pub use task_group::{GroupError, TaskGroup};
+pub use timeout::{Deadline, Timeout, WaitForError, timeout, timeout_at, timeout_scope, wait_for};
+pub use wait::{TaskSet, Until, Wait, wait};
 
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
-pub use wait::{TaskSet, Until, Wait, wait};
-pub use task_group::{GroupError, TaskGroup};
-pub use timeout::{Deadline, Timeout, WaitForError, timeout, timeout_at, timeout_scope, wait_for};

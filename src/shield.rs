@@ -8,9 +8,10 @@ use std::{
 };
 
 use crate::{
+    IntoTask,
     error::JoinError,
     event_loop::EventLoop,
-    task::{IntoTask, Join, Task},
+    task::{Join, Task},
 };
 
 /// Waits for `task` without owning it: when the await is dropped or cancelled, the task runs on.

@@ -69,7 +69,7 @@ where
     T: 'static,
     E: 'static,
 {
-    let mut race = Race { tasks: Vec::new(), members: Members::new() };
+    let mut race = Race { tasks: Vec::new(), members: Members::listed() };
     let mut cancelled = None;
     let first = match catch_cancel(race.run(functions.into_iter(), delay)).await {
         Ok(first) => first,
@@ -88,7 +88,7 @@ where
         }
         static RUNNERS: &str = "the other runners of its race";
         waits_for_text(&RUNNERS);
-        members.wait(0, None, cx.waker());
+        members.wait(0, cx.waker());
         Poll::Pending
     };
     wait_despite_cancel(ended, &mut cancelled, || {}).await;
@@ -166,7 +166,7 @@ impl<T: 'static, E: 'static> Race<T, E> {
             }
             static RUNNER: &str = "a runner of its race";
             waits_for_text(&RUNNER);
-            self.members.wait(usize::MAX, None, cx.waker());
+            self.members.wait(usize::MAX, cx.waker());
             Poll::Pending
         })
         .await

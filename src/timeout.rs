@@ -17,9 +17,9 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
+    IntoTask,
     error::{JoinError, TimedOut},
     sleep::{Sleep, sleep, sleep_until},
-    task::IntoTask,
 };
 
 /// Gives `future` at most `duration`, then drops it.

@@ -12,6 +12,7 @@ mod bad_input;
 mod callbacks;
 mod cancel;
 mod context;
+mod deferred;
 mod eager;
 mod event_loop;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
@@ -20,12 +21,17 @@ mod futures_interop;
 mod gather;
 mod guest;
 mod instrument;
+mod interval;
 mod macros;
 mod priorities;
 mod reports;
 mod runner;
+mod shield;
+mod staggered;
+mod task_group;
 mod tasks;
 mod threads;
+mod timeout;
 mod timers;
 mod wait;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
@@ -36,10 +42,3 @@ use std::prelude::v1::test;
 /// `#[test]` of this host, for tests that need no behaviour of a loop.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
-mod deferred;
-mod interval;
-mod shield;
-mod staggered;
-mod task_group;
-mod tasks;
-mod timeout;
