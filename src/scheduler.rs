@@ -486,6 +486,10 @@ impl Scheduler {
 
     /// One slice.
     pub(crate) fn turn(&self) -> Next {
+        if self.in_turn.get() {
+            // The host has re-entered: a task is being polled below on this stack. Once more when that is over.
+            return Next::Now;
+        }
         let entered = self.enter_loop();
         self.stack.set(stack_address());
         let next = self.rounds();

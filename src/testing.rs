@@ -62,12 +62,16 @@ struct State {
     running: BTreeMap<(Duration, usize), Job>,
     next_job: usize,
     stuck: bool,
+    /// A loop is being put on a "thread" of this world.
+    starting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Need {
     next: Next,
     pended: bool,
+    /// Its turn runs, below on this stack: no other turn inside of it.
+    busy: bool,
 }
 
 thread_local! {
@@ -139,9 +143,10 @@ impl World {
                 .members
                 .iter()
                 .filter(|(_, need)| {
-                    need.pended
-                        || need.next == Next::Now
-                        || matches!(need.next, Next::At(time) if time <= now)
+                    !need.busy
+                        && (need.pended
+                            || need.next == Next::Now
+                            || matches!(need.next, Next::At(time) if time <= now))
                 })
                 .map(|(&member, _)| member)
                 .collect();
@@ -155,14 +160,15 @@ impl World {
                 };
                 if let Some(&member) = ready.get(choice) {
                     state.last = member;
-                    state.members.get_mut(&member).expect("a ready member is listed").pended = false;
+                    let need = state.members.get_mut(&member).expect("a ready member is listed");
+                    (need.pended, need.busy) = (false, true);
                     return Step::Turn(member);
                 }
                 let (_, job) = state.running.pop_first().expect("a job is due");
                 return Step::Job(job);
             }
             let first_deadline = state.members.values().filter_map(|need| match need.next {
-                Next::At(time) => Some(time),
+                Next::At(time) if !need.busy => Some(time),
                 _ => None,
             });
             let first_job = state.running.first_key_value().map(|((time, _), _)| *time);
@@ -173,6 +179,17 @@ impl World {
                     return Step::Stuck;
                 }
             }
+        }
+    }
+}
+
+/// A member's turn; over also when it panics.
+struct Busy<'a>(&'a World, usize);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        if let Some(need) = self.0.state().members.get_mut(&self.1) {
+            need.busy = false;
         }
     }
 }
@@ -190,12 +207,11 @@ impl Platform for Member {
 
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
         let key = self.world.key();
-        let guest = TURNS.with_borrow(|turns| turns.iter().any(|(k, _, _)| *k == key));
         TURNS.with_borrow_mut(|turns| turns.push((key, self.id, turn)));
         let pended = self.world.state().members.get(&self.id).is_some_and(|need| need.pended);
-        self.world.state().members.insert(self.id, Need { next: Next::Now, pended });
-        if guest {
-            // The first drive of a world runs all of its loops.
+        self.world.state().members.insert(self.id, Need { next: Next::Now, pended, busy: false });
+        if self.world.state().starting {
+            // A loop of a "thread": whoever drives the world gives it its turns.
             return Driven::Started;
         }
         // Taken out again also when a turn panics.
@@ -221,7 +237,9 @@ impl Platform for Member {
                         self.world.state().members.remove(&member);
                         continue;
                     };
+                    let busy = Busy(&self.world, member);
                     let next = turn.turn();
+                    drop(busy);
                     if next == Next::Done {
                         if member == self.id {
                             return Driven::Finished;
@@ -260,7 +278,9 @@ impl Platform for Member {
 
     /// The loop's turns are taken by whoever drives the world.
     fn spawn_thread(&self, _: &str, main: Job) -> Result<(), Unavailable> {
+        let outer = std::mem::replace(&mut self.world.state().starting, true);
         main();
+        self.world.state().starting = outer;
         Ok(())
     }
 
