@@ -152,7 +152,8 @@ impl Timers {
 
     fn levels(&self) -> &[Level] {
         self.levels.get_or_init(|| {
-            (0..(63 - self.shift).div_ceil(BITS))
+            // One bit more than a rounded down deadline has: ticks are rounded up.
+            (0..(64 - self.shift).div_ceil(BITS))
                 .map(|_| Level {
                     occupied: Cell::new(0),
                     slots: std::array::from_fn(|_| List::default()),
