@@ -66,12 +66,12 @@ struct Scope {
 }
 
 impl Scope {
-    fn flag(&self, message: Option<Arc<str>>) {
+    fn flag(&self, task: &TaskRef, message: Option<Arc<str>>) {
         self.cancelled.set(true);
         *self.message.borrow_mut() = message;
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {
-            waker.wake();
+            task.scheduler().wake(waker);
         }
     }
 }
@@ -84,7 +84,7 @@ impl TaskRef {
             .unwrap_or_default();
         let message = self.read_cold(|cold| cold.cancel_message.clone()).flatten();
         for leaf in &leaves {
-            leaf.flag(message.clone());
+            leaf.flag(self, message.clone());
         }
         !leaves.is_empty()
     }
@@ -110,7 +110,7 @@ impl Cancelled {
     pub async fn resume(self) -> std::convert::Infallible {
         if let Some(task) = scheduler::running() {
             match task.read_cold(|cold| cold.scopes.current.clone()).flatten() {
-                Some(scope) => scope.flag(self.message),
+                Some(scope) => scope.flag(&task, self.message),
                 // The same request as before, so it is not counted again.
                 None => task.resume_end(self.message),
             }

@@ -1,6 +1,12 @@
 //! Why something did not come to a result.
 
-use std::{any::Any, error::Error, fmt, sync::Arc};
+use std::{
+    any::Any,
+    error::Error,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use selkie_platform::Unavailable;
 
@@ -134,6 +140,14 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
         text.clone()
     } else {
         "a value that is no text".to_owned()
+    }
+}
+
+/// Drops a panic's payload, whose destructor may panic in turn.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // The hook has shown its message. Its destructor could go on like this, so it is leaked.
+        std::mem::forget(second);
     }
 }
 

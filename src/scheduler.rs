@@ -31,13 +31,14 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
 use selkie_platform::{Next, Platform};
 
 use crate::{
-    error::panic_message,
+    error::{discard, panic_message},
     event_loop::Owner,
     exception::{ExceptionContext, Handler},
     inbox::{Closed, Inbox, Kind, Link, Taken},
@@ -301,7 +302,16 @@ impl Scheduler {
         });
         // These may run code of users, so only now.
         for waker in foreign {
+            self.wake(waker);
+        }
+    }
+
+    /// Wakes a waker that may be anybody's: one that panics fails nothing but itself.
+    pub(crate) fn wake(&self, waker: Waker) {
+        if TaskRef::of_waker(&waker).is_some() {
             waker.wake();
+        } else {
+            self.guarded("a waker", || waker.wake());
         }
     }
 
@@ -713,6 +723,7 @@ impl Scheduler {
     }
 
     fn finish_close(&self) {
+        // No step in here may unwind: what comes after it keeps memory from being used after it was freed.
         let entered = self.enter_loop();
         loop {
             // A destructor may spawn; such tasks end at once, but they may leave callbacks.
@@ -829,13 +840,15 @@ impl Scheduler {
     /// Runs code of users whose panic must not reach the loop.
     pub(crate) fn guarded(&self, what: &str, f: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-            self.report_panic(what, &*payload);
+            self.report_panic(what, payload);
         }
     }
 
     #[cold]
-    fn report_panic(&self, what: &str, payload: &(dyn Any + Send)) {
-        self.report(&format!("{what} panicked: {}", panic_message(payload)), None);
+    fn report_panic(&self, what: &str, payload: Box<dyn Any + Send>) {
+        let message = format!("{what} panicked: {}", panic_message(&*payload));
+        discard(payload);
+        self.report(&message, None);
     }
 
     #[cold]
@@ -860,6 +873,7 @@ impl Scheduler {
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
                     self.platform.report(&context.to_string());
                     let text = format!("the exception handler panicked: {}", panic_message(&*payload));
+                    discard(payload);
                     self.platform.report(&text);
                 }
             }

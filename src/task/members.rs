@@ -88,7 +88,7 @@ impl Members {
         }
         if self.pending.get() <= self.wake_at.get() || self.alarmed.get() {
             if let Some(waker) = self.waker.take() {
-                waker.wake();
+                task.scheduler().wake(waker);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::{
     state::*,
 };
 use crate::{
-    error::{JoinError, panic_message},
+    error::{JoinError, discard, panic_message},
     scheduler::Scheduler,
 };
 
@@ -60,7 +60,7 @@ impl TaskRef {
             Ok((true, None)) => self.complete(scheduler, 0),
             Ok((true, Some(payload))) => {
                 self.complete(scheduler, 0);
-                self.report_drop_panic(scheduler, &*payload);
+                self.report_drop_panic(scheduler, payload);
             }
             Err(payload) => self.end_panicked(scheduler, payload),
         }
@@ -72,7 +72,7 @@ impl TaskRef {
         self.fail(JoinError::panicked(self.label(), payload));
         self.complete(scheduler, FAILED);
         if let Err(payload) = dropped {
-            self.report_drop_panic(scheduler, &*payload);
+            self.report_drop_panic(scheduler, payload);
         }
     }
 
@@ -87,7 +87,7 @@ impl TaskRef {
         self.fail(JoinError::cancelled(message));
         self.complete(scheduler, FAILED | CANCELLED);
         if let Err(payload) = dropped {
-            self.report_drop_panic(scheduler, &*payload);
+            self.report_drop_panic(scheduler, payload);
         }
     }
 
@@ -111,7 +111,7 @@ impl TaskRef {
             self.complete_cold(scheduler);
         }
         if !self.awaiter_word().is_null() {
-            self.notify();
+            self.notify(scheduler);
         }
         if scheduler.is_hooked() {
             scheduler.hook_done(self);
@@ -127,7 +127,7 @@ impl TaskRef {
         let (scopes, end_hook, has_callbacks) = self.cold(|cold| {
             (std::mem::take(&mut cold.scopes), cold.end_hook.take(), !cold.callbacks.is_empty())
         });
-        drop(scopes);
+        scheduler.guarded("dropping a waker", || drop(scopes));
         if let Some(end_hook) = end_hook {
             end_hook.ended(self);
         }
@@ -138,10 +138,10 @@ impl TaskRef {
                 scheduler.push_ready(self.clone());
             }
         }
-        self.wake_waiters();
+        self.wake_waiters(scheduler);
     }
 
-    fn notify(&self) {
+    fn notify(&self, scheduler: &Scheduler) {
         match self.take_awaiter() {
             Awaiter::None => {}
             Awaiter::Task(task) => {
@@ -154,13 +154,13 @@ impl TaskRef {
             // Told again when the callbacks have run: only then can the result be taken.
             Awaiter::Members(members) if self.has(CALLBACKS) => self.set_awaiter(Awaiter::Members(members)),
             Awaiter::Members(members) => members.ended(self),
-            Awaiter::Waker(waker) => waker.wake(),
+            Awaiter::Waker(waker) => scheduler.wake(*waker),
         }
     }
 
-    fn wake_waiters(&self) {
+    fn wake_waiters(&self, scheduler: &Scheduler) {
         for (_, waker) in self.cold(|cold| std::mem::take(&mut cold.waiters)) {
-            waker.wake();
+            scheduler.wake(waker);
         }
     }
 
@@ -173,8 +173,8 @@ impl TaskRef {
         }
         self.clear(CALLBACKS);
         // Whoever awaits the task and was polled before the callbacks had run was told to wait.
-        self.notify();
-        self.wake_waiters();
+        self.notify(scheduler);
+        self.wake_waiters(scheduler);
         if !self.has(HANDLE) && self.has(OUTPUT) {
             self.release_output(scheduler);
         }
@@ -208,13 +208,14 @@ impl TaskRef {
             scheduler.report_unobserved(self);
         }
         if let Err(payload) = self.drop_output() {
-            self.report_drop_panic(scheduler, &*payload);
+            self.report_drop_panic(scheduler, payload);
         }
     }
 
     #[cold]
-    fn report_drop_panic(&self, scheduler: &Scheduler, payload: &(dyn Any + Send)) {
-        let message = format!("{} panicked while it was dropped: {}", self.label(), panic_message(payload));
+    fn report_drop_panic(&self, scheduler: &Scheduler, payload: Box<dyn Any + Send>) {
+        let message = format!("{} panicked while it was dropped: {}", self.label(), panic_message(&*payload));
+        discard(payload);
         scheduler.report(&message, Some(self));
     }
 
