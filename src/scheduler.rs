@@ -763,14 +763,18 @@ impl Scheduler {
             drop(unsafe { Boxed::fired(node) });
         });
         self.spare_nodes.borrow_mut().clear();
+        // From here to the end of `entered` no code of users runs, so nothing comes back into the loop.
         self.orphaned.set(true);
-        self.arena.orphan(TaskRef::orphan);
+        let mut contents = Vec::new();
+        self.arena.orphan(|cell| TaskRef::orphan(cell, &mut contents));
+        // These are bound to the thread, and another one may be the last to refer to the scheduler.
+        drop(self.owner.take());
+        drop(self.slow_polls.take());
+        let (instrument, handler) = (self.instrument.take(), self.handler.take());
         drop(entered);
-        // Nothing that only this thread may drop is left: the last one to let go of the scheduler may be another.
-        self.instrument.take();
-        self.handler.take();
-        self.slow_polls.take();
-        self.owner.take();
+        drop(contents);
+        self.guarded("dropping an instrument", || drop(instrument));
+        self.guarded("dropping an exception handler", || drop(handler));
     }
 
     // ---- hooks and reports

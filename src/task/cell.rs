@@ -36,7 +36,7 @@ use crate::{
     Priority,
     cancel::Scopes,
     context::Variables,
-    error::JoinError,
+    error::{JoinError, discard},
     inbox::{Kind, Link},
     scheduler::{Scheduler, current_scheduler},
     timers::Node,
@@ -253,28 +253,48 @@ unsafe fn drop_last(cell: NonNull<Header>) {
 /// Frees a cell that nobody refers to, while its loop is open.
 unsafe fn free(scheduler: &Scheduler, cell: NonNull<Header>) {
     // SAFETY: nobody else refers to the cell.
-    unsafe {
-        drop_contents(cell);
+    let contents = unsafe {
+        let contents = take_contents(cell);
         scheduler.arena.give_back(cell);
+        contents
+    };
+    // Last: destructors of users may list the tasks, or close the loop, and must not find a cell that nobody counts.
+    drop(contents);
+}
+
+/// What a cell holds apart from its future and result.
+pub(crate) struct Contents {
+    context: Option<Arc<Variables>>,
+    cold: Option<Box<Cold>>,
+}
+
+impl Drop for Contents {
+    #[inline]
+    fn drop(&mut self) {
+        let (context, cold) = (self.context.take(), self.cold.take());
+        if context.is_some() || cold.is_some() {
+            // There may be no loop to report to: the panic hook has shown the message.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop((context, cold)))) {
+                discard(payload);
+            }
+        }
     }
 }
 
-/// Drops what a cell holds apart from its future, which is gone.
-unsafe fn drop_contents(cell: NonNull<Header>) {
+/// Takes out what a cell holds apart from its future, which is gone.
+unsafe fn take_contents(cell: NonNull<Header>) -> Contents {
     // SAFETY: nobody else refers to the cell.
     let header = unsafe { cell.as_ref() };
     let state = header.state.get();
     debug_assert!(state & (DONE | QUEUED | TIMER) == DONE, "a pending task is referenced by its loop");
     debug_assert!(state & OUTPUT == 0, "a result without a handle is dropped when the task completes");
     let context = header.context.replace(ptr::null());
-    if !context.is_null() {
-        // SAFETY: the cell owns one count.
-        drop(unsafe { Arc::from_raw(context) });
-    }
     let cold = header.cold.replace(ptr::null_mut());
-    if !cold.is_null() {
+    Contents {
+        // SAFETY: the cell owns one count.
+        context: (!context.is_null()).then(|| unsafe { Arc::from_raw(context) }),
         // SAFETY: made by `Box::into_raw` in `cold`. Of its contents only `Send` ones are left in a done task.
-        drop(unsafe { Box::from_raw(cold) });
+        cold: (!cold.is_null()).then(|| unsafe { Box::from_raw(cold) }),
     }
 }
 
@@ -307,10 +327,12 @@ unsafe fn after(cell: NonNull<Header>, after: After) {
         }
         After::Free => {
             // SAFETY: nobody refers to the cell, and its loop has closed.
-            unsafe {
-                drop_contents(cell);
+            let contents = unsafe {
+                let contents = take_contents(cell);
                 give_back_orphan(cell);
-            }
+                contents
+            };
+            drop(contents);
         }
     }
 }
@@ -688,12 +710,14 @@ impl TaskRef {
     }
 
     /// Moves all of the owner's references to the remote word; says whether somebody still refers to the cell.
-    pub(crate) fn orphan(cell: NonNull<Header>) -> bool {
+    ///
+    /// What the caller has to drop, later and in this thread, is added to `contents`.
+    pub(crate) fn orphan(cell: NonNull<Header>, contents: &mut Vec<Contents>) -> bool {
         let this = borrowed(cell);
         match this.remote.orphan(this.refs.replace(0)) {
             After::Free => {
                 // SAFETY: nobody refers to the cell.
-                unsafe { drop_contents(cell) };
+                contents.push(unsafe { take_contents(cell) });
                 false
             }
             _ => true,
