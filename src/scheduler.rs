@@ -818,6 +818,9 @@ impl Scheduler {
     }
 
     pub(crate) fn set_slow_polls(&self, limit: Option<Duration>) {
+        if self.closing.get() {
+            return;
+        }
         let new = limit.map(|limit| Rc::new(SlowPolls::new(limit, &self.platform)));
         drop(self.slow_polls.replace(new));
         self.update_hooked();
@@ -832,12 +835,20 @@ impl Scheduler {
         &self,
         instrument: Option<Rc<dyn Instrument>>,
     ) -> Option<Rc<dyn Instrument>> {
+        if self.closing.get() {
+            // Whatever is stored now may be dropped in another thread.
+            return instrument;
+        }
         let old = self.instrument.replace(instrument);
         self.update_hooked();
         old
     }
 
     pub(crate) fn set_handler(&self, handler: Option<Handler>) -> Option<Handler> {
+        if self.closing.get() {
+            // As for the instrument.
+            return handler;
+        }
         self.handler.replace(handler)
     }
 
