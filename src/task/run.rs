@@ -116,7 +116,8 @@ impl TaskRef {
         if scheduler.is_hooked() {
             scheduler.hook_done(self);
         }
-        if !self.has(HANDLE | CALLBACKS) {
+        // Wakers and hooks run code of users, who may have taken or dropped the result already.
+        if self.bits() & (OUTPUT | HANDLE | CALLBACKS) == OUTPUT {
             self.release_output(scheduler);
         }
         self.release_from_loop();
