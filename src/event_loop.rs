@@ -155,7 +155,10 @@ impl EventLoop {
         if scheduler.is_closed() {
             return Err(RunError::Closed);
         }
-        if scheduler.driven.get() || !(current_scheduler().is_null() || scheduler.platform().nests()) {
+        if scheduler.driven.get()
+            || scheduler.is_in_turn()
+            || !(current_scheduler().is_null() || scheduler.platform().nests())
+        {
             return Err(RunError::Nested);
         }
         if !scheduler.platform().can_block() {

@@ -160,6 +160,22 @@ impl Drop for Entered<'_> {
     }
 }
 
+/// A loop that cannot close or run, until dropped. Then it closes if its last `EventLoop` has gone meanwhile.
+pub(crate) struct Held<'a> {
+    scheduler: &'a Scheduler,
+    was_in_turn: bool,
+    /// Dropped last, after `drop` below.
+    _owner: Option<Rc<Owner>>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.scheduler.in_turn.set(self.was_in_turn);
+        // What became ready meanwhile did not ask for a turn.
+        self.scheduler.pend_outside();
+    }
+}
+
 impl Scheduler {
     pub(crate) fn new(platform: Arc<dyn Platform>) -> Arc<Self> {
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX).min(NEVER);
@@ -387,6 +403,12 @@ impl Scheduler {
             self.depth.set(0);
         }
         Entered { scheduler: self, outer, was_in_turn }
+    }
+
+    /// Keeps the loop from being closed or run while it is not in a turn and a task is in an unsettled state.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        let owner = self.owner.borrow().upgrade();
+        Held { scheduler: self, was_in_turn: self.in_turn.replace(true), _owner: owner }
     }
 
     #[inline]

@@ -355,11 +355,14 @@ impl TaskRef {
         if self.has(DONE | RUNNING) {
             return false;
         }
-        let scheduler = self.scheduler() as *const Scheduler;
+        let scheduler = self.scheduler();
+        // What the callback holds may be the last `EventLoop`, which then closes the loop after the callback has ended.
+        let held = scheduler.hold();
         // As a reference that a trap leaks, like all that is polled.
         let this = self.clone();
-        // SAFETY: our reference keeps the cell, and the cell its scheduler.
-        this.end_cancelled(unsafe { &*scheduler });
+        this.end_cancelled(scheduler);
+        drop(this);
+        drop(held);
         true
     }
 
