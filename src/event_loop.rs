@@ -269,6 +269,9 @@ impl EventLoop {
             Setup { priority: Priority::Normal, flags: CALLBACK, context: context::current(), name: None };
         let raw = scheduler.make(Call(Some(callback)), setup);
         match deadline {
+            // A hook was told of the callback, and has closed the loop.
+            _ if raw.is_done() => {}
+            // Or has cancelled, and so queued it.
             None => raw.wake(),
             Some(NEVER..) => {}
             Some(deadline) => scheduler.arm_task(&raw, deadline),

@@ -458,13 +458,17 @@ impl Scheduler {
     /// Starts a task that was just made: here and now if `eager` and possible, else by queueing it.
     #[inline]
     pub(crate) fn launch(&self, task: &TaskRef, eager: bool) {
+        if task.is_done() {
+            // A hook was told of it, and has closed the loop.
+            return;
+        }
         if eager && self.start_here(task) {
             return;
         }
         if self.closing.get() {
             task.end_cancelled(self);
         } else {
-            // An instrument that was told of the task may have cancelled it, and so queued it.
+            // A hook may have cancelled it, and so queued it.
             task.wake();
         }
     }
