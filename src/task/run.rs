@@ -167,10 +167,18 @@ impl TaskRef {
 
     fn run_callbacks(&self, scheduler: &Scheduler) {
         // One by one, as a trap takes with it what is on the stack.
-        while let Some(callback) = self.cold(|cold| cold.callbacks.pop_front()) {
+        for _ in 0..self.cold(|cold| cold.callbacks.len()) {
+            let Some(callback) = self.cold(|cold| cold.callbacks.pop_front()) else { break };
             scheduler.set_calling(Some(self));
             scheduler.guarded("a done callback", || callback(self));
             scheduler.set_calling(None);
+        }
+        if self.cold(|cold| !cold.callbacks.is_empty()) {
+            // Added by those that ran: at the next turn, so that a chain of them does not keep others waiting.
+            if !self.has(QUEUED) {
+                scheduler.push_ready(self.clone());
+            }
+            return;
         }
         self.clear(CALLBACKS);
         // Whoever awaits the task and was polled before the callbacks had run was told to wait.
@@ -393,6 +401,10 @@ impl TaskRef {
     }
 
     pub(crate) fn add_callback(&self, callback: Box<dyn FnOnce(&TaskRef)>) {
+        if self.has(DONE) && self.scheduler().is_closed() {
+            // There is no turn any more in which it could run.
+            return;
+        }
         self.cold(|cold| cold.callbacks.push_back(callback));
         if self.has(DONE) && !self.has(CALLBACKS) {
             self.set(CALLBACKS);
