@@ -386,6 +386,8 @@ impl Scheduler {
                 Kind::Call => {
                     // SAFETY: `call_remote` leaked it.
                     let call = unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) };
+                    // Counted, so that calls which hand over more calls do not stop the clock.
+                    self.since_clock.set(self.since_clock.get() + 1);
                     self.guarded("a call from another thread", || (call.run)(self));
                 }
             }
