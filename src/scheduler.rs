@@ -781,15 +781,14 @@ impl Scheduler {
                 }
             }
         }
-        for lane in &self.lanes {
-            while let Some(task) = lane.pop() {
-                task.abandon();
-            }
+        let mut foreign = Vec::new();
+        // SAFETY: cells took theirs out when they ended, so only boxed ones are left; no sleep is armed any more.
+        self.timers.clear(|node| foreign.extend(unsafe { Boxed::fired(node) }));
+        self.guarded("dropping a waker", || drop(foreign));
+        // Destructors may queue tasks of a lane that was emptied before.
+        while let Some(task) = self.lanes.iter().find_map(Lane::pop) {
+            task.abandon();
         }
-        self.timers.clear(|node| {
-            // SAFETY: cells took theirs out when they ended, so only boxed ones are left.
-            drop(unsafe { Boxed::fired(node) });
-        });
         self.spare_nodes.borrow_mut().clear();
         // From here to the end of `entered` no code of users runs, so nothing comes back into the loop.
         self.orphaned.set(true);

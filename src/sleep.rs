@@ -152,7 +152,8 @@ impl Sleep {
                     Some(scheduler) => {
                         // SAFETY: the pointer says that the node is in the wheel.
                         unsafe { scheduler.disarm_boxed(boxed.cast()) };
-                        this.waker.take();
+                        // Dropped last: its destructor may close the loop.
+                        let _waker = this.waker.take();
                         // SAFETY: made by `Box::into_raw`, and in no wheel now.
                         scheduler.spare_nodes.borrow_mut().push(unsafe { Box::from_raw(boxed.as_ptr()) });
                     }
@@ -171,6 +172,10 @@ impl Sleep {
     fn arm(&mut self, scheduler: &Scheduler, waker: &Waker) {
         if self.deadline >= NEVER {
             self.slot = Slot::Never;
+            return;
+        }
+        if scheduler.is_closed() {
+            // A destructor polls it while the loop closes. The node would stay in a wheel that is never looked at.
             return;
         }
         static SLEEP: &str = "a timer";
