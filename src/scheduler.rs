@@ -686,6 +686,7 @@ impl Scheduler {
             let task = unsafe { TaskRef::from_ptr(running) };
             self.running.set(NonNull::new(task.link.get().cast_mut().cast()));
             task.end_trapped(self);
+            task.forget_unborn_handle(self);
         }
     }
 

@@ -99,6 +99,15 @@ impl TaskRef {
         }
     }
 
+    /// The loop gave up the reference of a trapped poll. If it is the last, the trap came in an eager start, before
+    /// `spawn` could return the `Task` that was to drop the result.
+    pub(crate) fn forget_unborn_handle(&self, scheduler: &Scheduler) {
+        if self.is_last() && self.has(OUTPUT) {
+            self.clear(HANDLE);
+            self.release_output(scheduler);
+        }
+    }
+
     /// The stage holds a result: tells everybody.
     #[inline]
     fn complete(&self, scheduler: &Scheduler, failed: u32) {
