@@ -206,7 +206,7 @@ impl Clone for TaskRef {
         if scheduler.is_orphaned() {
             self.remote.clone_ref();
         } else {
-            self.refs.set(self.refs.get() + 1);
+            count_up(&self.refs);
         }
         Self(self.0)
     }
@@ -223,6 +223,19 @@ impl Drop for TaskRef {
         // SAFETY: this reference is given up here.
         unsafe { drop_last(self.0) }
     }
+}
+
+/// The local count has to fit into the remote one, beside what is there.
+const MOST_REFS: i32 = 1 << 25;
+
+#[inline]
+fn count_up(refs: &Cell<i32>) {
+    let old = refs.get();
+    if old >= MOST_REFS {
+        // As `Rc` does: a program that leaks so many wakers must not wrap the count.
+        std::process::abort();
+    }
+    refs.set(old + 1);
 }
 
 /// Drops a reference of the owner's thread that may be its last.
@@ -346,8 +359,7 @@ unsafe fn waker_clone(data: *const ()) -> RawWaker {
     // SAFETY: the waker is a reference.
     unsafe {
         if is_owner(cell) {
-            let refs = &cell.as_ref().refs;
-            refs.set(refs.get() + 1);
+            count_up(&cell.as_ref().refs);
         } else {
             cell.as_ref().remote.clone_ref();
         }
