@@ -100,6 +100,8 @@ enum Polled {
     DoneDropPanicked(Box<dyn Any + Send>),
 }
 
+/// `repr(C)`: both fields begin where the stage does, which `output` and `allocate` rely on.
+#[repr(C)]
 union Stage<F: Future> {
     future: ManuallyDrop<F>,
     output: ManuallyDrop<Result<F::Output, JoinError>>,
