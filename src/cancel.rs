@@ -254,7 +254,9 @@ impl<F: Future> Future for CatchCancel<F> {
                 Poll::Ready(Ok(value))
             }
             Poll::Pending => {
-                *scope.waker.borrow_mut() = Some(cx.waker().clone());
+                // The old waker is dropped outside of the borrow: its destructor may cancel the task.
+                let waker = cx.waker().clone();
+                drop(scope.waker.replace(Some(waker)));
                 if scope.cancelled.get() {
                     // Flagged from inside, by a `resume`.
                     cx.waker().wake_by_ref();

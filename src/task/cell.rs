@@ -654,8 +654,9 @@ impl TaskRef {
     }
 
     pub(super) fn set_awaiter(&self, awaiter: Awaiter) {
-        drop(self.take_awaiter());
-        self.awaiter.set(awaiter.into_word());
+        let old = self.awaiter.replace(awaiter.into_word());
+        // SAFETY: stored here, and replaced. Dropped last, as it may run code of users.
+        drop(unsafe { Awaiter::from_word(old) });
     }
 
     /// The task of this loop that `waker` wakes, if it is one.
