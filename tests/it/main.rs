@@ -29,6 +29,8 @@ mod runner;
 mod shield;
 mod staggered;
 mod task_group;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod safety;
 mod tasks;
 mod threads;
 mod timeout;

@@ -1,0 +1,480 @@
+//! What safe programs may do to a loop at the worst moments: end, drop and call things from inside destructors,
+//! wakers, hooks and handlers. Small, so that miri can interpret all of it.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, IntoFuture, poll_fn},
+    pin::pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use selkie::{
+    AnyTask, ContextVar, EventLoop, Instrument, RunError, Task, all_tasks, sleep, spawn, spawn_lazy,
+    testing::Sim, yield_now,
+};
+
+/// Calls a function when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Calls a function of the thread that made it when it is woken, and nothing elsewhere.
+struct CallOnWake {
+    key: usize,
+}
+
+thread_local! {
+    static ON_WAKE: RefCell<Vec<Box<dyn FnMut()>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Wake for CallOnWake {
+    fn wake(self: Arc<Self>) {
+        let mut call =
+            ON_WAKE.with_borrow_mut(|calls| std::mem::replace(&mut calls[self.key], Box::new(|| {})));
+        call();
+    }
+}
+
+fn waker(on_wake: impl FnMut() + 'static) -> Waker {
+    let key = ON_WAKE.with_borrow_mut(|calls| {
+        calls.push(Box::new(on_wake));
+        calls.len() - 1
+    });
+    Waker::from(Arc::new(CallOnWake { key }))
+}
+
+type Slot<T> = Rc<RefCell<Option<T>>>;
+
+struct OnDone<F: Fn(&AnyTask)>(F);
+
+impl<F: Fn(&AnyTask)> Instrument for OnDone<F> {
+    fn done(&self, task: &AnyTask) {
+        (self.0)(task);
+    }
+}
+
+#[test]
+fn a_hook_may_drop_the_handle_of_the_task_that_ended() {
+    Sim::new().run(async {
+        let slot: Slot<Task<String>> = Rc::default();
+        let inner = slot.clone();
+        let hook = OnDone(move |task: &AnyTask| {
+            if &*task.name() == "watched" {
+                drop(inner.take());
+            }
+        });
+        EventLoop::current().unwrap().set_instrument(Some(Rc::new(hook)));
+        let task = Task::builder().name("watched").lazy().spawn(async { "result".repeat(3) });
+        *slot.borrow_mut() = Some(task);
+        yield_now().await;
+        yield_now().await;
+        assert!(slot.borrow().is_none());
+        EventLoop::current().unwrap().set_instrument(None);
+    });
+}
+
+#[test]
+fn a_waker_may_take_the_result_of_the_task_that_ended() {
+    Sim::new().run(async {
+        let slot: Slot<Task<String>> = Rc::default();
+        let taken = Rc::new(RefCell::new(String::new()));
+        let task = spawn_lazy(async { "result".repeat(3) });
+        let (inner, into) = (slot.clone(), taken.clone());
+        let waker = waker(move || {
+            *into.borrow_mut() = inner.take().unwrap().try_into_result().unwrap().unwrap();
+        });
+        let mut ended = pin!(task.any().ended());
+        assert!(ended.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        *slot.borrow_mut() = Some(task);
+        yield_now().await;
+        yield_now().await;
+        assert_eq!(*taken.borrow(), "resultresultresult");
+    });
+}
+
+/// A context variable whose value calls the function of its thread when it goes.
+#[derive(Clone)]
+struct Noisy(Arc<NoisyInner>);
+
+struct NoisyInner;
+
+thread_local! {
+    static ON_GONE: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
+}
+
+impl Drop for NoisyInner {
+    fn drop(&mut self) {
+        let call = ON_GONE.with(|call| call.take());
+        if let Some(mut call) = call {
+            call();
+        }
+    }
+}
+
+static NOISY: ContextVar<Noisy> = ContextVar::new();
+
+#[test]
+fn the_context_of_a_freed_task_may_list_the_tasks() {
+    Sim::new().run(async {
+        let seen = Rc::new(Cell::new(usize::MAX));
+        let inner = seen.clone();
+        ON_GONE.set(Some(Box::new(move || inner.set(all_tasks().len()))));
+        spawn(async {
+            NOISY.set(Noisy(Arc::new(NoisyInner)));
+        })
+        .detach();
+        assert_eq!(seen.get(), 1, "the main task is listed, the freed one is not");
+        spawn(async {}).await.unwrap();
+    });
+}
+
+#[test]
+fn the_context_of_a_freed_task_may_close_the_loop() {
+    let event_loop = Sim::new().event_loop();
+    let task = event_loop
+        .spawn(async {
+            NOISY.set(Noisy(Arc::new(NoisyInner)));
+        })
+        .unwrap();
+    let hold: Slot<EventLoop> = Rc::default();
+    *hold.borrow_mut() = Some(event_loop.clone());
+    event_loop.run_until_complete(async {}).unwrap();
+    assert!(task.is_finished());
+    drop(event_loop);
+    let inner = hold.clone();
+    ON_GONE.set(Some(Box::new(move || drop(inner.take()))));
+    drop(task);
+    assert!(hold.borrow().is_none());
+}
+
+#[test]
+fn the_context_of_a_task_freed_by_close_may_use_the_runtime() {
+    let event_loop = Sim::new().event_loop();
+    let task = event_loop
+        .spawn(async {
+            NOISY.set(Noisy(Arc::new(NoisyInner)));
+        })
+        .unwrap();
+    event_loop.run_until_complete(async {}).unwrap();
+    let other = task.any();
+    drop(task);
+    let refused = Rc::new(Cell::new(false));
+    let inner = refused.clone();
+    ON_GONE.set(Some(Box::new(move || inner.set(EventLoop::current().is_none()))));
+    event_loop.close().unwrap();
+    assert!(!refused.get(), "still referenced");
+    drop(other);
+    assert!(refused.get());
+}
+
+#[test]
+fn a_cancelled_callback_may_hold_the_last_reference_to_its_loop() {
+    let event_loop = Sim::new().event_loop();
+    let (drops, reports) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (count, reported) = (drops.clone(), reports.clone());
+    event_loop.set_exception_handler(Some(Rc::new(move |_| reported.set(reported.get() + 1))));
+    let (inner, guard) = (event_loop.clone(), OnDrop(move || count.set(count.get() + 1)));
+    let soon = event_loop
+        .call_soon(move || {
+            inner.stop();
+            drop(guard);
+        })
+        .unwrap();
+    drop(event_loop);
+    assert!(soon.cancel());
+    assert!(soon.is_cancelled());
+    assert_eq!((drops.get(), reports.get()), (1, 0));
+}
+
+#[test]
+fn a_cancelled_callback_may_not_close_or_run_its_loop() {
+    let event_loop = Sim::new().event_loop();
+    let seen = Rc::new(Cell::new(0));
+    let (inner, count) = (event_loop.clone(), seen.clone());
+    let guard = OnDrop(move || {
+        assert!(matches!(inner.close(), Err(RunError::Nested)));
+        assert!(matches!(inner.run_until_complete(async {}), Err(RunError::Nested)));
+        count.set(count.get() + 1);
+    });
+    let soon = event_loop.call_soon(move || drop(guard)).unwrap();
+    assert!(soon.cancel());
+    assert_eq!(seen.get(), 1);
+    event_loop.run_until_complete(async {}).unwrap();
+    event_loop.close().unwrap();
+}
+
+#[test]
+fn a_simulation_may_run_inside_its_own_task() {
+    let sim = Rc::new(Sim::new());
+    let polls = Rc::new(Cell::new(0));
+    let (inner, count) = (sim.clone(), polls.clone());
+    sim.run(poll_fn(move |cx| {
+        count.set(count.get() + 1);
+        if count.get() == 2 {
+            return Poll::Ready(());
+        }
+        // Ready again while it still runs: no other loop's turn may poll it meanwhile.
+        cx.waker().wake_by_ref();
+        inner.run(async { sleep(Duration::from_secs(1)).await });
+        assert_eq!(count.get(), 1, "polled inside its own poll");
+        Poll::Pending
+    }));
+    assert_eq!(polls.get(), 2);
+}
+
+struct OnCreated<F: Fn(&AnyTask)>(F);
+
+impl<F: Fn(&AnyTask)> Instrument for OnCreated<F> {
+    fn created(&self, task: &AnyTask) {
+        (self.0)(task);
+    }
+}
+
+#[test]
+fn a_hook_may_cancel_what_was_just_made() {
+    Sim::new().run(async {
+        let event_loop = EventLoop::current().unwrap();
+        event_loop.set_instrument(Some(Rc::new(OnCreated(|task| {
+            task.cancel();
+        }))));
+        let lazy = spawn_lazy(async {});
+        let soon = event_loop.call_soon(|| panic!("it was cancelled")).unwrap();
+        event_loop.set_instrument(None);
+        assert!(lazy.await.unwrap_err().is_cancelled());
+        assert!(soon.is_cancelled());
+        for _ in 0..5 {
+            yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_hook_may_close_the_loop_of_what_was_just_made() {
+    for which in 0..3 {
+        let event_loop = Sim::new().event_loop();
+        let inner = event_loop.clone();
+        event_loop.set_instrument(Some(Rc::new(OnCreated(move |_| inner.close().unwrap()))));
+        match which {
+            0 => assert!(event_loop.spawn(async {}).unwrap().is_cancelled()),
+            1 => assert!(event_loop.call_soon(|| {}).unwrap().is_cancelled()),
+            _ => assert!(event_loop.call_later(Duration::from_secs(1), || {}).unwrap().is_cancelled()),
+        }
+        assert!(event_loop.is_closed());
+    }
+}
+
+#[test]
+fn what_a_closed_loop_is_given_is_dropped_by_the_caller() {
+    let event_loop = Sim::new().event_loop();
+    event_loop.close().unwrap();
+    let held = Rc::new(());
+    let inner = held.clone();
+    event_loop.set_exception_handler(Some(Rc::new(move |_| {
+        let _ = &inner;
+    })));
+    let inner = held.clone();
+    event_loop.set_instrument(Some(Rc::new(OnDone(move |_: &AnyTask| {
+        let _ = &inner;
+    }))));
+    // Otherwise another thread, with a `LoopHandle`, could be the one that drops them.
+    assert_eq!(Rc::strong_count(&held), 1);
+}
+
+#[test]
+fn a_done_callback_added_after_the_close_is_dropped() {
+    let event_loop = Sim::new().event_loop();
+    let task = event_loop.spawn(async { 1 }).unwrap();
+    event_loop.run_until_complete(async {}).unwrap();
+    event_loop.close().unwrap();
+    let held = Rc::new(());
+    let inner = held.clone();
+    task.on_done(move |_| drop(inner));
+    assert_eq!(Rc::strong_count(&held), 1);
+    assert_eq!(task.try_into_result().unwrap().unwrap(), 1);
+}
+
+#[test]
+fn a_done_callback_that_adds_another_lets_others_run() {
+    fn again(task: &Rc<Task<()>>, stop: &Rc<Cell<bool>>) {
+        let (inner, flag) = (task.clone(), stop.clone());
+        task.on_done(move |_| {
+            if !flag.get() {
+                again(&inner, &flag);
+            }
+        });
+    }
+    Sim::new().run(async {
+        let stop = Rc::new(Cell::new(false));
+        let task = Rc::new(spawn(async {}));
+        again(&task, &stop);
+        yield_now().await;
+        yield_now().await;
+        stop.set(true);
+    });
+}
+
+/// Calls the function of its thread when it is dropped.
+struct CallOnDrop(usize);
+
+impl Wake for CallOnDrop {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for CallOnDrop {
+    fn drop(&mut self) {
+        let mut call =
+            ON_WAKE.with_borrow_mut(|calls| std::mem::replace(&mut calls[self.0], Box::new(|| {})));
+        call();
+    }
+}
+
+#[test]
+fn a_sleep_armed_while_its_loop_closes_is_in_no_wheel() {
+    let kept: Slot<std::pin::Pin<Box<selkie::Sleep>>> = Rc::default();
+    let into = kept.clone();
+    let event_loop = Sim::new().event_loop();
+    let key = ON_WAKE.with_borrow_mut(|calls| {
+        calls.push(Box::new(move || {
+            let mut sleep = Box::pin(sleep(Duration::from_nanos(1)));
+            assert!(sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            *into.borrow_mut() = Some(sleep);
+        }));
+        calls.len() - 1
+    });
+    let outer = event_loop.run_until_complete(poll_fn(move |_| {
+        let mut outer = Box::pin(sleep(Duration::from_secs(1)));
+        let waker = Waker::from(Arc::new(CallOnDrop(key)));
+        assert!(outer.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        Poll::Ready(outer)
+    }));
+    drop(event_loop);
+    // The loop's memory is gone; a sleep that referred to it would take itself out of it.
+    drop(kept.take().unwrap());
+    drop(outer);
+}
+
+#[test]
+fn a_waker_that_panics_fails_nothing_but_itself() {
+    Sim::new().run(async {
+        let event_loop = EventLoop::current().unwrap();
+        let reports = Rc::new(Cell::new(0));
+        let count = reports.clone();
+        event_loop.set_exception_handler(Some(Rc::new(move |_| count.set(count.get() + 1))));
+        let task = spawn_lazy(async { 1 });
+        let mut joined = pin!((&task).into_future());
+        let bad = waker(|| panic!("a bad waker"));
+        assert!(joined.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        let mut owned = pin!(spawn_lazy(async { 2 }).into_future());
+        let bad = waker(|| panic!("another bad waker"));
+        assert!(owned.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        let mut time = pin!(sleep(Duration::from_secs(1)));
+        let bad = waker(|| panic!("a third bad waker"));
+        assert!(time.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(owned.await.unwrap(), 2);
+        assert_eq!(*joined.await.unwrap(), 1);
+        assert_eq!(reports.get(), 3);
+        event_loop.set_exception_handler(None);
+    });
+}
+
+#[test]
+fn a_panic_payload_may_panic_in_its_destructor() {
+    let result = Sim::new().try_run(async {
+        let payload = || {
+            OnDrop(|| {
+                if !std::thread::panicking() {
+                    panic!("the payload's destructor")
+                }
+            })
+        };
+        let guard = OnDrop(move || std::panic::panic_any(payload()));
+        // The future is dropped by the loop, after it has given its result.
+        let task = spawn_lazy(poll_fn(move |_| {
+            let _ = &guard;
+            Poll::Ready(1)
+        }));
+        assert_eq!(task.await.unwrap(), 1);
+        5
+    });
+    assert_eq!(result.unwrap().unwrap(), 5);
+}
+
+#[test]
+fn a_hook_sees_what_a_task_waits_for() {
+    struct Waits(RefCell<Vec<Option<String>>>);
+    impl Instrument for Waits {
+        fn poll_end(&self, task: &AnyTask) {
+            self.0.borrow_mut().push(task.waits_for());
+        }
+    }
+    Sim::new().run(async {
+        let hook = Rc::new(Waits(RefCell::default()));
+        EventLoop::current().unwrap().set_instrument(Some(hook.clone()));
+        let task = spawn(sleep(Duration::from_secs(1)));
+        EventLoop::current().unwrap().set_instrument(None);
+        assert_eq!(*hook.0.borrow(), [Some("a timer".to_owned())]);
+        task.await.unwrap();
+    });
+}
+
+#[test]
+fn a_run_that_was_stopped_does_not_stop_the_next_one() {
+    let event_loop = Sim::new().event_loop();
+    let inner = event_loop.clone();
+    event_loop.call_later(Duration::from_secs(1), move || inner.stop()).unwrap();
+    let stopped = event_loop.run_until_complete(sleep(Duration::from_secs(2)));
+    assert!(matches!(stopped, Err(RunError::Stopped)));
+    // The first main task ends during this run.
+    event_loop.run_until_complete(sleep(Duration::from_secs(5))).unwrap();
+}
+
+#[test]
+fn calls_from_other_threads_that_repeat_themselves_do_not_stop_the_clock() {
+    fn again(handle: selkie::LoopHandle, stop: Arc<AtomicUsize>) {
+        let next = handle.clone();
+        if stop.fetch_add(1, Ordering::Relaxed) < 10_000_000 {
+            handle.call_soon_threadsafe(move || again(next, stop)).unwrap();
+        }
+    }
+    let event_loop = EventLoop::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    again(event_loop.handle(), calls.clone());
+    event_loop.run_until_complete(sleep(Duration::from_millis(5))).unwrap();
+    assert!(calls.load(Ordering::Relaxed) < 10_000_000, "the timer waited for the calls to end");
+    calls.store(usize::MAX / 2, Ordering::Relaxed);
+}
+
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Wide(u8);
+
+#[test]
+fn futures_results_and_callbacks_may_have_any_alignment() {
+    Sim::new().run(async {
+        let wide = Wide(3);
+        let task = spawn(async move {
+            let here = wide;
+            yield_now().await;
+            assert_eq!(std::ptr::from_ref(&here).addr() % 64, 0);
+            here
+        });
+        assert_eq!(task.await.unwrap().0, 3);
+        let seen = Rc::new(Cell::new(0));
+        let inner = seen.clone();
+        let _ = EventLoop::current().unwrap().call_soon(move || inner.set(wide.0)).unwrap();
+        yield_now().await;
+        yield_now().await;
+        assert_eq!(seen.get(), 3);
+    });
+}
