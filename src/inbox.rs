@@ -132,3 +132,100 @@ impl Iterator for Taken {
         Some((link, kind))
     }
 }
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test -p selkie --lib --release loom`.
+#[cfg(all(loom, test))]
+mod loom_models {
+    use std::{ptr::NonNull, sync::Arc};
+
+    use ::loom::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::{Inbox, Kind, Link, Taken};
+
+    struct Shared {
+        inbox: Inbox,
+        links: [Link; 3],
+        /// What the platform is asked for on the edge.
+        pended: AtomicBool,
+    }
+
+    impl Shared {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                inbox: Inbox::new(),
+                links: [Link::new(), Link::new(), Link::new()],
+                pended: AtomicBool::new(false),
+            })
+        }
+
+        /// Whether the push went in.
+        fn push(&self, index: usize) -> bool {
+            let kind = if index == 1 { Kind::Call } else { Kind::Cell };
+            // SAFETY: the link outlives the model and is pushed once.
+            match unsafe { self.inbox.push(NonNull::from(&self.links[index]), kind) } {
+                Ok(was_empty) => {
+                    if was_empty {
+                        self.pended.swap(true, Ordering::AcqRel);
+                    }
+                    true
+                }
+                Err(_) => false,
+            }
+        }
+
+        fn indices(&self, taken: Taken, into: &mut Vec<usize>) {
+            into.extend(taken.map(|(link, kind)| {
+                let index = self.links.iter().position(|l| NonNull::from(l) == link).expect("one of ours");
+                assert_eq!(kind, if index == 1 { Kind::Call } else { Kind::Cell });
+                index
+            }));
+        }
+    }
+
+    #[test]
+    fn pushes_of_two_threads_come_once_in_order_and_with_a_turn() {
+        ::loom::model(|| {
+            let shared = Shared::new();
+            let threads = [&[0, 1][..], &[2]].map(|indices| {
+                let shared = shared.clone();
+                thread::spawn(move || indices.iter().all(|&index| shared.push(index)))
+            });
+            let mut seen = Vec::new();
+            if shared.pended.swap(false, Ordering::AcqRel) {
+                shared.indices(shared.inbox.take(), &mut seen);
+            }
+            for thread in threads {
+                assert!(thread.join().unwrap());
+            }
+            // What is still there has asked for a turn that has not begun.
+            assert!(shared.inbox.is_empty() || shared.pended.load(Ordering::Acquire));
+            shared.indices(shared.inbox.take(), &mut seen);
+            let place = |index| seen.iter().position(|&i| i == index).expect("no push is lost");
+            assert_eq!(seen.len(), 3);
+            assert!(place(0) < place(1), "the order of one thread");
+        });
+    }
+
+    #[test]
+    fn a_push_beside_the_close_fails_or_is_returned() {
+        ::loom::model(|| {
+            let shared = Shared::new();
+            let threads = [0, 2].map(|index| {
+                let shared = shared.clone();
+                thread::spawn(move || shared.push(index))
+            });
+            let mut seen = Vec::new();
+            shared.indices(shared.inbox.take(), &mut seen);
+            shared.indices(shared.inbox.close(), &mut seen);
+            let accepted = threads.map(|thread| thread.join().unwrap());
+            seen.sort_unstable();
+            let expected: Vec<_> = [0, 2].into_iter().zip(accepted).filter(|p| p.1).map(|p| p.0).collect();
+            assert_eq!(seen, expected);
+            assert!(!shared.push(1), "closed for good");
+            assert!(shared.inbox.is_empty());
+        });
+    }
+}
