@@ -262,15 +262,17 @@ unsafe fn drop_last(cell: NonNull<Header>) {
         }
     }
     // SAFETY: the counts add up to zero and the cell is not in the inbox.
-    unsafe { free(scheduler, cell) }
+    unsafe { free(cell) }
 }
 
 /// Frees a cell that nobody refers to, while its loop is open.
-unsafe fn free(scheduler: &Scheduler, cell: NonNull<Header>) {
+///
+/// Takes no `&Scheduler`: what is dropped last may be what keeps the loop, and an argument has to live until the end.
+unsafe fn free(cell: NonNull<Header>) {
     // SAFETY: nobody else refers to the cell.
     let contents = unsafe {
         let contents = take_contents(cell);
-        scheduler.arena.give_back(cell);
+        scheduler_of(cell).arena.give_back(cell);
         contents
     };
     // Last: destructors of users may list the tasks, or close the loop, and must not find a cell that nobody counts.
