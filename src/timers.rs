@@ -417,3 +417,172 @@ fn merge(older: NonNull<Node>, newer: NonNull<Node>) -> NonNull<Node> {
     node(tail).next.set(None);
     head
 }
+
+#[cfg(all(test, not(all(target_family = "wasm", target_os = "unknown"))))]
+mod tests {
+    use std::{collections::BTreeMap, ptr::NonNull};
+
+    use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
+
+    use super::{NEVER, Node, Timers};
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// At this distance from now, forwards or backwards.
+        Insert(i64),
+        /// This long before the end of the clock.
+        InsertLate(u64),
+        Remove(Index),
+        /// The time goes on by so much.
+        Fire(u64),
+        /// The time goes on to what the wheel asked for.
+        Sleep,
+    }
+
+    /// Lengths of every order of magnitude.
+    fn length() -> impl Strategy<Value = u64> {
+        (0..44u32, any::<u64>()).prop_map(|(bits, random)| random & ((1 << bits) - 1))
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (length(), 0..8u8).prop_map(|(length, back)| {
+                Step::Insert(if back == 0 { -(length as i64) } else { length as i64 })
+            }),
+            1 => length().prop_map(Step::InsertLate),
+            3 => any::<Index>().prop_map(Step::Remove),
+            2 => length().prop_map(Step::Fire),
+            3 => Just(Step::Sleep),
+        ]
+    }
+
+    struct Model {
+        timers: Timers,
+        grain: u64,
+        now: u64,
+        /// By deadline and insertion.
+        set: BTreeMap<(u64, usize), Box<Node>>,
+        inserted: usize,
+    }
+
+    impl Model {
+        fn insert(&mut self, deadline: u64) {
+            let deadline = deadline.min(NEVER - 1);
+            let node = Box::new(Node::default());
+            // SAFETY: the box stays in `set` until the node was taken out or has fired.
+            unsafe { self.timers.insert(NonNull::from(&*node), deadline, self.inserted % 2 == 0) };
+            self.set.insert((deadline, self.inserted), node);
+            self.inserted += 1;
+        }
+
+        fn remove(&mut self, index: Index) {
+            if self.set.is_empty() {
+                return;
+            }
+            let key = *self.set.keys().nth(index.index(self.set.len())).unwrap();
+            let node = self.set.remove(&key).unwrap();
+            // SAFETY: whatever is in `set` is in the wheel.
+            unsafe { self.timers.remove(NonNull::from(&*node)) };
+        }
+
+        /// The first time that is in the deadline's tick.
+        fn due(&self, deadline: u64) -> u64 {
+            deadline.div_ceil(self.grain).saturating_mul(self.grain)
+        }
+
+        fn fire(&mut self, by: u64) {
+            self.now = self.now.saturating_add(by).min(NEVER);
+            let mut fired = Vec::new();
+            self.timers.fire(self.now, |node| fired.push(node));
+            let mut expected = Vec::new();
+            while let Some(entry) = self.set.first_entry() {
+                let (deadline, number) = *entry.key();
+                if deadline.div_ceil(self.grain).saturating_mul(self.grain) > self.now {
+                    break;
+                }
+                let node = entry.remove();
+                assert_eq!((node.deadline(), node.is_boxed()), (deadline, number % 2 == 0));
+                expected.push(node);
+            }
+            let expected: Vec<_> = expected.iter().map(|node| NonNull::from(&**node)).collect();
+            assert_eq!(fired, expected, "all that is due, by deadline and insertion, and nothing else");
+            if let Some(next) = self.timers.next_deadline() {
+                assert!(next > self.now, "the loop would spin");
+            }
+        }
+
+        fn check(&self) {
+            assert_eq!(self.timers.len(), self.set.len());
+            match (self.timers.next_deadline(), self.set.first_key_value()) {
+                (None, None) => {}
+                (Some(next), Some((&(first, _), _))) => assert!(next <= self.due(first).max(self.now)),
+                (next, first) => panic!("{next:?} for {first:?}"),
+            }
+        }
+
+        fn apply(&mut self, step: Step) {
+            match step {
+                Step::Insert(distance) => self.insert(self.now.saturating_add_signed(distance)),
+                Step::InsertLate(before) => self.insert(NEVER - 1 - before),
+                Step::Remove(index) => self.remove(index),
+                Step::Fire(by) => self.fire(by),
+                Step::Sleep => {
+                    if let Some(next) = self.timers.next_deadline() {
+                        self.fire(next.saturating_sub(self.now));
+                    }
+                }
+            }
+            self.check();
+        }
+    }
+
+    fn config() -> Config {
+        // Miri has no files, and no time for many.
+        if cfg!(miri) {
+            Config { cases: 6, failure_persistence: None, ..Config::default() }
+        } else {
+            Config::default()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn the_wheel_fires_what_an_ordered_map_would(
+            shift in prop_oneof![Just(0u32), Just(5), Just(15), Just(20)],
+            start in length(),
+            steps in vec(step(), 0..if cfg!(miri) { 30 } else { 200 }),
+        ) {
+            let mut model = Model {
+                timers: Timers::new(1 << shift),
+                grain: 1 << shift,
+                now: 0,
+                set: BTreeMap::new(),
+                inserted: 0,
+            };
+            model.fire(start);
+            steps.into_iter().for_each(|step| model.apply(step));
+            let left = model.set.len();
+            let mut gone = 0;
+            model.timers.clear(|_| gone += 1);
+            prop_assert_eq!(gone, left);
+            prop_assert!(model.timers.is_empty() && model.timers.next_deadline().is_none());
+        }
+    }
+
+    #[test]
+    fn the_last_deadline_of_the_clock_has_a_place_for_every_grain() {
+        for shift in 0..40 {
+            let timers = Timers::new(1 << shift);
+            let node = Node::default();
+            // SAFETY: taken out below.
+            unsafe { timers.insert(NonNull::from(&node), NEVER - 1, false) };
+            assert!(timers.next_deadline().is_some_and(|next| next >= NEVER - 1));
+            timers.fire(NEVER >> 1, |_| panic!("early"));
+            // SAFETY: it is in the wheel.
+            unsafe { timers.remove(NonNull::from(&node)) };
+            assert!(timers.is_empty());
+        }
+    }
+}

@@ -30,6 +30,8 @@ mod shield;
 mod staggered;
 mod task_group;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod lanes;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod safety;
 mod tasks;
 mod threads;
