@@ -784,3 +784,77 @@ impl futures_task::Spawn for EventLoop {
         futures_task::LocalSpawn::status_local(self)
     }
 }
+
+/// What belongs to the thread of a loop stays there.
+///
+/// ```compile_fail,E0277
+/// let event_loop = selkie::EventLoop::new();
+/// std::thread::spawn(move || event_loop.stop());
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn thread(task: selkie::Task<()>) {
+///     std::thread::spawn(move || task.cancel());
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn thread(task: selkie::AnyTask) {
+///     std::thread::spawn(move || task.cancel());
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn thread(join: selkie::Join<()>) {
+///     std::thread::spawn(move || drop(join));
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn thread(handle: selkie::Handle) {
+///     std::thread::spawn(move || handle.cancel());
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// std::thread::spawn(|| selkie::sleep(std::time::Duration::ZERO)).join();
+/// ```
+///
+/// ```compile_fail,E0277
+/// let here = std::rc::Rc::new(1);
+/// let event_loop = selkie::EventLoop::new();
+/// event_loop.handle().call_soon_threadsafe(move || drop(here));
+/// ```
+///
+/// A reference to a result does not outlive its task, and a task borrows nothing from where it is spawned.
+///
+/// ```compile_fail,E0505
+/// fn keep(task: selkie::Task<String>) {
+///     let text = task.result().unwrap().unwrap();
+///     drop(task);
+///     println!("{text}");
+/// }
+/// ```
+///
+/// ```compile_fail,E0373
+/// selkie::run(async {
+///     let text = String::new();
+///     selkie::spawn(async { text.len() }).await.unwrap();
+/// });
+/// ```
+///
+/// The same with what they need compiles.
+///
+/// ```
+/// let event_loop = selkie::EventLoop::new();
+/// let handle = event_loop.handle();
+/// std::thread::spawn(move || handle.stop()).join().unwrap().unwrap();
+/// let shared = std::sync::Arc::new(1);
+/// event_loop.handle().call_soon_threadsafe(move || drop(shared)).unwrap();
+/// let task = event_loop.spawn(async { String::new() }).unwrap();
+/// event_loop.run_until_complete(async {}).ok();
+/// let _ = task.result().map(|text| text.map(String::len));
+/// drop(task);
+/// ```
+#[cfg(doctest)]
+mod compile_fail {}
