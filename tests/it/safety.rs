@@ -45,7 +45,7 @@ impl Wake for CallOnWake {
     }
 }
 
-fn waker(on_wake: impl FnMut() + 'static) -> Waker {
+fn calling(on_wake: impl FnMut() + 'static) -> Waker {
     let key = ON_WAKE.with_borrow_mut(|calls| {
         calls.push(Box::new(on_wake));
         calls.len() - 1
@@ -90,7 +90,7 @@ fn a_waker_may_take_the_result_of_the_task_that_ended() {
         let taken = Rc::new(RefCell::new(String::new()));
         let task = spawn_lazy(async { "result".repeat(3) });
         let (inner, into) = (slot.clone(), taken.clone());
-        let waker = waker(move || {
+        let waker = calling(move || {
             *into.borrow_mut() = inner.take().unwrap().try_into_result().unwrap().unwrap();
         });
         let mut ended = pin!(task.any().ended());
@@ -372,13 +372,13 @@ fn a_waker_that_panics_fails_nothing_but_itself() {
         event_loop.set_exception_handler(Some(Rc::new(move |_| count.set(count.get() + 1))));
         let task = spawn_lazy(async { 1 });
         let mut joined = pin!((&task).into_future());
-        let bad = waker(|| panic!("a bad waker"));
+        let bad = calling(|| panic!("a bad waker"));
         assert!(joined.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
         let mut owned = pin!(spawn_lazy(async { 2 }).into_future());
-        let bad = waker(|| panic!("another bad waker"));
+        let bad = calling(|| panic!("another bad waker"));
         assert!(owned.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
         let mut time = pin!(sleep(Duration::from_secs(1)));
-        let bad = waker(|| panic!("a third bad waker"));
+        let bad = calling(|| panic!("a third bad waker"));
         assert!(time.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
         sleep(Duration::from_secs(2)).await;
         assert_eq!(owned.await.unwrap(), 2);
@@ -432,7 +432,7 @@ fn a_hook_sees_what_a_task_waits_for() {
 fn a_run_that_was_stopped_does_not_stop_the_next_one() {
     let event_loop = Sim::new().event_loop();
     let inner = event_loop.clone();
-    event_loop.call_later(Duration::from_secs(1), move || inner.stop()).unwrap();
+    let _ = event_loop.call_later(Duration::from_secs(1), move || inner.stop()).unwrap();
     let stopped = event_loop.run_until_complete(sleep(Duration::from_secs(2)));
     assert!(matches!(stopped, Err(RunError::Stopped)));
     // The first main task ends during this run.
@@ -477,4 +477,156 @@ fn futures_results_and_callbacks_may_have_any_alignment() {
         yield_now().await;
         assert_eq!(seen.get(), 3);
     });
+}
+
+/// Gives the wakers of tasks to other threads.
+async fn waker() -> Waker {
+    poll_fn(|cx| Poll::Ready(cx.waker().clone())).await
+}
+
+#[test]
+fn wakers_in_other_threads_wake_and_go_while_the_loop_runs() {
+    selkie::run(async {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|number| {
+                let woken = woken.clone();
+                spawn(async move {
+                    let waker = waker().await;
+                    let flag = woken.clone();
+                    let thread = std::thread::spawn(move || {
+                        let clone = waker.clone();
+                        waker.wake_by_ref();
+                        drop(waker);
+                        flag.fetch_add(1, Ordering::Relaxed);
+                        if number == 0 { clone.wake_by_ref() } else { clone.wake() }
+                    });
+                    // Relaxed: only the wake orders the two.
+                    poll_fn(|_| {
+                        if woken.load(Ordering::Relaxed) > number { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                    thread
+                })
+            })
+            .collect();
+        for (number, task) in threads.into_iter().enumerate() {
+            if number == 0 {
+                task.await.unwrap().join().unwrap();
+            } else {
+                // Whether it is woken in time depends on the others; it ends with the loop or before.
+                task.detach();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_task_is_freed_wherever_its_last_waker_goes() {
+    let event_loop = EventLoop::new();
+    let gone = Arc::new(AtomicUsize::new(0));
+    let mut threads = Vec::new();
+    for _ in 0..3 {
+        let count = gone.clone();
+        let guard = OnDrop(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let waker = event_loop
+            .run_until_complete(async move {
+                let task = spawn(async move {
+                    let _guard = guard;
+                    waker().await
+                });
+                task.await.unwrap()
+            })
+            .unwrap();
+        threads.push(std::thread::spawn(move || {
+            let clone = waker.clone();
+            drop(waker);
+            clone.wake();
+        }));
+        event_loop.run_until_complete(yield_now()).unwrap();
+    }
+    assert_eq!(gone.load(Ordering::Relaxed), 3);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    event_loop.run_until_complete(yield_now()).unwrap();
+    event_loop.close().unwrap();
+}
+
+#[test]
+fn wakers_calls_and_handles_race_with_the_close() {
+    let event_loop = EventLoop::new();
+    let mut wakers = Vec::new();
+    for _ in 0..3 {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let task = event_loop
+            .spawn(async move {
+                NOISY.set(Noisy(Arc::new(NoisyInner)));
+                sender.send(waker().await).unwrap();
+                std::future::pending::<()>().await
+            })
+            .unwrap();
+        event_loop.run_until_complete(yield_now()).unwrap();
+        wakers.push((receiver.recv().unwrap(), task));
+    }
+    let handle = event_loop.handle();
+    let mut kept = Vec::new();
+    let threads: Vec<_> = wakers
+        .into_iter()
+        .enumerate()
+        .map(|(number, (waker, task))| {
+            kept.push(task);
+            let handle = handle.clone();
+            std::thread::spawn(move || {
+                let clone = waker.clone();
+                match number {
+                    0 => clone.wake(),
+                    1 => drop(clone),
+                    _ => drop(handle.call_soon_threadsafe(move || clone.wake())),
+                }
+                waker.wake_by_ref();
+                drop(handle);
+                drop(waker);
+            })
+        })
+        .collect();
+    let any = kept[0].any();
+    kept.truncate(2);
+    drop(handle);
+    event_loop.close().unwrap();
+    drop(event_loop);
+    assert!(any.is_finished());
+    for task in kept {
+        assert!(task.try_into_result().unwrap().unwrap_err().is_cancelled());
+    }
+    drop(any);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn tasks_and_their_parts_may_outlive_the_thread_locals_of_their_thread() {
+    thread_local! {
+        static KEPT: RefCell<Vec<Box<dyn std::any::Any>>> = const { RefCell::new(Vec::new()) };
+    }
+    std::thread::spawn(|| {
+        let event_loop = EventLoop::new();
+        let task = event_loop.spawn(std::future::pending::<()>()).unwrap();
+        let done = event_loop.spawn(async { "result".to_owned() }).unwrap();
+        let join = event_loop.spawn(sleep(Duration::from_secs(9))).unwrap().into_future();
+        event_loop.run_until_complete(yield_now()).unwrap();
+        KEPT.with_borrow_mut(|kept| {
+            kept.push(Box::new(task.any().ended()));
+            kept.push(Box::new(task));
+            kept.push(Box::new(done));
+            kept.push(Box::new(join));
+            kept.push(Box::new(event_loop.call_later(Duration::from_secs(5), || {}).unwrap()));
+            kept.push(Box::new(event_loop));
+        });
+    })
+    .join()
+    .unwrap();
 }
