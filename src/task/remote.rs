@@ -286,7 +286,12 @@ mod loom_models {
         owner: fn(&mut Owner),
         end: impl Fn(&mut Owner) + Send + Sync + 'static,
     ) {
-        ::loom::model(move || {
+        let mut builder = ::loom::model::Builder::new();
+        if threads.len() > 1 {
+            // Three threads without a bound take minutes each.
+            builder.preemption_bound = Some(3);
+        }
+        builder.check(move || {
             let cell = Cell::new();
             let threads: Vec<_> = threads
                 .iter()
