@@ -959,3 +959,42 @@ pub(crate) fn setup(priority: Priority) -> Setup {
     let context = crate::context::current();
     Setup { priority, flags: HANDLE, context, name: None }
 }
+
+// A trap leaves the stack where it was; a thread that never goes on does the same, for as long as the test runs.
+#[cfg(all(test, not(miri), not(all(target_family = "wasm", target_os = "unknown"))))]
+mod tests {
+    use std::sync::mpsc;
+
+    use selkie_platform::Next;
+
+    use crate::{EventLoop, spawn, spawn_lazy, testing::Sim};
+
+    #[test]
+    fn a_trap_in_an_eager_start_leaves_nothing_but_the_callers_behind() {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let event_loop = Sim::new().event_loop();
+            let run = event_loop.run_until_complete(async move {
+                spawn_lazy(async {}).detach();
+                spawn(async move {
+                    let event_loop = EventLoop::current().unwrap();
+                    sender.send(event_loop.scheduler().this()).unwrap();
+                    loop {
+                        std::thread::park();
+                    }
+                })
+                .detach();
+            });
+            drop(run);
+        });
+        let scheduler = receiver.recv().unwrap();
+        assert_eq!(scheduler.arena.live(), 3);
+        assert_eq!(scheduler.turn(), Next::Now, "no turn inside a turn");
+        scheduler.trapped();
+        assert_eq!(scheduler.arena.live(), 2, "the main task's handle is on the other stack");
+        assert!(scheduler.running.get().is_none());
+        // The task behind still runs, then the main task's end stops the loop.
+        assert_eq!(scheduler.turn(), Next::Done);
+        assert_eq!(scheduler.arena.live(), 1);
+    }
+}
