@@ -962,6 +962,7 @@ pub(crate) fn setup(priority: Priority) -> Setup {
 
 // A trap leaves the stack where it was; a thread that never goes on does the same, for as long as the test runs.
 #[cfg(all(test, not(miri), not(all(target_family = "wasm", target_os = "unknown"))))]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use std::sync::mpsc;
 
