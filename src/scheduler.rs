@@ -110,6 +110,8 @@ pub(crate) struct Scheduler {
     now: Cell<u64>,
     slice: Cell<u64>,
     timers: Timers,
+    /// Room for wakers that fire together, kept so that a timer allocates nothing.
+    fired: Cell<Vec<Waker>>,
     #[expect(clippy::vec_box, reason = "the wheel points to them")]
     pub(crate) spare_nodes: RefCell<Vec<Box<Boxed>>>,
     running: Cell<Option<NonNull<Header>>>,
@@ -191,6 +193,7 @@ impl Scheduler {
             now: Cell::new(nanos(platform.now())),
             slice: Cell::new(nanos(platform.slice())),
             timers: Timers::new(nanos(platform.grain())),
+            fired: Cell::default(),
             spare_nodes: RefCell::default(),
             running: Cell::new(None),
             waits: Cell::new(ptr::null()),
@@ -297,7 +300,7 @@ impl Scheduler {
         if self.timers.is_empty() {
             return;
         }
-        let mut foreign = Vec::new();
+        let mut foreign = self.fired.take();
         self.timers.fire(self.now.get(), |node| {
             // SAFETY: a node that fires is live.
             if unsafe { node.as_ref() }.is_boxed() {
@@ -317,9 +320,10 @@ impl Scheduler {
             }
         });
         // These may run code of users, so only now.
-        for waker in foreign {
+        for waker in foreign.drain(..) {
             self.wake(waker);
         }
+        self.fired.set(foreign);
     }
 
     /// Wakes a waker that may be anybody's: one that panics fails nothing but itself.

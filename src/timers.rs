@@ -512,7 +512,7 @@ mod tests {
         }
 
         fn check(&self) {
-            assert_eq!(self.timers.len(), self.set.len());
+            assert_eq!(self.timers.len.get(), self.set.len());
             match (self.timers.next_deadline(), self.set.first_key_value()) {
                 (None, None) => {}
                 (Some(next), Some((&(first, _), _))) => assert!(next <= self.due(first).max(self.now)),

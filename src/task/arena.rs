@@ -130,6 +130,12 @@ impl Arena {
         Self { available: [const { Cell::new(None) }; CLASSES], pages: std::cell::RefCell::new(Vec::new()) }
     }
 
+    /// Cells in use.
+    #[cfg(test)]
+    pub(crate) fn live(&self) -> u32 {
+        self.pages.borrow().iter().map(|page| page.live.get()).sum()
+    }
+
     /// A slot for `layout`; never fails. The first word is zero, the rest is what the last cell left or zero.
     #[inline]
     pub(super) fn take(&self, scheduler: &Scheduler, layout: Layout) -> NonNull<Header> {

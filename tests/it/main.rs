@@ -22,17 +22,15 @@ mod gather;
 mod guest;
 mod instrument;
 mod interval;
+mod lanes;
 mod macros;
 mod priorities;
 mod reports;
 mod runner;
+mod safety;
 mod shield;
 mod staggered;
 mod task_group;
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-mod lanes;
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-mod safety;
 mod tasks;
 mod threads;
 mod timeout;
@@ -41,6 +39,8 @@ mod wait;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod web;
 
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 use std::prelude::v1::test;
 /// `#[test]` of this host, for tests that need no behaviour of a loop.
