@@ -35,6 +35,7 @@ mod tasks;
 mod threads;
 mod timeout;
 mod timers;
+mod tour;
 mod wait;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod web;

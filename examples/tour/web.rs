@@ -1,0 +1,115 @@
+//! What the page of the tour calls. What is shown, and how, is the business of `web/tour/tour.js`.
+
+use std::time::Duration;
+
+use selkie::{EventLoop, TaskState, os::web::run_forever, testing::Sim};
+use wasm_bindgen::prelude::*;
+
+use super::{
+    scenarios,
+    stage::{self, Expected, Outcome, Play, Record, Scenario},
+};
+
+/// How far an event may be off by the clock of a page.
+const TOLERANCE: Duration = Duration::from_millis(100);
+
+#[wasm_bindgen]
+extern "C" {
+    /// The page, as the reader of the table of scenarios.
+    pub type Reader;
+
+    #[wasm_bindgen(method, structural)]
+    fn scenario(this: &Reader, name: &str, title: &str, shows: &str, rows: &str, forever: bool, seconds: f64);
+
+    #[wasm_bindgen(method, structural)]
+    fn expected(this: &Reader, at: f64, who: &str, text: &str);
+
+    /// The page, while a scenario plays.
+    #[derive(Clone)]
+    pub type Watcher;
+
+    #[wasm_bindgen(method, structural)]
+    fn task(this: &Watcher, at: f64, id: f64, name: &str, state: &str, waits_for: Option<String>);
+
+    #[wasm_bindgen(method, structural)]
+    fn event(this: &Watcher, at: f64, who: &str, text: &str, in_order: bool, in_time: bool);
+
+    #[wasm_bindgen(method, structural)]
+    fn end(this: &Watcher, at: f64, passed: bool);
+}
+
+/// Tells `reader` of every scenario and of what it expects.
+#[wasm_bindgen]
+pub fn scenarios(reader: &Reader) {
+    for scenario in scenarios::ALL {
+        let forever = matches!(scenario.play, Play::Forever(_));
+        let Scenario { name, title, shows, rows, .. } = scenario;
+        reader.scenario(name, title, shows, &rows.join(" "), forever, scenario.seconds());
+        for Expected { at, who, text } in scenario.expected {
+            reader.expected(*at, who, text);
+        }
+    }
+}
+
+/// How far an event may be off in this page, in seconds.
+#[wasm_bindgen]
+pub fn tolerance() -> f64 {
+    TOLERANCE.as_secs_f64()
+}
+
+/// Plays a scenario in real time, on a loop of its own that the browser drives.
+#[wasm_bindgen]
+pub fn play(name: &str, watcher: Watcher) {
+    let Some(scenario) = find(name) else { return };
+    // Made here, because the clock of the scenario starts with its loop.
+    let event_loop = EventLoop::new();
+    let stage = stage::begin(scenario, &event_loop, TOLERANCE, listener(watcher.clone()));
+    let stopped = run_forever(&event_loop).expect("the loop is new");
+    // The thread's default loop waits for the loop of the scenario.
+    selkie::spawn(async move {
+        stopped.await;
+        let at = stage.time();
+        tell_end(&watcher, at, &stage.end());
+    })
+    .detach();
+}
+
+/// Plays a scenario on virtual time; it has ended when this returns.
+#[wasm_bindgen]
+pub fn play_virtual(name: &str, watcher: Watcher) {
+    let Some(scenario) = find(name) else { return };
+    let sim = Sim::new();
+    let event_loop = sim.event_loop();
+    let stage = stage::begin(scenario, &event_loop, Duration::ZERO, listener(watcher.clone()));
+    event_loop.run_forever().expect("a simulated loop may run anywhere");
+    let at = stage.time();
+    tell_end(&watcher, at, &stage.end());
+}
+
+fn find(name: &str) -> Option<&'static Scenario> {
+    scenarios::ALL.iter().find(|scenario| scenario.name == name)
+}
+
+fn listener(watcher: Watcher) -> impl Fn(&Record) {
+    move |record| match record {
+        Record::Task { at, id, name, state, waits_for } => {
+            let state = match state {
+                TaskState::Created => "created",
+                TaskState::Running => "running",
+                TaskState::Finished => "done",
+                TaskState::Cancelled => "cancelled",
+                TaskState::Failed => "failed",
+                _ => "waiting",
+            };
+            watcher.task(at.as_secs_f64(), *id as f64, name, state, waits_for.clone());
+        }
+        Record::Event(event) => {
+            let stage::Event { at, who, text, in_order, in_time, .. } = event;
+            watcher.event(at.as_secs_f64(), who, text, *in_order, *in_time);
+        }
+    }
+}
+
+fn tell_end(watcher: &Watcher, at: Duration, outcome: &Outcome) {
+    watcher.end(at.as_secs_f64(), outcome.passed());
+}
