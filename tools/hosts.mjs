@@ -7,9 +7,11 @@
 //   build   a key of BUILDS: wasm hosts with the same build share one compilation
 //   compile a function: the arguments of the cargo call that builds, if that is a step of its own
 //   cargo   a function: the arguments of the cargo calls that make up the host, one list each; none if it has no tests yet
+//   node    a function: the arguments of node calls that come after those of cargo, if there are any
 //   env     a function: what is set for those calls
 //   rows    whether the results count for `just rows`
 
+import { join } from "node:path";
 import { NIGHTLY, capture, chromedriver, geckodriver } from "./lib.mjs";
 
 const WASM = "wasm32-unknown-unknown";
@@ -121,6 +123,11 @@ export const HOSTS = [
     web("threads-worker", "dedicated Worker in headless Chromium, threads and unwinding", "deep", "threads", worker, chromium),
     native("release", "native, optimised, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests"]],
         { PROPTEST_CASES: "4096" }),
+    {
+        ...native("tour", "the tour against the clock, in a terminal and in a page", "deep", ["wasm", "bindgen", "chromium"],
+            () => [["run", "--example", "tour"]], {}),
+        node: () => [[join("tools", "tour.mjs")]],
+    },
     native("loom", "loom: every interleaving of the protocols", "deep", [],
         () => calls(LOOM, "test", "--release"), { RUSTFLAGS: "--cfg loom", CARGO_TARGET_DIR: "target/loom" }),
     native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"], () => calls(MIRI, `+${NIGHTLY}`, "miri", "test"),

@@ -33,14 +33,14 @@ function environment(set) {
     return { ...env, ...set };
 }
 
-/** Runs cargo in full view and resolves to its exit status and all that it printed. */
-function cargo(args, env) {
-    console.log(dim(`$ cargo ${args.join(" ")}`));
+/** Runs a program in full view and resolves to its exit status and all that it printed. */
+function execute(program, args, env) {
+    console.log(dim(`$ ${program} ${args.join(" ")}`));
     return new Promise((done) => {
         // One pipe for both streams keeps cargo's "Running" lines in front of the results that they announce.
         const child = windows
-            ? spawn("cargo", args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] })
-            : spawn("sh", ["-c", 'exec cargo "$@" 2>&1', "cargo", ...args], { cwd: root, env, stdio: ["ignore", "pipe", "inherit"] });
+            ? spawn(program, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] })
+            : spawn("sh", ["-c", 'exec "$0" "$@" 2>&1', program, ...args], { cwd: root, env, stdio: ["ignore", "pipe", "inherit"] });
         const chunks = [];
         const keep = (chunk) => {
             chunks.push(chunk);
@@ -85,13 +85,18 @@ for (const host of hosts) {
     let ok = true;
     let text = "";
     if (host.compile) {
-        if (!builds.has(host.build)) builds.set(host.build, (await cargo(host.compile(), env)).ok);
+        if (!builds.has(host.build)) builds.set(host.build, (await execute("cargo", host.compile(), env)).ok);
         ok = builds.get(host.build);
         if (!ok) console.log(red(`the ${host.build} build of the suite does not compile`));
     }
     if (ok) {
         for (const args of calls) {
-            const call = await cargo(args, env);
+            const call = await execute("cargo", args, env);
+            ok &&= call.ok;
+            text += call.text;
+        }
+        for (const args of host.node?.() ?? []) {
+            const call = await execute("node", args, env);
             ok &&= call.ok;
             text += call.text;
         }

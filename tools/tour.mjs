@@ -1,0 +1,109 @@
+// Plays the tour in headless Chromium, on virtual and on real time, and fails if a scenario does: `node tools/tour.mjs`.
+
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { chromedriver, green, red, root, run } from "./lib.mjs";
+
+const PAGE = join("web", "tour");
+const WASM = "wasm32-unknown-unknown";
+const children = [];
+
+/** Starts a program and resolves to what `pattern` finds in its output. */
+function start(program, args, pattern) {
+    const child = spawn(program, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+    children.push(child);
+    let text = "";
+    return new Promise((resolve, reject) => {
+        child.stdout.on("data", (chunk) => {
+            text += chunk;
+            const found = text.match(pattern);
+            if (found) resolve(found[1]);
+        });
+        child.on("error", reject);
+        child.on("exit", (status) => reject(new Error(`${program} ended with status ${status}: ${text}`)));
+    });
+}
+
+/** A command of the WebDriver protocol. */
+async function command(address, method, body) {
+    const response = await fetch(address, { method, body: body && JSON.stringify(body) });
+    const { value } = await response.json();
+    if (!response.ok) throw new Error(`${value.error}: ${value.message}`);
+    return value;
+}
+
+/** What the page has to show, one line for each event that is not right. */
+const SCENARIOS = `return [...document.querySelectorAll("article")].map((card) => ({
+    name: card.id,
+    passed: card.dataset.state === "passed",
+    wrong: [...card.querySelectorAll("tbody tr:not(.ok)")].map((row) => row.innerText.replace(/\\s+/g, " ")),
+    ends: [...card.querySelectorAll(".lane .word")].map((word) => word.className.split(" ").at(-1)),
+}))`;
+
+/** Plays everything; answers for each scenario whether it was right. */
+async function play(session, clock) {
+    const execute = (script) => command(`${session}/execute/sync`, "POST", { script, args: [] });
+    const until = async (script, limit) => {
+        const end = Date.now() + limit;
+        while (!(await execute(`return ${script}`))) {
+            if (Date.now() > end) throw new Error(`${script} does not come true within ${limit / 1000} s`);
+            // Seldom: each look takes time from the page.
+            await new Promise((resolve) => setTimeout(resolve, 500));
+        }
+    };
+    await until(`"ready" in document.documentElement.dataset || !document.getElementById("problem").hidden`, 20_000);
+    await execute(`document.querySelector('#clock input[value="${clock}"]').click(); document.getElementById("all").click()`);
+    await until(`document.documentElement.dataset.result !== "open" && document.querySelector("#all span").textContent === "Play all"`, 180_000);
+    const results = [];
+    for (const { name, passed, wrong, ends } of await execute(SCENARIOS)) {
+        // A lane whose task has not ended would be a step that the page has missed.
+        const open = ends.filter((end) => !["done", "cancelled"].includes(end));
+        const ok = passed && wrong.length === 0 && ends.length > 0 && open.length === 0;
+        results.push(ok);
+        console.log(`test tour::${name}::${clock} ... ${ok ? green("ok") : red("FAILED")}`);
+        for (const line of [...wrong, ...open.map((end) => `a task that is ${end}`)]) console.log(`    ${line}`);
+    }
+    return results;
+}
+
+async function main() {
+    const built =
+        run("cargo", ["build", "--release", "--target", WASM, "--example", "tour"]) &&
+        run("node", [join("tools", "bindgen.mjs"), join("target", WASM, "release", "examples", "tour.wasm"), join(PAGE, "pkg")]);
+    if (!built) return 1;
+    const page = await start("node", [join("tools", "serve.mjs"), PAGE, "0"], /(http:\S+)/);
+    const port = await start(chromedriver(), ["--port=0"], /started successfully on port (\d+)/);
+    const driver = `http://localhost:${port}/session`;
+    const options = JSON.parse(readFileSync(join(root, "webdriver.json"), "utf8"))["goog:chromeOptions"];
+    const capabilities = { alwaysMatch: { "goog:chromeOptions": options } };
+    const { sessionId } = await command(driver, "POST", { capabilities });
+    const session = `${driver}/${sessionId}`;
+    let failed = 0;
+    let played = 0;
+    try {
+        for (const clock of ["virtual", "real"]) {
+            await command(`${session}/url`, "POST", { url: page });
+            const results = await play(session, clock);
+            played += results.length;
+            failed += results.filter((passed) => !passed).length;
+        }
+    } finally {
+        await command(session, "DELETE");
+    }
+    const ok = failed === 0 && played > 0;
+    console.log(`test result: ${ok ? "ok" : "FAILED"}. ${played - failed} passed; ${failed} failed; 0 ignored`);
+    return ok ? 0 : 1;
+}
+
+try {
+    process.exitCode = await main();
+} catch (error) {
+    console.error(red(String(error)));
+    process.exitCode = 1;
+} finally {
+    for (const child of children) {
+        child.removeAllListeners("exit");
+        child.kill();
+    }
+}
