@@ -1,0 +1,237 @@
+//! Every workload: its question, who answers it, and what selkie should reach.
+
+use std::time::Duration;
+
+use crate::{
+    channels::{AsyncChannel, FuturesMpsc, Neutral, TokioMpsc, ping_pong},
+    floor::Floor,
+    subject::*,
+    tasks, timers,
+};
+
+/// One sample: the size and how long to go on, in; the value, out.
+pub type Measure = fn(usize, Duration) -> f64;
+
+pub struct Entry {
+    pub name: &'static str,
+    pub measure: Measure,
+    /// Why it does not count as a peer, if it does not.
+    pub unfair: Option<&'static str>,
+}
+
+pub struct Goal {
+    /// At most this many times the peer named so.
+    pub peer: (&'static str, f64),
+    /// At most this many times the floor named so.
+    pub floor: Option<(&'static str, f64)>,
+}
+
+pub struct Workload {
+    pub id: &'static str,
+    pub title: &'static str,
+    pub unit: &'static str,
+    /// The size that the goal is about.
+    pub n: usize,
+    /// Other sizes, to see how it grows.
+    pub sweep: &'static [usize],
+    /// A sample waits for timers, or takes a process of its own.
+    pub slow: bool,
+    /// Each sample is a process of its own.
+    pub apart: bool,
+    pub entries: Vec<Entry>,
+    pub goal: Goal,
+}
+
+const fn entry(name: &'static str, measure: Measure) -> Entry {
+    Entry { name, measure, unfair: None }
+}
+
+const fn unfair(name: &'static str, measure: Measure, why: &'static str) -> Entry {
+    Entry { name, measure, unfair: Some(why) }
+}
+
+pub const SELKIE: &str = "selkie";
+pub const FLOOR: &str = "floor";
+pub const BEST: &str = "best fair peer";
+
+const FRONT: &str = "puts a task that wakes itself in front of its queue: no switch";
+
+macro_rules! all {
+    ($module:ident :: $measure:ident, $monoio:expr) => {
+        vec![
+            entry(SELKIE, $module::$measure::<Selkie>),
+            entry("tokio LocalSet", $module::$measure::<TokioSet>),
+            entry("tokio LocalRuntime", $module::$measure::<TokioLocal>),
+            entry("LocalExecutor", $module::$measure::<LocalExecutor>),
+            entry("StaticLocalExecutor", $module::$measure::<StaticExecutor>),
+            entry("futures LocalPool", $module::$measure::<LocalPool>),
+            Entry { name: "monoio", measure: $module::$measure::<Monoio>, unfair: $monoio },
+            entry("compio", $module::$measure::<Compio>),
+            entry("floor, lazy", $module::$measure::<Floor<false, false>>),
+            entry("floor, eager", $module::$measure::<Floor<true, false>>),
+            entry(FLOOR, $module::$measure::<Floor<true, true>>),
+        ]
+    };
+}
+
+macro_rules! timers {
+    ($measure:ident) => {
+        vec![
+            entry(SELKIE, timers::$measure::<Selkie>),
+            entry("tokio LocalSet", timers::$measure::<TokioSet>),
+            entry("tokio LocalRuntime", timers::$measure::<TokioLocal>),
+            entry("LocalExecutor", timers::$measure::<LocalExecutor>),
+            entry("StaticLocalExecutor", timers::$measure::<StaticExecutor>),
+            entry("monoio", timers::$measure::<Monoio>),
+            entry("compio", timers::$measure::<Compio>),
+        ]
+    };
+}
+
+pub fn workloads() -> Vec<Workload> {
+    let mut table = Vec::new();
+    let mut add = |id, title, unit, n, sweep, slow, entries, peer, floor: Option<f64>| {
+        let goal = Goal { peer, floor: floor.map(|ratio| (FLOOR, ratio)) };
+        table.push(Workload { id, title, unit, n, sweep, slow, apart: unit == "bytes", entries, goal });
+    };
+    add(
+        "W1",
+        "spawn a task that is ready at once, and join it",
+        "ns",
+        1000,
+        &[10_000, 100_000, 1_000_000],
+        false,
+        all!(tasks::ready, None),
+        (BEST, 0.25),
+        Some(2.0),
+    );
+    add(
+        "W2",
+        "spawn a task that yields once, and join it",
+        "ns",
+        1000,
+        &[10_000, 100_000, 1_000_000],
+        false,
+        all!(tasks::yielding, Some(FRONT)),
+        (BEST, 0.25),
+        Some(2.5),
+    );
+    add(
+        "W3",
+        "switch between tasks that yield in turn",
+        "ns",
+        1000,
+        &[10_000, 100_000, 1_000_000],
+        false,
+        all!(tasks::switch, Some(FRONT)),
+        (BEST, 0.4),
+        Some(2.0),
+    );
+    add(
+        "W4",
+        "round trip between two tasks, by the same channel for all",
+        "ns",
+        1000,
+        &[],
+        false,
+        vec![
+            entry(SELKIE, ping_pong::<Selkie, Neutral>),
+            entry("tokio LocalSet", ping_pong::<TokioSet, Neutral>),
+            entry("tokio LocalRuntime", ping_pong::<TokioLocal, Neutral>),
+            entry("LocalExecutor", ping_pong::<LocalExecutor, Neutral>),
+            entry("StaticLocalExecutor", ping_pong::<StaticExecutor, Neutral>),
+            entry("futures LocalPool", ping_pong::<LocalPool, Neutral>),
+            entry("monoio", ping_pong::<Monoio, Neutral>),
+            entry("compio", ping_pong::<Compio, Neutral>),
+            entry("tokio LocalSet, tokio::sync::mpsc", ping_pong::<TokioSet, TokioMpsc>),
+            entry("tokio LocalRuntime, tokio::sync::mpsc", ping_pong::<TokioLocal, TokioMpsc>),
+            entry("StaticLocalExecutor, async-channel", ping_pong::<StaticExecutor, AsyncChannel>),
+            entry("futures LocalPool, futures mpsc", ping_pong::<LocalPool, FuturesMpsc>),
+            unfair(
+                "selkie, tokio::sync::mpsc",
+                ping_pong::<Selkie, TokioMpsc>,
+                "is selkie's loop with another's channel",
+            ),
+            entry(FLOOR, ping_pong::<Floor<true, true>, Neutral>),
+        ],
+        ("tokio LocalRuntime, tokio::sync::mpsc", 0.2),
+        Some(2.0),
+    );
+    add(
+        "W5-insert",
+        "make a sleep and poll it once",
+        "ns",
+        100_000,
+        &[1000, 10_000, 1_000_000],
+        false,
+        timers!(insert),
+        ("tokio LocalRuntime", 0.5),
+        None,
+    );
+    add(
+        "W5-cancel",
+        "drop a sleep that waits",
+        "ns",
+        100_000,
+        &[1000, 10_000, 1_000_000],
+        false,
+        timers!(cancel),
+        ("monoio", 0.25),
+        None,
+    );
+    add(
+        "W5-fire",
+        "timers that end within a second, processor time each",
+        "ns CPU",
+        100_000,
+        &[],
+        true,
+        timers!(fire_spread),
+        ("tokio LocalRuntime", 0.8),
+        None,
+    );
+    add(
+        "W5-burst",
+        "timers that are all due at once, processor time each",
+        "ns CPU",
+        100_000,
+        &[],
+        true,
+        {
+            let mut entries = timers!(fire_burst);
+            for entry in &mut entries {
+                if entry.name.ends_with("Executor") {
+                    entry.unfair = Some("a helper thread fires them while the loop is held up");
+                }
+            }
+            entries
+        },
+        ("tokio LocalRuntime", 0.5),
+        None,
+    );
+    add(
+        "W5-task",
+        "spawn a task that sleeps up to a second, and join it, processor time each",
+        "ns CPU",
+        100_000,
+        &[],
+        true,
+        timers!(task),
+        ("tokio LocalRuntime", 0.6),
+        None,
+    );
+    if cfg!(target_os = "linux") {
+        add(
+            "W9",
+            "memory of a task that sleeps",
+            "bytes",
+            1_000_000,
+            &[],
+            true,
+            timers!(bytes),
+            ("compio", 0.85),
+            None,
+        );
+    }
+    table
+}
