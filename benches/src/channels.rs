@@ -6,10 +6,10 @@ use std::{
     future::{Future, IntoFuture, poll_fn},
     rc::Rc,
     task::{Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use crate::subject::Subject;
+use crate::{effort::Effort, subject::Subject};
 
 /// A way from one task to another.
 pub trait Channel: 'static {
@@ -119,7 +119,7 @@ impl Channel for FuturesMpsc {
 }
 
 /// `n` round trips between the measuring task and another; nanoseconds each.
-pub fn ping_pong<S: Subject, C: Channel>(n: usize, budget: Duration) -> f64 {
+pub fn ping_pong<S: Subject, C: Channel>(n: usize, effort: Effort) -> f64 {
     S::run(move |spawner| async move {
         let (mut ping, mut pinged) = C::new();
         let (mut pong, mut ponged) = C::new();
@@ -141,7 +141,7 @@ pub fn ping_pong<S: Subject, C: Channel>(n: usize, budget: Duration) -> f64 {
             }
             trips += n;
             let elapsed = start.elapsed();
-            if elapsed >= budget {
+            if effort.is_spent(elapsed, trips / n) {
                 break elapsed.as_nanos() as f64 / trips as f64;
             }
         };

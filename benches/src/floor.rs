@@ -117,7 +117,7 @@ unsafe fn poll<F: Future, const RECYCLED: bool>(task: *mut Head) {
         let waker = ManuallyDrop::new(Waker::new(task.cast(), &VTABLE));
         let future = Pin::new_unchecked(&mut *(&raw mut (*body).stage.future).cast::<F>());
         if let Poll::Ready(output) = future.poll(&mut Context::from_waker(&waker)) {
-            ManuallyDrop::drop(&mut *(&raw mut (*body).stage.future));
+            ManuallyDrop::drop(&mut (*body).stage.future);
             (*body).stage.output = ManuallyDrop::new(output);
             (*task).done.set(true);
             let joiner = (*task).joiner.replace(ptr::null_mut());

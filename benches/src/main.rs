@@ -5,6 +5,7 @@
 
 mod channels;
 mod clock;
+mod effort;
 mod floor;
 mod report;
 mod subject;
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use effort::Effort;
 use report::Row;
 use table::Workload;
 
@@ -30,7 +32,7 @@ usage: just bench [native] [WORKLOAD..] [--quick] [--list]
   --list     the workloads
 
 For profilers, one subject alone, without a table:
-  --only SUBJECT [--n N] [--samples COUNT]
+  --only SUBJECT [--n N] [--samples COUNT] [--rounds COUNT]
 ";
 
 #[derive(Default)]
@@ -41,6 +43,7 @@ struct Options {
     only: Option<String>,
     n: Option<usize>,
     samples: Option<usize>,
+    rounds: usize,
 }
 
 impl Options {
@@ -55,6 +58,7 @@ impl Options {
                 "--list" => options.list = true,
                 "--only" => options.only = Some(value()?),
                 "--n" => options.n = Some(number(value()?)?),
+                "--rounds" => options.rounds = number(value()?)?,
                 "--samples" => options.samples = Some(number(value()?)?),
                 _ if arg.starts_with(['w', 'W']) => options.workloads.push(arg.to_uppercase()),
                 _ => return Err(format!("unknown argument {arg}")),
@@ -124,7 +128,7 @@ fn alone(workloads: &[&Workload], subject: &str, options: &Options) -> ExitCode 
             return ExitCode::from(2);
         };
         for _ in 0..options.samples.unwrap_or(1) {
-            let value = (entry.measure)(options.n.unwrap_or(workload.n), Duration::ZERO);
+            let value = (entry.measure)(options.n.unwrap_or(workload.n), Effort::Rounds(options.rounds));
             println!("{} {subject}: {} {}", workload.id, report::number(value), workload.unit);
         }
     }
@@ -155,7 +159,7 @@ fn measure(workload: &Workload, options: &Options) -> Vec<Row> {
 
 /// Takes a sample of each subject in turn, beginning with another one in each round.
 fn interleaved(workload: &Workload, n: usize, rounds: usize) -> Vec<Row> {
-    let budget = Duration::from_millis(5);
+    let effort = Effort::Time(Duration::from_millis(5));
     let entries = &workload.entries;
     let mut rows: Vec<_> = entries
         .iter()
@@ -180,7 +184,7 @@ fn interleaved(workload: &Workload, n: usize, rounds: usize) -> Vec<Row> {
             let sample = if workload.apart {
                 apart(workload, entries[index].name, n)
             } else {
-                (entries[index].measure)(n, budget)
+                (entries[index].measure)(n, effort)
             };
             rows[index].samples.push(sample);
         }

@@ -1,16 +1,15 @@
 //! Every workload: its question, who answers it, and what selkie should reach.
 
-use std::time::Duration;
-
 use crate::{
     channels::{AsyncChannel, FuturesMpsc, Neutral, TokioMpsc, ping_pong},
+    effort::Effort,
     floor::Floor,
     subject::*,
     tasks, timers,
 };
 
-/// One sample: the size and how long to go on, in; the value, out.
-pub type Measure = fn(usize, Duration) -> f64;
+/// One sample: the size and how much of it, in; the value, out.
+pub type Measure = fn(usize, Effort) -> f64;
 
 pub struct Entry {
     pub name: &'static str,

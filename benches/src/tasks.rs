@@ -8,10 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::subject::{Subject, yield_once};
+use crate::{
+    effort::Effort,
+    subject::{Subject, yield_once},
+};
 
-/// Runs batches until `budget` is over, one before that to warm up; nanoseconds per operation.
-async fn batches(n: usize, budget: Duration, mut batch: impl AsyncFnMut()) -> f64 {
+/// Runs batches until `effort` is spent, one before that to warm up; nanoseconds per operation.
+async fn batches(n: usize, effort: Effort, mut batch: impl AsyncFnMut()) -> f64 {
     batch().await;
     let start = Instant::now();
     let mut batches = 0;
@@ -19,17 +22,17 @@ async fn batches(n: usize, budget: Duration, mut batch: impl AsyncFnMut()) -> f6
         batch().await;
         batches += 1;
         let elapsed = start.elapsed();
-        if elapsed >= budget {
+        if effort.is_spent(elapsed, batches) {
             return elapsed.as_nanos() as f64 / (n * batches) as f64;
         }
     }
 }
 
 /// W1: spawn `n` tasks that are ready at once, then wait for each.
-pub fn ready<S: Subject>(n: usize, budget: Duration) -> f64 {
+pub fn ready<S: Subject>(n: usize, effort: Effort) -> f64 {
     S::run(move |spawner| async move {
         let mut tasks = Vec::with_capacity(n);
-        batches(n, budget, async || {
+        batches(n, effort, async || {
             for index in 0..n {
                 tasks.push(S::spawn(&spawner, async move { black_box(index) }));
             }
@@ -42,10 +45,10 @@ pub fn ready<S: Subject>(n: usize, budget: Duration) -> f64 {
 }
 
 /// W2: spawn `n` tasks that yield once, then wait for each.
-pub fn yielding<S: Subject>(n: usize, budget: Duration) -> f64 {
+pub fn yielding<S: Subject>(n: usize, effort: Effort) -> f64 {
     S::run(move |spawner| async move {
         let mut tasks = Vec::with_capacity(n);
-        batches(n, budget, async || {
+        batches(n, effort, async || {
             for index in 0..n {
                 tasks.push(S::spawn(&spawner, async move {
                     yield_once().await;
@@ -61,9 +64,9 @@ pub fn yielding<S: Subject>(n: usize, budget: Duration) -> f64 {
 }
 
 /// W3: `n` tasks yield in turn; the time from when all have started to the last yield.
-pub fn switch<S: Subject>(n: usize, budget: Duration) -> f64 {
-    // About 40 ns each, so that a sample takes about the budget; at least ten, so that the first round counts little.
-    let yields = (budget.as_nanos() as usize / (40 * n)).max(10);
+pub fn switch<S: Subject>(n: usize, effort: Effort) -> f64 {
+    // At least ten, so that the first round counts little.
+    let yields = effort.rounds(Duration::from_nanos(40 * n as u64)).max(10);
     S::run(move |spawner| async move {
         let started = Rc::new(Cell::new(0));
         let ended = Rc::new(Cell::new(0));

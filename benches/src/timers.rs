@@ -15,13 +15,14 @@ use futures::task::AtomicWaker;
 
 use crate::{
     clock::{cpu_time, resident_bytes},
+    effort::Effort,
     subject::Timers,
 };
 
 /// Deadlines in no order, the same for every subject.
 fn spread(index: usize, over: Duration) -> Duration {
     let random = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    Duration::from_nanos((over.as_nanos() as u64 >> 10) * random >> 22)
+    Duration::from_nanos(((over.as_nanos() as u64 >> 10) * random) >> 22)
 }
 
 /// Futures that were polled once each and stay where they are.
@@ -44,11 +45,11 @@ impl<F: Future> Pinned<F> {
 
 const FAR: Duration = Duration::from_secs(3600);
 
-/// Inserts and cancels `n` sleeps twice, the first time to warm up; how long each took the second time.
-async fn insert_and_cancel<S: Timers>(n: usize) -> (Duration, Duration) {
+/// Inserts and cancels `n` sleeps, once or more to warm up; how long each took the last time.
+async fn insert_and_cancel<S: Timers>(n: usize, effort: Effort) -> (Duration, Duration) {
     let mut sleeps = Pinned::with_capacity(n);
     let mut times = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..2 {
+    for _ in 0..=effort.rounds(Duration::MAX).max(1) {
         let start = Instant::now();
         poll_fn(|cx| {
             for index in 0..n {
@@ -67,13 +68,13 @@ async fn insert_and_cancel<S: Timers>(n: usize) -> (Duration, Duration) {
 }
 
 /// `n` sleeps are made and polled once; nanoseconds each.
-pub fn insert<S: Timers>(n: usize, _: Duration) -> f64 {
-    S::run(move |_| async move { insert_and_cancel::<S>(n).await.0.as_nanos() as f64 / n as f64 })
+pub fn insert<S: Timers>(n: usize, effort: Effort) -> f64 {
+    S::run(move |_| async move { insert_and_cancel::<S>(n, effort).await.0.as_nanos() as f64 / n as f64 })
 }
 
 /// `n` pending sleeps are dropped; nanoseconds each.
-pub fn cancel<S: Timers>(n: usize, _: Duration) -> f64 {
-    S::run(move |_| async move { insert_and_cancel::<S>(n).await.1.as_nanos() as f64 / n as f64 })
+pub fn cancel<S: Timers>(n: usize, effort: Effort) -> f64 {
+    S::run(move |_| async move { insert_and_cancel::<S>(n, effort).await.1.as_nanos() as f64 / n as f64 })
 }
 
 /// Counts wakes, and passes the last one on.
@@ -109,7 +110,7 @@ impl Wake for Countdown {
 }
 
 /// `n` sleeps end within a second; processor time of the process, nanoseconds each.
-pub fn fire_spread<S: Timers>(n: usize, _: Duration) -> f64 {
+pub fn fire_spread<S: Timers>(n: usize, _: Effort) -> f64 {
     S::run(move |_| async move {
         let countdown = Countdown::new(n);
         let waker = Waker::from(countdown.clone());
@@ -127,7 +128,7 @@ pub fn fire_spread<S: Timers>(n: usize, _: Duration) -> f64 {
 }
 
 /// `n` sleeps are all due when the loop gets to look; processor time of the process, nanoseconds each.
-pub fn fire_burst<S: Timers>(n: usize, _: Duration) -> f64 {
+pub fn fire_burst<S: Timers>(n: usize, _: Effort) -> f64 {
     S::run(move |_| async move {
         let countdown = Countdown::new(n);
         let waker = Waker::from(countdown.clone());
@@ -149,7 +150,7 @@ pub fn fire_burst<S: Timers>(n: usize, _: Duration) -> f64 {
 }
 
 /// `n` tasks sleep for up to a second; processor time from the first spawn to the last join, nanoseconds each.
-pub fn task<S: Timers>(n: usize, _: Duration) -> f64 {
+pub fn task<S: Timers>(n: usize, _: Effort) -> f64 {
     S::run(move |spawner| async move {
         let mut tasks = Vec::with_capacity(n);
         let start = cpu_time();
@@ -166,7 +167,7 @@ pub fn task<S: Timers>(n: usize, _: Duration) -> f64 {
 }
 
 /// Bytes that the process grows by for each of `n` tasks that sleep. To be called in a process of its own.
-pub fn bytes<S: Timers>(n: usize, _: Duration) -> f64 {
+pub fn bytes<S: Timers>(n: usize, _: Effort) -> f64 {
     S::run(move |spawner| async move {
         // What the first task and the first timer bring along, and room for the handles.
         let _ = S::spawn(&spawner, S::sleep(Duration::from_millis(1))).into_future().await;
