@@ -560,6 +560,7 @@ impl Scheduler {
                 }
                 continue;
             }
+            self.arena.trim();
             let Some(deadline) = self.timers.next_deadline() else { return Next::Idle };
             if deadline > self.time() {
                 return Next::At(Duration::from_nanos(deadline));
@@ -586,6 +587,7 @@ impl Scheduler {
         } else if self.is_ready() || !self.inbox.is_empty() {
             Next::Now
         } else {
+            self.arena.trim();
             match self.timers.next_deadline() {
                 None => Next::Idle,
                 Some(deadline) if deadline > self.time() => Next::At(Duration::from_nanos(deadline)),

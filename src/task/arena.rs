@@ -2,14 +2,15 @@
 //!
 //! A page is an aligned block: its header, then slots of one size. A cell finds its loop by masking its own
 //! address, so it spends no word on it; a loop finds its tasks by walking the pages, so they need no list; a
-//! freed slot is taken again by the next spawn of its size, so a steady program allocates nothing per task.
+//! freed slot is taken again by the next spawn of its size, so a steady program allocates nothing per task. Pages
+//! that became empty are kept until the loop has nothing to do: a burst of tasks again and again costs no pages.
 //!
 //! Only the loop's own thread takes and gives back slots, until the loop has closed. What is still
 //! referenced then (a waker in another thread, a `Task` in a variable) is an *orphan*: each page counts its
 //! orphans, whichever thread gives back the last one frees the page.
 
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    alloc::{Layout, alloc, dealloc, handle_alloc_error},
     cell::Cell,
     ptr::{self, NonNull},
     sync::{
@@ -41,6 +42,9 @@ pub(super) const MAX_ALIGN: usize = PAGE / 2;
 
 const CLASSES: usize = LARGEST_SHARED / STEP + 1;
 
+/// So many empty pages stay with an idle loop, or as many as it uses.
+const KEPT: usize = 64;
+
 #[repr(C)]
 struct Page {
     scheduler: *const Scheduler,
@@ -58,6 +62,8 @@ struct Page {
     prev: Cell<Option<PagePtr>>,
     /// Whether the page is in the list of pages with a free slot.
     available: Cell<bool>,
+    /// Where the arena lists it.
+    index: Cell<usize>,
     size: usize,
     /// Slots in use after the loop has closed.
     orphans: AtomicUsize,
@@ -92,6 +98,14 @@ impl PagePtr {
         // SAFETY: `index < slots`, and the page was allocated with room for that many.
         unsafe { this.add(self.first as usize + index as usize * self.slot_size as usize).cast() }
     }
+
+    /// A slot that was never used, with a zeroed header.
+    fn blank(self, index: u32) -> NonNull<Header> {
+        let slot = NonNull::new(self.slot(index).cast::<Header>()).expect("a slot is not at address zero");
+        // SAFETY: a slot has room for the header, and nobody else knows it yet.
+        unsafe { slot.write_bytes(0, 1) };
+        slot
+    }
 }
 
 /// The page of a cell.
@@ -123,11 +137,17 @@ pub(crate) struct Arena {
     available: [Cell<Option<PagePtr>>; CLASSES],
     /// Pages without a free slot, and those with one, are all in here, for walking.
     pages: std::cell::RefCell<Vec<PagePtr>>,
+    /// Pages without a live slot, all of them in the lists of `available`.
+    empty: Cell<usize>,
 }
 
 impl Arena {
     pub(crate) fn new() -> Self {
-        Self { available: [const { Cell::new(None) }; CLASSES], pages: std::cell::RefCell::new(Vec::new()) }
+        Self {
+            available: [const { Cell::new(None) }; CLASSES],
+            pages: std::cell::RefCell::new(Vec::new()),
+            empty: Cell::new(0),
+        }
     }
 
     /// Cells in use.
@@ -136,7 +156,7 @@ impl Arena {
         self.pages.borrow().iter().map(|page| page.live.get()).sum()
     }
 
-    /// A slot for `layout`; never fails. The first word is zero, the rest is what the last cell left or zero.
+    /// A slot for `layout`; never fails. It holds the header of a cell that has gone, or zeros.
     #[inline]
     pub(super) fn take(&self, scheduler: &Scheduler, layout: Layout) -> NonNull<Header> {
         let class = if layout.align() > SHARED_ALIGN { CLASSES } else { layout.size().div_ceil(STEP) };
@@ -146,7 +166,7 @@ impl Arena {
                 if !slot.is_null() {
                     // SAFETY: a free slot of a live page, linked by `give_back`.
                     page.free.set(unsafe { (*slot).next });
-                    page.live.set(page.live.get() + 1);
+                    self.count_live(page);
                     // SAFETY: not null.
                     return unsafe { NonNull::new_unchecked(slot.cast()) };
                 }
@@ -155,15 +175,24 @@ impl Arena {
         self.take_slow(scheduler, layout, class)
     }
 
+    #[inline]
+    fn count_live(&self, page: PagePtr) {
+        let live = page.live.get();
+        if live == 0 {
+            self.empty.set(self.empty.get() - 1);
+        }
+        page.live.set(live + 1);
+    }
+
     #[cold]
     #[inline(never)]
     fn take_slow(&self, scheduler: &Scheduler, layout: Layout, class: usize) -> NonNull<Header> {
         if class >= CLASSES {
             let first = HEADER.next_multiple_of(layout.align());
             let page = self.new_page(scheduler, first, first + layout.size(), layout.size(), 1);
-            page.live.set(1);
+            self.count_live(page);
             page.carved.set(1);
-            return NonNull::new(page.slot(0).cast()).expect("a page is not at address zero");
+            return page.blank(0);
         }
         loop {
             let Some(page) = self.available[class].get() else {
@@ -178,17 +207,17 @@ impl Arena {
             let slot = if !free.is_null() {
                 // SAFETY: a free slot of a live page.
                 page.free.set(unsafe { (*free).next });
-                free
+                NonNull::new(free.cast()).expect("not null")
             } else if page.carved.get() < page.slots {
                 let index = page.carved.get();
                 page.carved.set(index + 1);
-                page.slot(index)
+                page.blank(index)
             } else {
                 self.unlink(class, page);
                 continue;
             };
-            page.live.set(page.live.get() + 1);
-            return NonNull::new(slot.cast()).expect("a slot is not at address zero");
+            self.count_live(page);
+            return slot;
         }
     }
 
@@ -202,7 +231,7 @@ impl Arena {
     ) -> PagePtr {
         let layout = Layout::from_size_align(size, PAGE).expect("a future smaller than the address space");
         // SAFETY: the size is not zero.
-        let page = unsafe { alloc_zeroed(layout) }.cast::<Page>();
+        let page = unsafe { alloc(layout) }.cast::<Page>();
         if page.is_null() {
             handle_alloc_error(layout);
         }
@@ -221,13 +250,17 @@ impl Arena {
                 next: Cell::new(None),
                 prev: Cell::new(None),
                 available: Cell::new(false),
+                index: Cell::new(0),
                 size,
                 orphans: AtomicUsize::new(0),
             });
         }
         // SAFETY: checked above.
         let page = PagePtr(unsafe { NonNull::new_unchecked(page) });
-        self.pages.borrow_mut().push(page);
+        let mut pages = self.pages.borrow_mut();
+        page.index.set(pages.len());
+        pages.push(page);
+        self.empty.set(self.empty.get() + 1);
         page
     }
 
@@ -244,26 +277,52 @@ impl Arena {
         // SAFETY: nothing refers to the cell; a slot has room for two words.
         unsafe { slot.write(Slot { tag: 0, next: page.free.get() }) };
         page.free.set(slot);
-        page.live.set(page.live.get() - 1);
-        // A page that is first in its list stays, so that a program around an edge does not allocate.
-        if !page.available.get() || (page.live.get() == 0 && page.prev.get().is_some()) {
+        let live = page.live.get() - 1;
+        page.live.set(live);
+        if live == 0 {
+            self.empty.set(self.empty.get() + 1);
+        }
+        if !page.available.get() {
             self.settle(page);
         }
     }
 
-    /// A page got its first free slot, or became empty.
+    /// A full page got its first free slot.
     #[cold]
     fn settle(&self, page: PagePtr) {
         if page.slots == 1 {
-            return self.release(page);
-        }
-        let class = page.slot_size as usize / STEP;
-        if !page.available.get() {
-            self.link(class, page);
-        }
-        if page.live.get() == 0 && page.prev.get().is_some() {
-            self.unlink(class, page);
             self.release(page);
+        } else {
+            self.link(page.slot_size as usize / STEP, page);
+        }
+    }
+
+    /// Frees empty pages beyond those that the next burst may need. For a loop that is about to wait.
+    #[inline]
+    pub(crate) fn trim(&self) {
+        if self.empty.get() > KEPT {
+            self.trim_slow();
+        }
+    }
+
+    #[cold]
+    fn trim_slow(&self) {
+        let used = self.pages.borrow().len() - self.empty.get();
+        if self.empty.get() <= KEPT.max(used) {
+            return;
+        }
+        for (class, list) in self.available.iter().enumerate() {
+            let mut next = list.get();
+            while let Some(page) = next {
+                if self.empty.get() <= KEPT.max(used) {
+                    return;
+                }
+                next = page.next.get();
+                if page.live.get() == 0 {
+                    self.unlink(class, page);
+                    self.release(page);
+                }
+            }
         }
     }
 
@@ -301,9 +360,12 @@ impl Arena {
 
     fn release(&self, page: PagePtr) {
         let mut pages = self.pages.borrow_mut();
-        let index = pages.iter().rposition(|&p| p == page).expect("every page is listed");
-        pages.swap_remove(index);
+        pages.swap_remove(page.index.get());
+        if let Some(moved) = pages.get(page.index.get()) {
+            moved.index.set(page.index.get());
+        }
         drop(pages);
+        self.empty.set(self.empty.get() - 1);
         // SAFETY: the page has no live slot and is in no list.
         unsafe { free_page(page) };
     }
@@ -351,6 +413,7 @@ impl Arena {
             // SAFETY: those cells are referenced by nobody, and the extra count is ours.
             unsafe { drop_orphans(page, gone) };
         }
+        self.empty.set(0);
     }
 }
 

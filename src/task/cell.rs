@@ -432,7 +432,7 @@ pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, se
         None => ptr::null_mut(),
         Some(name) => Box::into_raw(Box::new(Cold { name: Some(name), ..Cold::default() })),
     };
-    // SAFETY: the slot is ours alone and large enough. Its memory was zeroed or held a cell, so the fields that
+    // SAFETY: the slot is ours alone and large enough. Its header is zeroed or that of a cell, so the fields that
     // are only assigned here, through `Cell`s and atomics, are valid.
     unsafe {
         (&raw mut (*cell.as_ptr()).vtable).write(&TaskCell::<F>::VTABLE);
