@@ -66,6 +66,7 @@ where
     F: Future + 'static,
     F::Output: MainOutput + 'static,
 {
+    show_panics();
     let main = f();
     let started = crate::start(async move {
         if let Some(error) = main.await.error() {
@@ -75,6 +76,15 @@ where
     if let Err(error) = started {
         report(&format!("selkie: {error}"));
     }
+}
+
+/// Standard error is nowhere here, so a program's panics would be seen by nobody.
+fn show_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(&panic.to_string());
+        before(panic);
+    }));
 }
 
 /// What `#[selkie::main]` may return in a browser.
