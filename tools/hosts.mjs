@@ -111,6 +111,9 @@ export const HOSTS = [
     web("page", "page in headless Chromium", "test", "stable", page, chromium),
     web("worker", "dedicated Worker in headless Chromium", "test", "stable", worker, chromium),
 
+    { id: "program", title: "a program of its own, native and in a page", level: "test",
+        needs: ["rust", "linker", "wasm", "bindgen", "chromium"], node: () => [[join("tools", "program.mjs")]], env: () => ({}) },
+
     web("page-unisolated", "page without isolation headers, Chromium", "deep", "stable",
         { ...page, WASM_BINDGEN_TEST_NO_ORIGIN_ISOLATION: "1" }, chromium),
     web("firefox-page", "page in headless Firefox", "deep", "stable", page, firefox),

@@ -3,9 +3,7 @@
 import { createReadStream, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, resolve, sep } from "node:path";
-
-const [folder = ".", port = "8080"] = process.argv.slice(2);
-const root = resolve(folder);
+import { pathToFileURL } from "node:url";
 
 const TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -23,8 +21,8 @@ const TYPES = {
     ".woff2": "font/woff2",
 };
 
-/** The file that an address names, or undefined. Nothing outside the folder has an address. */
-function find(address) {
+/** The file under `root` that an address names, or undefined. Nothing outside the folder has an address. */
+function find(root, address) {
     let path;
     try {
         path = resolve(join(root, decodeURIComponent(new URL(address, "http://localhost").pathname)));
@@ -36,28 +34,40 @@ function find(address) {
     }
 }
 
-const server = createServer((request, response) => {
-    // Isolation, which SharedArrayBuffer needs; and never a stale build.
-    response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
-    response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
-    response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
-    response.setHeader("Cache-Control", "no-store");
-    const file = find(request.url);
-    const allowed = request.method === "GET" || request.method === "HEAD";
-    if (!file || !allowed) {
-        response.writeHead(allowed ? 404 : 405, { "Content-Type": "text/plain; charset=utf-8" });
-        response.end(allowed ? "not found\n" : "only GET and HEAD\n");
-        return;
+/** Serves `folder` on a port of localhost, 0 for any that is free; resolves to the server once it listens. */
+export function serve(folder, port) {
+    const root = resolve(folder);
+    const server = createServer((request, response) => {
+        // Isolation, which SharedArrayBuffer needs; and never a stale build.
+        response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
+        response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
+        response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
+        response.setHeader("Cache-Control", "no-store");
+        const file = find(root, request.url);
+        const allowed = request.method === "GET" || request.method === "HEAD";
+        if (!file || !allowed) {
+            response.writeHead(allowed ? 404 : 405, { "Content-Type": "text/plain; charset=utf-8" });
+            response.end(allowed ? "not found\n" : "only GET and HEAD\n");
+            return;
+        }
+        response.writeHead(200, { "Content-Type": TYPES[extname(file)] ?? "application/octet-stream", "Content-Length": statSync(file).size });
+        if (request.method === "HEAD") response.end();
+        else createReadStream(file).on("error", () => response.destroy()).pipe(response);
+    });
+    return new Promise((done, failed) => {
+        server.on("error", failed);
+        server.listen(port, "localhost", () => done(server));
+    });
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+    const [folder = ".", port = "8080"] = process.argv.slice(2);
+    try {
+        const server = await serve(folder, Number(port));
+        console.log(`serving ${resolve(folder)} at http://localhost:${server.address().port}/ (Ctrl-C ends it)`);
+    } catch (error) {
+        const taken = error.code === "EADDRINUSE";
+        console.error(taken ? `port ${port} is taken; another: just port=8081 web` : String(error));
+        process.exit(1);
     }
-    response.writeHead(200, { "Content-Type": TYPES[extname(file)] ?? "application/octet-stream", "Content-Length": statSync(file).size });
-    if (request.method === "HEAD") response.end();
-    else createReadStream(file).on("error", () => response.destroy()).pipe(response);
-});
-server.on("error", (error) => {
-    const taken = error.code === "EADDRINUSE";
-    console.error(taken ? `port ${port} is taken; another: just port=8081 web` : String(error));
-    process.exit(1);
-});
-server.listen(Number(port), "localhost", () => {
-    console.log(`serving ${root} at http://localhost:${server.address().port}/ (Ctrl-C ends it)`);
-});
+}

@@ -33,8 +33,8 @@ function environment(set) {
     return { ...env, ...set };
 }
 
-/** Runs a program in full view and resolves to its exit status and all that it printed. */
-function execute(program, args, env) {
+/** Runs a program in full view and resolves to whether it succeeded and all that it printed. */
+function show(program, args, env) {
     console.log(dim(`$ ${program} ${args.join(" ")}`));
     return new Promise((done) => {
         // One pipe for both streams keeps cargo's "Running" lines in front of the results that they announce.
@@ -73,7 +73,10 @@ for (const host of hosts) {
     heading(host.title);
     const log = join(logs, `${host.id}.log`);
     rmSync(log, { force: true });
-    const calls = host.cargo();
+    const calls = [
+        ...(host.cargo?.() ?? []).map((args) => ["cargo", ...args]),
+        ...(host.node?.() ?? []).map((args) => ["node", ...args]),
+    ];
     if (calls.length === 0) {
         console.log("no such tests yet");
         results.push({ host, state: "absent", passed: 0, failed: 0, ignored: 0, seconds: 0 });
@@ -85,18 +88,13 @@ for (const host of hosts) {
     let ok = true;
     let text = "";
     if (host.compile) {
-        if (!builds.has(host.build)) builds.set(host.build, (await execute("cargo", host.compile(), env)).ok);
+        if (!builds.has(host.build)) builds.set(host.build, (await show("cargo", host.compile(), env)).ok);
         ok = builds.get(host.build);
         if (!ok) console.log(red(`the ${host.build} build of the suite does not compile`));
     }
     if (ok) {
-        for (const args of calls) {
-            const call = await execute("cargo", args, env);
-            ok &&= call.ok;
-            text += call.text;
-        }
-        for (const args of host.node?.() ?? []) {
-            const call = await execute("node", args, env);
+        for (const [program, ...args] of calls) {
+            const call = await show(program, args, env);
             ok &&= call.ok;
             text += call.text;
         }
