@@ -43,6 +43,8 @@ export async function browser() {
                 /** What the body of an async function answers in the page; `args` are its arguments. */
                 run: (body, ...args) =>
                     call("POST", `${at}/execute/sync`, { script: `return (async (...args) => { ${body} })(...arguments)`, args }),
+                /** What a command of the DevTools protocol answers. */
+                devtools: (cmd, params) => call("POST", `${at}/goog/cdp/execute`, { cmd, params }),
                 /** The lines of the console since the last call. */
                 console: async () => (await call("POST", `${at}/se/log`, { type: "browser" })).map(({ message }) => message),
                 close: () => call("DELETE", at),

@@ -1,0 +1,158 @@
+// The page of the benchmarks: `measure(workload, peer)` runs one, once. tools/bench-web.mjs calls it.
+
+import init, * as wasm from './pkg/selkie_bench_web.js';
+
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+const quantile = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))];
+
+async function timed(f) {
+  const start = performance.now();
+  await f();
+  return performance.now() - start;
+}
+
+// ---- Peers in JavaScript.
+
+const spread = (i) => (Math.imul(i, 0x9e3779b9) >>> 0) / 2 ** 32;
+
+async function yieldTimes(n) {
+  for (let i = 0; i < n; i += 1) await undefined;
+}
+
+class Pair {
+  side = 0;
+  waiting = [null, null];
+
+  async play(side, rounds) {
+    for (let i = 0; i < rounds; i += 1) {
+      while (this.side !== side) await new Promise((go) => (this.waiting[side] = go));
+      this.side = 1 - side;
+      const go = this.waiting[1 - side];
+      this.waiting[1 - side] = null;
+      go?.();
+    }
+  }
+}
+
+const each = (n, f) => Promise.all(Array.from({ length: n }, (_, i) => f(i)));
+
+async function rawTimers(count, window, sample) {
+  const late = [];
+  await new Promise((done) => {
+    let left = count;
+    for (let i = 0; i < count; i += 1) {
+      const delay = spread(i) * window;
+      const due = i % sample === 0 ? performance.now() + delay : undefined;
+      setTimeout(() => {
+        if (due !== undefined) late.push(performance.now() - due);
+        left -= 1;
+        if (left === 0) done();
+      }, delay);
+    }
+  });
+  return late;
+}
+
+function rawCreate(count) {
+  const start = performance.now();
+  const timers = Array.from({ length: count }, (_, i) => setTimeout(() => {}, 10_000 + spread(i) * 500));
+  const made = performance.now();
+  timers.forEach(clearTimeout);
+  const dropped = performance.now();
+  return [((made - start) * 1e6) / count, ((dropped - made) * 1e6) / count];
+}
+
+// ---- What the page does beside.
+
+function watch() {
+  const seen = { over: false, gap: 0, delay: 0 };
+  let drawn = performance.now();
+  const context = document.getElementById('canvas').getContext('2d');
+  const frame = () => {
+    const at = performance.now();
+    seen.gap = Math.max(seen.gap, at - drawn);
+    drawn = at;
+    // Something to draw, so that a frame is one.
+    context.fillStyle = `hsl(${at % 360} 80% 50%)`;
+    context.fillRect(0, 0, 64, 64);
+    if (!seen.over) requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+  const { port1, port2 } = new MessageChannel();
+  let sent;
+  port1.onmessage = () => {
+    seen.delay = Math.max(seen.delay, performance.now() - sent);
+    if (!seen.over) setTimeout(send, 5);
+  };
+  const send = () => {
+    sent = performance.now();
+    port2.postMessage(0);
+  };
+  send();
+  return async () => {
+    // What was held up until the end comes now.
+    await sleep(50);
+    seen.over = true;
+    port1.close();
+    return { gap: seen.gap, delay: seen.delay };
+  };
+}
+
+// ---- The workloads. Each answers numbers by name.
+
+const B1 = 100_000;
+const B2 = [10_000, 10];
+const B2B = [1000, 50];
+
+const WORKLOADS = {
+  async B1(peer) {
+    const ms = peer === 'Promise.all' ? await timed(() => each(B1, async (i) => i & 1)) : await wasm.b1(peer, B1);
+    return { ns: (ms * 1e6) / B1 };
+  },
+  async B2(peer) {
+    const ms = peer === 'await' ? await timed(() => each(B2[0], () => yieldTimes(B2[1]))) : await wasm.b2(peer, ...B2);
+    return { ns: (ms * 1e6) / (B2[0] * B2[1]) };
+  },
+  async B2b(peer) {
+    const pairs = () =>
+      each(B2B[0], () => {
+        const pair = new Pair();
+        return Promise.all([pair.play(0, B2B[1] / 2), pair.play(1, B2B[1] / 2)]);
+      });
+    const ms = peer === 'promises' ? await timed(pairs) : await wasm.b2b(peer, ...B2B);
+    return { ns: (ms * 1e6) / (B2B[0] * B2B[1]) };
+  },
+  B3: (peer) => timers(peer, 100_000, 100),
+  B3L: (peer) => timers(peer, 1000, 1),
+  async B3c(peer) {
+    const [create, cancel] = peer === 'setTimeout' ? rawCreate(100_000) : await wasm.b3_create(peer, 100_000);
+    return { create, cancel };
+  },
+  async B4(peer) {
+    const count = 200_000;
+    const rounds = wasm.calibrate(20);
+    await sleep(200);
+    const watched = watch();
+    await sleep(100);
+    let ms;
+    if (peer === 'idle') ms = await timed(() => sleep(4000));
+    else if (peer === 'promises') ms = await timed(() => each(count, async () => (await undefined, wasm.work_once(rounds))));
+    else if (peer === 'postTask') ms = await timed(() => each(count, () => scheduler.postTask(() => wasm.work_once(rounds))));
+    else ms = await wasm.b4(peer, count, rounds);
+    return { ms, ...(await watched()) };
+  },
+};
+
+async function timers(peer, count, sample) {
+  const late = peer === 'setTimeout' ? await rawTimers(count, 500, sample) : [...(await wasm.b3(peer, count, 500, sample))];
+  if (late.length !== count / sample) throw new Error(`${late.length} timers were measured`);
+  late.sort((a, b) => a - b);
+  return { early: late[0], p50: quantile(late, 0.5), p99: quantile(late, 0.99) };
+}
+
+window.ready = init().then(async () => {
+  // The loop finds out what the host can do while it runs for the first time.
+  await wasm.b1('selkie', 10);
+  await sleep(100);
+});
+window.measure = (workload, peer) => WORKLOADS[workload](peer);
