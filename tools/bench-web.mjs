@@ -36,7 +36,8 @@ const WORKLOADS = {
     B3L: {
         title: "1000 timers in 500 ms", repeats: 1, unit: { cpu: "us CPU/timer", p50: "late p50, ms", p99: "late p99, ms" }, count: 1000,
         peers: ["selkie", "n0-future", "setTimeout"],
-        goals: { cpu: [[0.6, "n0-future"]], p50: [[1, "n0-future"]], p99: [[1, "n0-future"]] },
+        // Beside that p50 no ratio has a meaning: the host's own timers come early, by the part of a ms that they cut off.
+        goals: { cpu: [[0.6, "n0-future"]], p50: [[0.5]], p99: [[1, "n0-future"]] },
     },
     B3c: {
         title: "making and dropping a timer", repeats: 1, unit: { create: "create, ns", cancel: "cancel, ns" },

@@ -97,7 +97,8 @@ where
         Peer::Wbf => {
             let start = now();
             let (done, all_done) = oneshot::channel();
-            let (left, sum, done) = (Rc::new(Cell::new(count)), Rc::new(Cell::new(0)), Rc::new(Cell::new(Some(done))));
+            let (left, sum, done) =
+                (Rc::new(Cell::new(count)), Rc::new(Cell::new(0)), Rc::new(Cell::new(Some(done))));
             for i in 0..count {
                 let (left, sum, done, body) = (left.clone(), sum.clone(), done.clone(), make(i));
                 spawn_local(async move {
@@ -126,7 +127,8 @@ where
             let start = now();
             let mut pool = LocalPool::new();
             let spawner = pool.spawner();
-            let tasks: Vec<_> = (0..count).map(|i| spawner.spawn_local_with_handle(make(i)).unwrap()).collect();
+            let tasks: Vec<_> =
+                (0..count).map(|i| spawner.spawn_local_with_handle(make(i)).unwrap()).collect();
             let sum: u32 = pool.run_until(async {
                 let mut sum = 0;
                 for task in tasks {
@@ -140,7 +142,8 @@ where
         Peer::Ring => {
             let start = now();
             let mut context = Context::from_waker(Waker::noop());
-            let mut ring: VecDeque<Pin<Box<dyn Future<Output = u32>>>> = (0..count).map(|i| black_box(Box::pin(make(i)) as _)).collect();
+            let mut ring: VecDeque<Pin<Box<dyn Future<Output = u32>>>> =
+                (0..count).map(|i| black_box(Box::pin(make(i)) as _)).collect();
             let mut sum = 0;
             while let Some(mut future) = ring.pop_front() {
                 match future.as_mut().poll(&mut context) {
@@ -234,7 +237,8 @@ pub async fn b2(name: String, count: u32, switches: u32) -> f64 {
 #[wasm_bindgen]
 pub async fn b2b(name: String, pairs: u32, handovers: u32) -> f64 {
     let made: Vec<Rc<Pair>> = (0..pairs).map(|_| Rc::default()).collect();
-    all(peer(&name), pairs * 2, move |i| made[i as usize / 2].clone().play(i as usize % 2, handovers / 2)).await
+    all(peer(&name), pairs * 2, move |i| made[i as usize / 2].clone().play(i as usize % 2, handovers / 2))
+        .await
 }
 
 /// Spread evenly and without an order over 0 to 1, the same for every peer.
@@ -242,12 +246,13 @@ fn spread(i: u32) -> f64 {
     f64::from(i.wrapping_mul(0x9e37_79b9)) / 4_294_967_296.0
 }
 
-/// `count` timers over `window` ms, each in a task. Every `sample`th is measured: how late it was, in ms.
+/// `count` timers in a window of `window` ms that begins `lead` ms after each was made, each in a task. Every `sample`th
+/// is measured: how late it was, in ms.
 #[wasm_bindgen]
-pub async fn b3(name: String, count: u32, window: f64, sample: u32) -> Vec<f64> {
+pub async fn b3(name: String, count: u32, lead: f64, window: f64, sample: u32) -> Vec<f64> {
     let late = Rc::new(RefCell::new(Vec::new()));
     let kept = late.clone();
-    let delay = move |i| Duration::from_micros((spread(i) * window * 1e3) as u64);
+    let delay = move |i| Duration::from_micros(((lead + spread(i) * window) * 1e3) as u64);
     macro_rules! body {
         ($sleep:expr) => {
             move |i| {
