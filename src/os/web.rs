@@ -2,7 +2,7 @@
 
 mod forever;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, task::Waker, time::Duration};
+use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc, sync::Arc, task::Waker, time::Duration};
 
 use js_sys::{Function, Promise};
 use selkie_platform::Platform;
@@ -157,8 +157,9 @@ where
 }
 
 fn settle(future: impl Future<Output = Result<JsValue, JsValue>> + 'static) -> Promise {
-    let mut future = Some(future);
-    Promise::new(&mut |fulfil, reject| {
+    // A panic of the spawn ends its task, and leaves nothing of this half done.
+    let mut future = AssertUnwindSafe(Some(future));
+    Promise::new(&mut move |fulfil, reject| {
         let Some(future) = future.take() else { return };
         let waiter = async move {
             // The functions of a promise do not throw.
@@ -224,7 +225,7 @@ pub fn cancel_on_abort(task: &AnyTask, signal: &web_sys::AbortSignal) -> AbortGu
         cancel();
         return AbortGuard { listener: None };
     }
-    let closure = Closure::<dyn Fn()>::new(cancel);
+    let closure = Closure::<dyn Fn()>::own_assert_unwind_safe(cancel);
     let function: &Function = closure.as_ref().unchecked_ref();
     // Fails only for a `null` listener.
     let _ = signal.add_event_listener_with_callback("abort", function);

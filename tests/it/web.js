@@ -6,6 +6,11 @@ export const page = () => typeof document === 'object';
 
 export const after = (f, ms) => void setTimeout(f, ms);
 
+/** Ends when `f` was called by a timer. */
+export const called = (f) => new Promise((done) => setTimeout(() => done(f())));
+
+export const passed = (ms) => new Promise((done) => setTimeout(done, ms));
+
 /** Whether `f` throws. */
 export function throws(f) {
   try {

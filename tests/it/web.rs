@@ -25,9 +25,11 @@ extern "C" {
     fn draws() -> bool;
     fn page() -> bool;
     fn after(f: &Function, ms: f64);
+    fn called(f: &Function) -> Promise;
+    fn passed(ms: f64) -> Promise;
     fn throws(f: &Function) -> bool;
     #[wasm_bindgen(js_name = armedBy)]
-    fn armed_by(f: &mut dyn FnMut()) -> Array;
+    fn armed_by(f: &Function) -> Array;
     fn count();
     #[wasm_bindgen(js_name = counted)]
     fn counted_numbers() -> Float64Array;
@@ -49,33 +51,25 @@ fn shared<T: Default>() -> Rc<T> {
 }
 
 fn closure(f: impl FnMut() + 'static) -> Function {
-    Closure::<dyn FnMut()>::new(f).into_js_value().unchecked_into()
+    Closure::<dyn FnMut()>::own_assert_unwind_safe(f).into_js_value().unchecked_into()
 }
 
 /// Runs `f` in a callback of a timer, and waits for that.
 async fn in_a_callback<R: 'static>(f: impl FnOnce() -> R + 'static) -> R {
     let (mut f, result) = (Some(f), Rc::new(RefCell::new(None)));
     let slot = result.clone();
-    let called = Promise::new(&mut |done, _| {
-        let (mut f, slot) = (f.take(), slot.clone());
-        after(
-            &closure(move || {
-                if let Some(f) = f.take() {
-                    *slot.borrow_mut() = Some(f());
-                }
-                done.call0(&JsValue::NULL).unwrap();
-            }),
-            0.0,
-        );
+    let calls = closure(move || {
+        if let Some(f) = f.take() {
+            *slot.borrow_mut() = Some(f());
+        }
     });
-    JsFuture::from(called).await.unwrap();
+    JsFuture::from(called(&calls)).await.unwrap();
     result.take().expect("the callback was called")
 }
 
 /// A turn of the host's own loop, and a little more.
 async fn pause(ms: f64) {
-    let over = Promise::new(&mut |done, _| after(&done, ms));
-    JsFuture::from(over).await.unwrap();
+    JsFuture::from(passed(ms)).await.unwrap();
 }
 
 fn trap() {
@@ -94,9 +88,9 @@ fn ended_by_panic(error: &JoinError) -> bool {
 
 #[test]
 async fn a_task_that_panics_fails_and_the_tasks_behind_it_run() {
-    let panics = spawn_lazy(async { panic!("on purpose") });
+    let panics: Task<()> = spawn_lazy(async { panic!("on purpose") });
     let behind = spawn_lazy(async { 7 });
-    let error: JoinError = panics.await.map(|()| ()).unwrap_err();
+    let error: JoinError = panics.await.unwrap_err();
     assert!(ended_by_panic(&error), "{error}");
     assert_eq!(behind.await.unwrap(), 7);
 }
@@ -281,7 +275,7 @@ async fn a_turn_of_another_loop_inside_a_turn_leaves_the_outer_one_current() {
         let flag = ended.clone();
         let outer = spawn_lazy(async move {
             let here = current_task().map(|task| task.id());
-            let other = armed_by(&mut || {
+            let other = armed_by(&closure(move || {
                 let flag = flag.clone();
                 let inner = async move {
                     let spawned = spawn(async move {
@@ -293,7 +287,7 @@ async fn a_turn_of_another_loop_inside_a_turn_leaves_the_outer_one_current() {
                     flag.set(true);
                 };
                 selkie::start(inner).unwrap();
-            });
+            }));
             let turn: Function = other.get(0).unchecked_into();
             turn.call0(&JsValue::NULL).unwrap();
             assert_eq!(current_task().map(|task| task.id()), here);

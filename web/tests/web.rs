@@ -76,7 +76,7 @@ fn start<F: Fn(u32) -> Next + 'static>(web: &Web, turn: F) -> Weak<Script<F>> {
 }
 
 fn closure(f: impl Fn() + 'static) -> Function {
-    Closure::<dyn Fn()>::new(f).into_js_value().unchecked_into()
+    Closure::<dyn Fn()>::own_assert_unwind_safe(f).into_js_value().unchecked_into()
 }
 
 fn spin(web: &Web, time: Duration) {
@@ -336,7 +336,7 @@ async fn promises_and_the_loop_cannot_wake_each_other_for_ever() {
     let web = Arc::new(Web::new());
     let (fired, turns) = (shared::<Cell<bool>>(), shared::<Cell<u32>>());
     let (inner, seen, counted) = (web.clone(), fired.clone(), turns.clone());
-    let pend = Closure::<dyn FnMut(JsValue)>::new(move |_| inner.pend());
+    let pend = Closure::<dyn FnMut(JsValue)>::own_assert_unwind_safe(move |_| inner.pend());
     start(&web, move |turn| {
         counted.set(turn);
         if seen.get() || turn == 1_000_000 {
@@ -400,7 +400,7 @@ async fn beside_a_busy_program_a_loop_gets_its_share() {
     sleep(100).await;
     let over = shared::<Cell<bool>>();
     let (busy, clock) = (over.clone(), web.clone());
-    let work = Closure::<dyn Fn() -> bool>::new(move || {
+    let work = Closure::<dyn Fn() -> bool>::own_assert_unwind_safe(move || {
         spin(&clock, ms(5));
         !busy.get()
     });
@@ -432,7 +432,8 @@ async fn slices_of_the_stated_length_leave_the_page_its_frames() {
         if inner.now() < end { Next::Now } else { Next::Done }
     });
     let counted = turns.upgrade().unwrap();
-    let stop = Closure::<dyn Fn() -> bool>::new(move || turns.strong_count() == 1).into_js_value();
+    let stop = Closure::<dyn Fn() -> bool>::own_assert_unwind_safe(move || turns.strong_count() == 1)
+        .into_js_value();
     let frames = JsFuture::from(frames_promise(stop.unchecked_ref())).await.unwrap().as_f64().unwrap();
     wasm_bindgen_test::console_log!("{frames} frames beside {} slices in 2 s", counted.turns.get());
     // A hop that Firefox puts frames off for gives at most 46 here; 60 Hz is 120.
