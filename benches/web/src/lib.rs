@@ -302,6 +302,8 @@ pub async fn b3_create(name: String, count: u32) -> Vec<f64> {
     }
 }
 
+/// Not inlined, so that it is as fast where it is used as where it was calibrated.
+#[inline(never)]
 fn work(rounds: u32) {
     for round in 0..rounds {
         black_box(round);
