@@ -22,11 +22,13 @@ mod gather;
 mod guest;
 mod instrument;
 mod interval;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod lanes;
 mod macros;
 mod priorities;
 mod reports;
 mod runner;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod safety;
 mod shield;
 mod staggered;
@@ -40,8 +42,6 @@ mod wait;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod web;
 
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 use std::prelude::v1::test;
 /// `#[test]` of this host, for tests that need no behaviour of a loop.

@@ -214,7 +214,7 @@ async fn a_handler_that_traps_while_it_hears_of_a_trap_stops_nothing() {
     })
     .unwrap();
     pause(50.0).await;
-    assert_eq!((heard.get(), result.get()), (1, Some(true)));
+    assert_eq!((heard.get(), result.get()), (3, Some(true)));
 }
 
 #[test]
