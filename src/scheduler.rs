@@ -606,6 +606,10 @@ impl Scheduler {
             }
             self.shuffle.set(Some(state));
         }
+        if self.lanes[2].len() == 0 {
+            // Nobody has waited so far.
+            self.since_background.set(0);
+        }
         self.round[0].set(self.lanes[0].len());
         self.round[1].set(self.lanes[1].len());
     }
@@ -690,9 +694,10 @@ impl Scheduler {
         while let Some(running) = self.running.get().filter(|running| Some(*running) != end) {
             // SAFETY: whoever polled the task held a reference, which leaked with the stack and is ours now.
             let task = unsafe { TaskRef::from_ptr(running) };
-            self.running.set(NonNull::new(task.link.get().cast_mut().cast()));
-            task.end_trapped(self);
-            task.forget_unborn_handle(self);
+            let outer = NonNull::new(task.link.get().cast_mut().cast());
+            self.running.set(outer);
+            // Within another task it was being spawned.
+            task.end_trapped(self, outer.is_some());
         }
     }
 

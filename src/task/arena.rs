@@ -151,7 +151,7 @@ impl Arena {
     }
 
     /// Cells in use.
-    #[cfg(test)]
+    #[cfg(all(test, not(all(target_family = "wasm", target_os = "unknown"))))]
     pub(crate) fn live(&self) -> u32 {
         self.pages.borrow().iter().map(|page| page.live.get()).sum()
     }

@@ -539,11 +539,6 @@ impl TaskRef {
         borrowed(unsafe { link.byte_sub(offset_of!(Header, inbox)).cast() })
     }
 
-    /// Whether nothing but this refers to the cell.
-    pub(super) fn is_last(&self) -> bool {
-        self.refs.get() == 1 && self.remote.is_quiet()
-    }
-
     pub(crate) fn timer_ptr(&self) -> NonNull<Node> {
         // SAFETY: the offset stays within the cell.
         unsafe { self.0.byte_add(offset_of!(Header, timer)).cast() }

@@ -92,19 +92,15 @@ impl TaskRef {
     }
 
     /// The task was running when a trap unwound the host's stack. Its future is in an unknown state and is leaked.
-    pub(crate) fn end_trapped(&self, scheduler: &Scheduler) {
+    ///
+    /// Without a handle when it was being spawned: whoever was to get the handle is gone with the stack.
+    pub(crate) fn end_trapped(&self, scheduler: &Scheduler, without_handle: bool) {
+        if without_handle {
+            self.clear(HANDLE);
+        }
         if !self.has(DONE) {
             self.fail(JoinError::trapped());
             self.complete(scheduler, FAILED);
-        }
-    }
-
-    /// The loop gave up the reference of a trapped poll. If it is the last, the trap came in an eager start, before
-    /// `spawn` could return the `Task` that was to drop the result.
-    pub(crate) fn forget_unborn_handle(&self, scheduler: &Scheduler) {
-        if self.is_last() && self.has(OUTPUT) {
-            self.clear(HANDLE);
-            self.release_output(scheduler);
         }
     }
 
