@@ -100,3 +100,8 @@ pub use wait::{TaskSet, Until, Wait, wait};
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+
+/// The example of the front page is one of the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

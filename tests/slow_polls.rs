@@ -9,7 +9,7 @@ use selkie::{EventLoop, Task};
 
 const CHILD: &str = "SELKIE_TEST_SLOW_POLL";
 
-/// Rows: X24.
+/// Beside the behaviours of every host in `tests/it/slow.rs`.
 #[test]
 fn a_poll_that_lasts_is_reported_with_its_task_before_it_ends() {
     if std::env::var_os(CHILD).is_some() {
@@ -39,7 +39,7 @@ fn a_poll_that_lasts_is_reported_with_its_task_before_it_ends() {
     assert!(errors.contains("task \"hog\""), "{errors}");
 }
 
-/// Rows: X24.
+/// Beside the behaviours of every host in `tests/it/slow.rs`.
 #[test]
 fn a_slow_poll_is_reported_to_the_exception_handler_and_a_quick_one_is_not() {
     let event_loop = EventLoop::new();

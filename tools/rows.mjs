@@ -103,6 +103,8 @@ for (const host of required) {
 for (const host of hosts) {
     let binary;
     let open;
+    // What a test prints on standard error may come between its name and its result.
+    let unsaid;
     for (const line of readFileSync(join(logs, `${host}.log`), "utf8").split(/\r?\n/)) {
         // A page that hangs or a process that aborts leaves tests without a result, which must not look like absent ones.
         if (/^running \d+ tests?$/.test(line)) {
@@ -113,16 +115,20 @@ for (const host of hosts) {
         const running = line.match(/^\s*Running .*\(([^)]+)\)$/);
         if (running) binary = basename(running[1].replaceAll("\\", "/")).replace(/-[0-9a-f]+(\.\w+)?$/, "");
         if (/^\s*Doc-tests /.test(line)) binary = undefined;
-        const result = line.match(/^test (\S+)(?: - should panic)? \.\.\. (ok|FAILED|FAIL|ignored)/);
-        if (!result || !binary) continue;
-        const segments = result[1].split("::");
+        const begun = line.match(/^test (\S+)(?: - should panic)? \.\.\. (ok|FAILED|FAIL|ignored)?/);
+        const late = unsaid && line.match(/^(ok|FAILED|ignored)/);
+        if (begun) unsaid = begun[2] ? undefined : begun[1];
+        const [name, word] = begun?.[2] ? [begun[1], begun[2]] : late ? [unsaid, late[1]] : [];
+        if (!name || !binary) continue;
+        if (late) unsaid = undefined;
+        const segments = name.split("::");
         const variant = segments.find((segment) => VARIANTS.includes(segment)) ?? "";
         const path = segments.filter((segment) => !VARIANTS.includes(segment));
         for (const test of tests) {
             if (test.binary !== binary || path.at(-1) !== test.name) continue;
             if (test.module.some((segment, at) => path[at] !== segment)) continue;
             const seen = (test.results[host] ??= {});
-            const outcome = { ok: "passed", ignored: "ignored" }[result[2]] ?? "failed";
+            const outcome = { ok: "passed", ignored: "ignored" }[word] ?? "failed";
             seen[variant] = seen[variant] && seen[variant] !== "passed" ? seen[variant] : outcome;
         }
     }

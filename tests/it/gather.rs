@@ -236,6 +236,18 @@ behaviour! {
 
 behaviour! {
     /// Rows: F26.
+    async fn gather_keeps_values_and_cancels_in_their_places(t) {
+        let cancelled = spawn(std::future::pending::<u8>());
+        cancelled.cancel_with("enough");
+        let members = [spawn(async { 1 }), cancelled, spawn(async { yield_now().await; 4 })];
+        let [one, cancelled, four] = <[_; 3]>::try_from(gather(members).await).unwrap();
+        assert_eq!((one.unwrap(), four.unwrap()), (1, 4));
+        assert_eq!(cancelled.unwrap_err().cancel_message(), Some("enough"));
+    }
+}
+
+behaviour! {
+    /// Rows: F26.
     #[cfg(panic = "unwind")]
     async fn gather_keeps_every_outcome_in_its_place(t) {
         let cancelled = spawn(std::future::pending::<u8>());

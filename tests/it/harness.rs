@@ -35,11 +35,6 @@ impl T {
         self.events.borrow_mut().push(event.into());
     }
 
-    /// The events so far.
-    pub fn events(&self) -> Vec<String> {
-        self.events.borrow().clone()
-    }
-
     /// A length of `seconds` in the time of the test.
     pub fn secs(&self, seconds: f64) -> Duration {
         self.second.mul_f64(seconds)

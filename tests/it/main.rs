@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::disallowed_methods, reason = "tests of threads")]
+#![cfg_attr(not(panic = "unwind"), allow(unused_imports, reason = "what panics is not compiled there"))]
 
 #[macro_use]
 mod harness;
@@ -31,6 +32,7 @@ mod runner;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod safety;
 mod shield;
+mod slow;
 mod staggered;
 mod task_group;
 mod tasks;

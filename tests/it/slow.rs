@@ -1,0 +1,30 @@
+//! Polls that hold up their loop, on every host. What a watchdog adds natively is in `tests/slow_polls.rs`.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use selkie::{EventLoop, Task};
+
+/// Rows: X24.
+#[selkie::test]
+async fn a_poll_that_takes_too_long_is_reported_with_its_task() {
+    let event_loop = EventLoop::current().unwrap();
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let seen = reports.clone();
+    event_loop.set_exception_handler(Some(Rc::new(move |context| {
+        seen.borrow_mut().push((context.task_name().unwrap_or("").to_owned(), context.message().to_owned()));
+    })));
+    event_loop.report_slow_polls(Some(Duration::from_millis(100)));
+    Task::builder().name("quick").lazy().spawn(selkie::yield_now()).await.unwrap();
+    let clock = event_loop.clone();
+    let slow = Task::builder().name("slow").lazy().spawn(async move {
+        let start = clock.time();
+        while clock.time() - start < Duration::from_millis(150) {}
+    });
+    slow.await.unwrap();
+    event_loop.report_slow_polls(None);
+    event_loop.set_exception_handler(None);
+    let reports = reports.borrow();
+    let slow = reports.iter().find(|(task, _)| task == "slow").expect("the slow poll is reported");
+    assert!(slow.1.contains("held up its loop"), "{slow:?}");
+    assert!(reports.iter().all(|(task, _)| task != "quick"), "{reports:?}");
+}
