@@ -194,6 +194,53 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F43, F44, F48. Loops, their tasks and blocking jobs in every order that a seed chooses: nothing is lost, and
+    /// what one loop submits to another starts in its order.
+    seeds async fn loops_and_jobs_in_any_order_lose_nothing(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let last = Arc::new(AtomicUsize::new(0));
+        let sink = EventLoop::spawn_thread("sink").unwrap();
+        let sources: Vec<_> = (0..3).map(|n| EventLoop::spawn_thread(format!("source {n}")).unwrap()).collect();
+        let mut totals = Vec::new();
+        for (n, source) in sources.iter().enumerate() {
+            let (sink, last) = (sink.handle().clone(), last.clone());
+            totals.push(source.handle().submit(async move || {
+                let started = Arc::new(AtomicUsize::new(0));
+                let mut results = Vec::new();
+                for k in 0..10 {
+                    let (last, started) = (last.clone(), started.clone());
+                    results.push(sink.submit(async move || {
+                        assert_eq!(started.fetch_add(1, Ordering::Relaxed), k, "in the order of the submits");
+                        let doubled = to_thread(move || 2 * k).await.unwrap();
+                        sleep(Duration::from_millis(k as u64 % 3)).await;
+                        last.fetch_max(10 * n + k, Ordering::Relaxed);
+                        doubled
+                    }).unwrap());
+                    if k % 4 == n {
+                        yield_now().await;
+                    }
+                }
+                let mut total = 0;
+                for result in results {
+                    total += result.await.unwrap();
+                }
+                total
+            }).unwrap());
+        }
+        for total in totals {
+            assert_eq!(total.await.unwrap(), 90);
+        }
+        assert_eq!(last.load(Ordering::Relaxed), 29);
+        for source in sources {
+            source.ended().await.unwrap();
+        }
+        sink.ended().await.unwrap();
+    }
+}
+
+behaviour! {
     /// Rows: F47. A wait that could never end is refused, at once.
     async fn blocking_on_ones_own_loop_is_refused(t) {
         let mut own = EventLoop::current().unwrap().handle().submit(async || 1).unwrap();
