@@ -52,8 +52,10 @@ mod guest;
 mod inbox;
 mod instrument;
 mod interval;
+pub mod local;
 mod loop_thread;
 pub mod os;
+mod queue;
 mod ready;
 mod remote;
 mod scheduler;
@@ -82,6 +84,10 @@ pub use guest::{Guest, guest};
 pub use instrument::Instrument;
 pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};
 pub use loop_thread::LoopThread;
+pub use queue::{
+    AnyQueue, Fifo, GetError, Items, Lifo, LifoQueue, PriorityQueue, PutError, Queue, QueueKey, QueueOrder,
+    QueueShutDown, QueueStatistics, Smallest,
+};
 pub use ready::Priority;
 pub use remote::RemoteTask;
 pub use selkie_macros::{main, test};
@@ -90,6 +96,10 @@ pub use shield::{Shield, shield};
 pub use sleep::{Sleep, YieldNow, sleep, sleep_until, yield_now};
 pub use staggered::{Staggered, staggered_race};
 pub use submit::{ToThread, to_thread};
+pub use sync::{
+    Barrier, BoundedSemaphore, BrokenBarrier, Condition, Event, Lock, LockGuard, NotLocked, OverReleased,
+    OwnedLockGuard, OwnedPermit, Permit, RLock, RLockGuard, Semaphore, Shared, WaitStatistics,
+};
 pub use task::{
     AnyTask, Builder, Ended, Join, Joined, Task, TaskState, all_tasks, current_task, spawn, spawn_lazy,
 };

@@ -1,4 +1,38 @@
-//! The atomics of the crate: the standard ones, or loom's when a protocol is modelled.
+//! What tasks of several loops, plain threads and foreign executors share: locks, events, barriers.
+//!
+//! All of them wait in the one list of [`waiters`], whose protocol is written there.
+
+/// A `const fn`, but under loom, whose atomics cannot be made by one.
+macro_rules! const_fn {
+    ($(#[$meta:meta])* pub const fn $($rest:tt)*) => {
+        #[cfg(not(loom))]
+        $(#[$meta])*
+        pub const fn $($rest)*
+
+        #[cfg(loom)]
+        $(#[$meta])*
+        #[allow(clippy::new_without_default)]
+        pub fn $($rest)*
+    };
+}
+
+mod barrier;
+mod condition;
+mod event;
+mod lock;
+mod rlock;
+mod semaphore;
+pub(crate) mod waiters;
+
+pub use barrier::{Barrier, BrokenBarrier};
+pub use condition::Condition;
+pub use event::Event;
+pub use lock::{Lock, LockGuard, NotLocked, OwnedLockGuard};
+pub use rlock::{RLock, RLockGuard};
+pub use semaphore::{BoundedSemaphore, OverReleased, OwnedPermit, Permit, Semaphore};
+pub use waiters::{Local, Mode, Shared, WaitStatistics};
+
+// The atomics of the crate: the standard ones, or loom's when a protocol is modelled.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};

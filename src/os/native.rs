@@ -41,6 +41,12 @@ pub(crate) fn block(
     })
 }
 
+/// Lets another thread have this processor: it may hold a lock that this one spins for.
+#[allow(clippy::disallowed_methods, reason = "this is where it exists")]
+pub(crate) fn relax() {
+    std::thread::yield_now();
+}
+
 pub(crate) fn report(message: &str) {
     host().report(message);
 }

@@ -26,6 +26,9 @@ pub(crate) fn block(
     Err(WaitError::WouldBlock)
 }
 
+/// A page cannot yield, and the holder of a lock that is spun for runs in another Worker.
+pub(crate) use std::hint::spin_loop as relax;
+
 pub(crate) fn report(message: &str) {
     host().report(message);
 }
