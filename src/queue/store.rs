@@ -269,7 +269,7 @@ pub struct Heap<K, T> {
 
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Entry<K, T> {
+pub(super) struct Entry<K, T> {
     key: (K, u64),
     item: T,
 }

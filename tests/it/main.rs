@@ -15,6 +15,8 @@ mod cancel;
 mod context;
 mod deferred;
 mod eager;
+mod barriers;
+mod conditions;
 mod event_loop;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod forever;
@@ -35,6 +37,9 @@ mod shield;
 mod slow;
 mod staggered;
 mod task_group;
+mod locks;
+mod macros;
+mod queues;
 mod tasks;
 mod threads;
 mod timeout;

@@ -1,0 +1,582 @@
+//! Locks, semaphores and events: order, cancels, threads.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use selkie::{
+    BoundedSemaphore, Event, EventLoop, Lock, NotLocked, OverReleased, RLock, Semaphore, Task, WaitError,
+    gather, local, sleep, spawn, testing::Sim, yield_now,
+};
+
+use crate::harness::{HOST_BLOCKS, T, test};
+
+/// Numbers that follow the seed of the run: the order in which tasks run is the seed's.
+pub struct Dice(Cell<u64>);
+
+impl Dice {
+    pub async fn new() -> Self {
+        let order = Rc::new(Cell::new(0u64));
+        gather((0..16u64).map(|n| {
+            let order = order.clone();
+            async move {
+                yield_now().await;
+                order.set(order.get().wrapping_mul(31).wrapping_add(n));
+            }
+        }))
+        .await;
+        Self(Cell::new(order.get()))
+    }
+
+    pub fn roll(&self, sides: u64) -> u64 {
+        let mut z = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(z);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+pub async fn yields(n: u64) {
+    for _ in 0..n {
+        yield_now().await;
+    }
+}
+
+/// The simulator has loops "on threads" everywhere; a host in this build may have none.
+pub fn has_threads(t: &T) -> bool {
+    t.is_sim() || HOST_BLOCKS
+}
+
+behaviour! {
+    /// Rows: F53, X19.
+    async fn a_lock_is_handed_over_first_come_first_served(t) {
+        let lock = Rc::new(Lock::new(()));
+        let guard = lock.lock().await;
+        let tasks: Vec<_> = (0..3).map(|n| {
+            let (t, lock) = (t.clone(), lock.clone());
+            spawn(async move {
+                let _guard = lock.lock().await;
+                t.log(format!("{n} in"));
+                yield_now().await;
+                t.log(format!("{n} out"));
+            })
+        }).collect();
+        assert_eq!(lock.statistics().waiting, 3);
+        t.log("release");
+        drop(guard);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert!(!lock.is_locked());
+        assert_eq!(lock.statistics().waited, 3);
+    } => ["release", "0 in", "0 out", "1 in", "1 out", "2 in", "2 out"]
+}
+
+behaviour! {
+    /// Rows: X19. Between the release and the turn of the one that was woken the lock is not free.
+    async fn a_newcomer_does_not_overtake_a_woken_waiter(t) {
+        let lock = Rc::new(Lock::new(()));
+        let guard = lock.lock().await;
+        let (inner, other) = (t.clone(), lock.clone());
+        let waiter = spawn(async move {
+            let _guard = other.lock().await;
+            inner.log("waiter");
+        });
+        drop(guard);
+        assert!(lock.is_locked());
+        assert!(lock.try_lock().is_none());
+        let _guard = lock.lock().await;
+        t.log("newcomer");
+        waiter.await.unwrap();
+    } => ["waiter", "newcomer"]
+}
+
+behaviour! {
+    /// Rows: X19, U16.
+    async fn taking_what_is_free_does_not_yield(t) {
+        let inner = t.clone();
+        let other = selkie::spawn_lazy(async move { inner.log("other") });
+        let (lock, gate, event) = (Lock::new(0), Semaphore::new(1), Event::new());
+        event.set();
+        for _ in 0..100 {
+            *lock.lock().await += 1;
+            drop(gate.acquire().await);
+            event.wait().await;
+        }
+        t.log("a hundred times");
+        // The fair way out.
+        yield_now().await;
+        t.log("after a yield");
+        other.await.unwrap();
+    } => ["a hundred times", "other", "after a yield"]
+}
+
+behaviour! {
+    /// Rows: X19, U10.
+    async fn a_cancelled_waiter_passes_the_lock_on(t) {
+        let lock = Rc::new(Lock::new(()));
+        let guard = lock.lock().await;
+        let [first, second] = ["first", "second"].map(|name| {
+            let (t, lock) = (t.clone(), lock.clone());
+            spawn(async move {
+                let _guard = lock.lock().await;
+                t.log(name);
+            })
+        });
+        // Handed to the first, which is asked to end before it has run.
+        drop(guard);
+        first.cancel();
+        assert!(first.await.unwrap_err().is_cancelled());
+        second.await.unwrap();
+        assert!(!lock.is_locked());
+    } => ["second"]
+}
+
+behaviour! {
+    /// Rows: F53. asyncio's own form: no guard, and any task may release.
+    async fn acquire_and_release_without_a_guard(t) {
+        let lock = Rc::new(Lock::new(()));
+        assert_eq!(lock.release(), Err(NotLocked));
+        lock.acquire().await;
+        assert!(lock.is_locked());
+        let other = lock.clone();
+        spawn(async move { other.release().unwrap() }).await.unwrap();
+        assert!(!lock.is_locked());
+        assert_eq!(lock.release(), Err(NotLocked));
+    }
+}
+
+/// Rows: F53, F56. Taking the lock twice waits for ever; the simulator says who waits for what.
+#[test]
+fn a_lock_taken_twice_is_a_deadlock_that_the_simulator_names() {
+    let deadlock = Sim::new()
+        .try_run(async {
+            let lock = Lock::new(());
+            let _once = lock.lock().await;
+            let _twice = lock.lock().await;
+        })
+        .unwrap_err();
+    assert_eq!(deadlock.waiting().len(), 1);
+    assert!(deadlock.waiting()[0].ends_with("waits for a lock"), "{deadlock}");
+}
+
+behaviour! {
+    /// Rows: F54, U14.
+    async fn a_task_may_take_an_rlock_again(t) {
+        let lock = Rc::new(RLock::new(Cell::new(0)));
+        let once = lock.lock().await;
+        let twice = lock.lock().await;
+        twice.set(twice.get() + 1);
+        assert!(lock.is_mine());
+        let (inner, theirs) = (t.clone(), lock.clone());
+        let other = spawn(async move {
+            assert!(!theirs.is_mine() && theirs.try_lock().is_none());
+            let value = theirs.lock().await;
+            inner.log(format!("other sees {}", value.get()));
+            // Still the owner after a suspension.
+            yield_now().await;
+            assert!(theirs.is_mine());
+            let _again = theirs.lock().await;
+        });
+        drop(once);
+        yield_now().await;
+        t.log("one hold left");
+        twice.set(twice.get() + 1);
+        drop(twice);
+        other.await.unwrap();
+        assert!(!lock.is_locked());
+    } => ["one hold left", "other sees 2"]
+}
+
+behaviour! {
+    /// Rows: U14. An eager start makes another task the current one, and back.
+    async fn an_rlock_belongs_to_the_task_and_not_to_the_stack(t) {
+        let lock = Rc::new(RLock::new(()));
+        let guard = lock.lock().await;
+        let theirs = lock.clone();
+        let child = spawn(async move { theirs.try_lock().is_none() });
+        assert!(child.await.unwrap());
+        assert!(lock.is_mine());
+        drop(guard);
+    }
+}
+
+behaviour! {
+    /// Rows: X19, X35.
+    async fn a_semaphore_lets_so_many_in_first_come_first_served(t) {
+        let gate = Rc::new(Semaphore::new(2));
+        let tasks: Vec<_> = (0..4).map(|n| {
+            let (t, gate) = (t.clone(), gate.clone());
+            spawn(async move {
+                let _permit = gate.acquire().await;
+                t.log(format!("{n} in"));
+                yield_now().await;
+            })
+        }).collect();
+        assert!(gate.is_locked() && gate.available() == 0);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(gate.available(), 2);
+        // May grow.
+        gate.release(3);
+        assert_eq!(gate.available(), 5);
+        let many = gate.acquire_many(5).await;
+        assert!(gate.try_acquire().is_none());
+        drop(many);
+        gate.try_acquire().unwrap().forget();
+        assert_eq!(gate.available(), 4);
+    } => ["0 in", "1 in", "2 in", "3 in"]
+}
+
+behaviour! {
+    /// Rows: X19. Who wants many is not starved by those who want few; when it leaves, they go on.
+    async fn who_wants_many_permits_keeps_its_place(t) {
+        let gate = Rc::new(Semaphore::new(1));
+        let want = |name: &'static str, n| {
+            let (t, gate) = (t.clone(), gate.clone());
+            spawn(async move {
+                let _permit = gate.acquire_many(n).await;
+                t.log(name);
+            })
+        };
+        let three = want("three", 3);
+        let one = want("one", 1);
+        assert!(gate.try_acquire().is_none(), "one is free, but others wait");
+        yield_now().await;
+        t.log("nobody yet");
+        three.cancel();
+        one.await.unwrap();
+        let three = want("three", 3);
+        let one = want("one", 1);
+        gate.release(2);
+        three.await.unwrap();
+        one.await.unwrap();
+    } => ["nobody yet", "one", "three", "one"]
+}
+
+behaviour! {
+    /// Rows: X19.
+    async fn a_bounded_semaphore_never_has_more_than_at_first(t) {
+        let gate = BoundedSemaphore::new(2);
+        assert_eq!(gate.release(1), Err(OverReleased));
+        gate.acquire().await.forget();
+        assert_eq!(gate.release(2), Err(OverReleased));
+        gate.release(1).unwrap();
+        assert_eq!(gate.available(), 2);
+    }
+}
+
+behaviour! {
+    /// Rows: F59. Four waiters woken by one event, although it is cleared right after.
+    async fn an_event_wakes_everybody_who_waits(t) {
+        let event = Rc::new(Event::new());
+        let waiters: Vec<_> = (0..10).map(|n| {
+            let (t, event) = (t.clone(), event.clone());
+            spawn(async move {
+                event.wait().await;
+                if n % 3 == 0 { t.log(format!("{n}")) }
+            })
+        }).collect();
+        assert!(!event.is_set());
+        event.set();
+        event.set();
+        assert!(event.is_set());
+        event.clear();
+        for waiter in waiters {
+            waiter.await.unwrap();
+        }
+        t.log("late");
+        let (late, inner) = (event.clone(), t.clone());
+        let late = spawn(async move { late.wait().await; inner.log("woken") });
+        yield_now().await;
+        event.set();
+        late.await.unwrap();
+        event.wait().await;
+    } => ["0", "3", "6", "9", "late", "woken"]
+}
+
+behaviour! {
+    /// Rows: F53, F59. A task must not block its loop: what would have to wait is refused, on every host.
+    async fn blocking_forms_refuse_to_block_a_loop(t) {
+        let (lock, event, gate) = (Lock::new(1), Event::new(), Semaphore::new(0));
+        let guard = lock.lock_blocking(None).unwrap();
+        assert_eq!(lock.lock_blocking(Some(Duration::from_secs(1))).unwrap_err(), WaitError::WouldBlock);
+        drop(guard);
+        assert_eq!(event.wait_blocking(None), Err(WaitError::WouldBlock));
+        assert_eq!(gate.acquire_blocking(None).unwrap_err(), WaitError::WouldBlock);
+        event.set();
+        event.wait_blocking(None).unwrap();
+        // A refusal leaves nobody in the queue.
+        assert_eq!(gate.statistics().waiting, 0);
+        gate.release(1);
+        drop(gate.acquire_blocking(None).unwrap());
+    }
+}
+
+behaviour! {
+    /// Difference: X21. A primitive belongs to no loop: tasks of several loops share it.
+    async fn tasks_of_several_loops_share_a_lock(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let lock = Arc::new(Lock::new(0u32));
+        let gate = Arc::new(Semaphore::new(2));
+        let go = Arc::new(Event::new());
+        let workers: Vec<_> = (0..3).map(|n| EventLoop::spawn_thread(format!("worker {n}")).unwrap()).collect();
+        let mut remotes = Vec::new();
+        for worker in &workers {
+            for _ in 0..4 {
+                let (lock, gate, go) = (lock.clone(), gate.clone(), go.clone());
+                remotes.push(worker.handle().submit(async move || {
+                    go.wait().await;
+                    for _ in 0..50 {
+                        let _permit = gate.acquire().await;
+                        let mut value = lock.lock().await;
+                        let seen = *value;
+                        yield_now().await;
+                        *value = seen + 1;
+                    }
+                }).unwrap());
+            }
+        }
+        go.set();
+        for remote in remotes {
+            remote.await.unwrap();
+        }
+        assert_eq!(*lock.lock().await, 600);
+        assert_eq!(gate.available(), 2);
+        for worker in workers {
+            worker.ended().await.unwrap();
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: U10. Many waiters, cancelled at any moment: exclusion holds, and nothing is lost.
+    seeds async fn a_storm_of_cancels_loses_no_lock_and_no_permit(t) {
+        let dice = Dice::new().await;
+        let lock = Rc::new(Lock::new(()));
+        let rlock = Rc::new(RLock::new(()));
+        let gate = Rc::new(Semaphore::new(3));
+        let inside = Rc::new(Cell::new((0, 0, 0)));
+        let tasks: Vec<Task<()>> = (0..60).map(|_| {
+            let (lock, rlock, gate, inside) = (lock.clone(), rlock.clone(), gate.clone(), inside.clone());
+            let (start, hold, many) = (dice.roll(5), dice.roll(3), dice.roll(3) as usize + 1);
+            let kind = dice.roll(3);
+            spawn(async move {
+                yields(start).await;
+                let count = |by: (i32, i32, i32)| {
+                    let now = inside.get();
+                    inside.set((now.0 + by.0, now.1 + by.1, now.2 + by.2));
+                    let now = inside.get();
+                    assert!(now.0 <= 1 && now.1 <= 1 && now.2 <= 3, "{now:?}");
+                };
+                match kind {
+                    0 => {
+                        let _guard = lock.lock().await;
+                        count((1, 0, 0));
+                        let _out = crate::harness::OnDrop(|| count((-1, 0, 0)));
+                        yields(hold).await;
+                    }
+                    1 => {
+                        let _guard = rlock.lock().await;
+                        count((0, 1, 0));
+                        let _out = crate::harness::OnDrop(|| count((0, -1, 0)));
+                        yields(hold).await;
+                        let _again = rlock.lock().await;
+                        yields(hold).await;
+                    }
+                    _ => {
+                        let _permit = gate.acquire_many(many).await;
+                        count((0, 0, many as i32));
+                        let _out = crate::harness::OnDrop(|| count((0, 0, -(many as i32))));
+                        yields(hold).await;
+                    }
+                }
+            })
+        }).collect();
+        for _ in 0..40 {
+            tasks[dice.roll(60) as usize].cancel();
+            yields(dice.roll(2)).await;
+        }
+        for task in tasks {
+            let ended = task.await;
+            assert!(ended.is_ok() || ended.unwrap_err().is_cancelled());
+        }
+        assert!(!lock.is_locked() && !rlock.is_locked());
+        assert_eq!(gate.available(), 3);
+        assert_eq!(inside.get(), (0, 0, 0));
+        for waiting in [lock.statistics(), rlock.statistics(), gate.statistics()] {
+            assert_eq!(waiting.waiting, 0);
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: U10. A future that is polled with one waker and then with another is woken through the last.
+    async fn a_waiting_future_may_move_to_another_task(t) {
+        let lock = Rc::new(Lock::new(()));
+        let guard = lock.lock().await;
+        let theirs = lock.clone();
+        let mut waiting: futures::future::LocalBoxFuture<'static, ()> =
+            Box::pin(async move { drop(theirs.lock().await) });
+        std::future::poll_fn(|cx| {
+            assert!(waiting.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        }).await;
+        let (inner, mover) = (t.clone(), spawn(async move { waiting.await }));
+        yield_now().await;
+        inner.log("release");
+        drop(guard);
+        mover.await.unwrap();
+        t.log("moved");
+    } => ["release", "moved"]
+}
+
+behaviour! {
+    /// Rows: F53, F59, X19. The flavours of one thread keep the same promises.
+    async fn local_flavours_behave_alike(t) {
+        let lock: Rc<local::Lock<RefCell<Vec<u32>>>> = Rc::new(Lock::local(RefCell::default()));
+        let gate: local::Semaphore = Semaphore::local(1);
+        let go: Rc<local::Event> = Rc::new(Event::local());
+        let tasks: Vec<_> = (0..3).map(|n| {
+            let (lock, go) = (lock.clone(), go.clone());
+            spawn(async move {
+                go.wait().await;
+                let list = lock.lock().await;
+                yield_now().await;
+                list.borrow_mut().push(n);
+            })
+        }).collect();
+        let permit = gate.acquire().await;
+        assert!(gate.try_acquire().is_none());
+        drop(permit);
+        go.set();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*lock.lock().await.borrow(), [0, 1, 2]);
+    }
+}
+
+behaviour! {
+    /// Rows: F22, F56. `Debug` of a task says that it waits for a lock.
+    async fn a_task_says_that_it_waits_for_a_lock(t) {
+        let lock = Rc::new(Lock::named("accounts", 5));
+        assert_eq!(format!("{lock:?}"), r#"Lock { name: "accounts", value: 5, waiting: 0 }"#);
+        let guard = lock.lock().await;
+        let theirs = lock.clone();
+        let task = spawn(async move { drop(theirs.lock().await) });
+        assert_eq!(task.any().waits_for().as_deref(), Some("a lock"));
+        assert_eq!(format!("{lock:?}"), r#"Lock { name: "accounts", value: <locked>, waiting: 1 }"#);
+        drop(guard);
+        task.await.unwrap();
+    }
+}
+
+/// Threads that block share the primitives with each other, and with a loop.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod threads {
+    use super::*;
+
+    /// Rows: F53, F54, F59.
+    #[test]
+    fn threads_and_tasks_share_locks_and_events() {
+        static LOCK: Lock<u32> = Lock::new(0);
+        static RLOCK: RLock<Cell<u32>> = RLock::new(Cell::new(0));
+        static GO: Event = Event::new();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    GO.wait_blocking(None).unwrap();
+                    for _ in 0..500 {
+                        *LOCK.lock_blocking(None).unwrap() += 1;
+                        let once = RLOCK.lock_blocking(None).unwrap();
+                        let twice = RLOCK.lock_blocking(None).unwrap();
+                        twice.set(once.get() + 1);
+                    }
+                })
+            })
+            .collect();
+        selkie::run(async {
+            GO.set();
+            for _ in 0..500 {
+                *LOCK.lock().await += 1;
+                let value = RLOCK.lock().await;
+                value.set(value.get() + 1);
+                yield_now().await;
+            }
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(*LOCK.try_lock().unwrap(), 2500);
+        assert_eq!(RLOCK.try_lock().unwrap().get(), 2500);
+    }
+
+    /// Rows: F53, F59, X35.
+    #[test]
+    fn a_blocking_wait_gives_up_after_its_time() {
+        let (lock, event, gate) = (Lock::new(()), Event::new(), Semaphore::new(0));
+        let guard = lock.try_lock().unwrap();
+        let short = Some(Duration::from_millis(5));
+        let start = std::time::Instant::now();
+        assert_eq!(lock.lock_blocking(short).unwrap_err(), WaitError::TimedOut);
+        assert!(start.elapsed() >= Duration::from_millis(5));
+        assert_eq!(event.wait_blocking(short), Err(WaitError::TimedOut));
+        assert_eq!(gate.acquire_blocking(Some(Duration::ZERO)).unwrap_err(), WaitError::TimedOut);
+        assert_eq!(lock.statistics().waiting, 0);
+        drop(guard);
+        drop(lock.lock_blocking(short).unwrap());
+        gate.release(1);
+        drop(gate.acquire_blocking(short).unwrap());
+    }
+
+    /// Rows: U10. Waiters of threads that time out, and tasks that are cancelled, race with the hand-over.
+    #[test]
+    fn a_storm_across_threads_loses_no_permit() {
+        let gate = Arc::new(Semaphore::new(2));
+        let threads: Vec<_> = (0..3)
+            .map(|n| {
+                let gate = gate.clone();
+                std::thread::spawn(move || {
+                    for round in 0..300u64 {
+                        let time = Duration::from_micros((round * 7 + n) % 50);
+                        drop(gate.acquire_blocking(Some(time)));
+                    }
+                })
+            })
+            .collect();
+        let theirs = gate.clone();
+        selkie::run(async move {
+            for round in 0..100u64 {
+                let tasks: Vec<_> = (0..10)
+                    .map(|_| {
+                        let gate = theirs.clone();
+                        spawn(async move {
+                            let _permit = gate.acquire().await;
+                            yield_now().await;
+                        })
+                    })
+                    .collect();
+                for task in tasks.iter().skip((round % 3) as usize).step_by(2) {
+                    task.cancel();
+                }
+                for task in tasks {
+                    let _ = task.await;
+                }
+            }
+            sleep(Duration::ZERO).await;
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(gate.available(), 2);
+        assert_eq!(gate.statistics().waiting, 0);
+    }
+}
