@@ -738,3 +738,7 @@ pub struct WaitStatistics {
     /// How often somebody had to wait, since the primitive was made.
     pub waited: u64,
 }
+
+#[cfg(all(loom, test))]
+#[path = "loom.rs"]
+mod loom_models;
