@@ -718,11 +718,13 @@ impl<T, O: QueueOrder<T>, M: Mode> fmt::Debug for AnyQueue<T, O, M> {
     }
 }
 
+type NextItem<T, O, M> = Waiting<Get<Inner<T, O, M>>>;
+
 /// The items of a queue as they come; from [`AnyQueue::items`].
 #[must_use = "streams do nothing unless polled"]
 pub struct Items<T, O: QueueOrder<T>, M: Mode = Shared> {
     /// One box for the stream's whole life.
-    waiting: Pin<Box<Waiting<Get<Inner<T, O, M>>>>>,
+    waiting: Pin<Box<NextItem<T, O, M>>>,
 }
 
 impl<T, O: QueueOrder<T>, M: Mode> Stream for Items<T, O, M> {

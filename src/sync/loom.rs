@@ -65,22 +65,20 @@ impl Request for Acquire {
     }
 }
 
-/// Counts its wakes, and unparks a thread of loom.
-struct Unpark {
-    thread: thread::Thread,
-    wakes: AtomicUsize,
-}
-
-impl Unpark {
-    fn new() -> StdArc<Self> {
-        StdArc::new(Self { thread: thread::current(), wakes: AtomicUsize::new(0) })
-    }
-}
+struct Unpark(thread::Thread);
 
 impl Wake for Unpark {
     fn wake(self: StdArc<Self>) {
-        self.wakes.fetch_add(1, StdOrdering::Relaxed);
-        self.thread.unpark();
+        self.0.unpark();
+    }
+}
+
+/// Counts its wakes.
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: StdArc<Self>) {
+        self.0.fetch_add(1, StdOrdering::Relaxed);
     }
 }
 
@@ -90,24 +88,13 @@ fn model() -> Arc<Model> {
 
 /// Waits for the lock as a blocked thread does; a lost wake is a deadlock, which loom reports.
 fn enter(model: &Arc<Model>) {
-    let waker = Waker::from(Unpark::new());
+    let waker = Waker::from(StdArc::new(Unpark(thread::current())));
     let mut waiting = pin!(Waiting::new(Acquire(model.clone())));
     while waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
         thread::park();
     }
     // SAFETY: the lock is held, which is what the model is about.
     model.value.with_mut(|value| unsafe { *value += 1 });
-}
-
-/// Polls once, and then is dropped: the waiter is cancelled, at any moment of the others.
-fn give_up(model: &Arc<Model>) {
-    let waker = Waker::from(Unpark::new());
-    let mut waiting = Box::pin(Waiting::new(Acquire(model.clone())));
-    if waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-        // SAFETY: as in `enter`.
-        model.value.with_mut(|value| unsafe { *value += 1 });
-        release(model);
-    }
 }
 
 fn is_free(model: &Model) -> bool {
@@ -138,24 +125,26 @@ fn the_lock_goes_from_one_to_the_other() {
     });
 }
 
-/// *Grant and drop at once*, *grant, then drop*: with one behind, who must get it.
+/// *Grant and drop at once*, *grant, then drop*: with one behind, who must get it and be woken.
 #[test]
 fn a_dropped_waiter_passes_the_lock_on() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
+    loom::model(|| {
         let model = model();
-        enter(&model);
-        let theirs = model.clone();
-        let leaver = thread::spawn(move || give_up(&theirs));
-        let theirs = model.clone();
-        let stayer = thread::spawn(move || {
-            enter(&theirs);
-            release(&theirs);
+        model.guarded.look(|(locked, _)| *locked = true);
+        let wakers = [(); 2].map(|()| StdArc::new(Count(AtomicUsize::new(0))));
+        let [leaver, mut stayer] = [0, 1].map(|n| {
+            let waker = Waker::from(wakers[n].clone());
+            let mut waiting = Box::pin(Waiting::new(Acquire(model.clone())));
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            waiting
         });
+        let gone = thread::spawn(move || drop(leaver));
         release(&model);
-        leaver.join().unwrap();
-        stayer.join().unwrap();
+        gone.join().unwrap();
+        assert_eq!(wakers[1].0.load(StdOrdering::Relaxed), 1);
+        let waker = Waker::from(wakers[1].clone());
+        assert!(stayer.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        release(&model);
         assert!(is_free(&model));
     });
 }
@@ -166,7 +155,7 @@ fn the_last_waker_is_the_one_that_counts() {
     loom::model(|| {
         let model = model();
         model.guarded.look(|(locked, _)| *locked = true);
-        let wakers = [(); 2].map(|()| Unpark::new());
+        let wakers = [(); 2].map(|()| StdArc::new(Count(AtomicUsize::new(0))));
         let mut waiting = Box::pin(Waiting::new(Acquire(model.clone())));
         let first = Waker::from(wakers[0].clone());
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&first)).is_pending());
@@ -175,7 +164,7 @@ fn the_last_waker_is_the_one_that_counts() {
         let second = Waker::from(wakers[1].clone());
         let ready = waiting.as_mut().poll(&mut Context::from_waker(&second)).is_ready();
         granter.join().unwrap();
-        let [first, second] = wakers.map(|waker| waker.wakes.load(StdOrdering::Relaxed));
+        let [first, second] = wakers.map(|waker| waker.0.load(StdOrdering::Relaxed));
         assert_eq!(first + second, 1, "a grant wakes once");
         assert!(ready || second == 1);
         drop(waiting);

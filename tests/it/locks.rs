@@ -429,7 +429,7 @@ behaviour! {
             assert!(waiting.as_mut().poll(cx).is_pending());
             std::task::Poll::Ready(())
         }).await;
-        let (inner, mover) = (t.clone(), spawn(async move { waiting.await }));
+        let (inner, mover) = (t.clone(), spawn(waiting));
         yield_now().await;
         inner.log("release");
         drop(guard);
@@ -521,6 +521,7 @@ mod threads {
 
     /// Rows: F53, F59, X35.
     #[test]
+    #[allow(clippy::disallowed_types, reason = "a test of threads, natively")]
     fn a_blocking_wait_gives_up_after_its_time() {
         let (lock, event, gate) = (Lock::new(()), Event::new(), Semaphore::new(0));
         let guard = lock.try_lock().unwrap();

@@ -183,7 +183,8 @@ behaviour! {
         assert_eq!(queue.try_put((3, item.clone())).unwrap_err().into_item().0, 3, "it is 2's turn");
         assert_eq!(queue.get().await.unwrap().0, 2);
         let [zero, one, two] = tasks;
-        (zero.await.unwrap(), two.await.unwrap());
+        zero.await.unwrap();
+        two.await.unwrap();
         assert!(one.await.unwrap_err().is_cancelled());
     }
 }
@@ -363,11 +364,11 @@ behaviour! {
     async fn an_unbounded_queue_is_filled_from_callbacks(t) {
         let queue = Queue::unbounded();
         let items = queue.clone();
-        EventLoop::current().unwrap().call_soon(move || {
+        let _handle = EventLoop::current().unwrap().call_soon(move || {
             let from_a_drop = crate::harness::OnDrop(|| items.try_put("dropped").unwrap());
             items.try_put("called").unwrap();
             drop(from_a_drop);
-        });
+        }).unwrap();
         assert_eq!(queue.get().await, Ok("called"));
         assert_eq!(queue.get().await, Ok("dropped"));
     }
