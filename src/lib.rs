@@ -48,6 +48,7 @@ mod error;
 mod event_loop;
 mod exception;
 mod gather;
+mod generator;
 mod guest;
 mod inbox;
 mod instrument;
@@ -80,6 +81,7 @@ pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedO
 pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, start, try_run};
 pub use exception::ExceptionContext;
 pub use gather::{Gather, IntoTask, IntoTasks, Limit, TryGather, gather, limit, try_gather};
+pub use generator::{Generator, GeneratorStream, Step, Yielder, generator};
 pub use guest::{Guest, guest};
 pub use instrument::Instrument;
 pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};

@@ -22,6 +22,7 @@ mod event_loop;
 mod forever;
 mod futures_interop;
 mod gather;
+mod generators;
 mod guest;
 mod instrument;
 mod interval;
