@@ -101,16 +101,16 @@ fn misuse_of_a_generator_panics() {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err()
     }
     let mut unprimed = generator(averages);
-    assert!(panics(|| drop(unprimed.send(Ok(1.0)))));
+    assert!(panics(|| _ = unprimed.send(Ok(1.0))));
     unprimed.prime();
-    assert!(panics(|| drop(unprimed.prime())));
+    assert!(panics(|| _ = unprimed.prime()));
     unprimed.send(Err("end")).returned().unwrap().unwrap_err();
-    assert!(panics(|| drop(unprimed.send(Ok(1.0)))));
+    assert!(panics(|| _ = unprimed.send(Ok(1.0))));
     let mut awaits = generator(async |outside: Yielder<u8>| {
         std::future::pending::<()>().await;
         outside.give(1).await;
     });
-    assert!(panics(|| drop(awaits.prime())));
+    assert!(panics(|| _ = awaits.prime()));
 }
 
 behaviour! {

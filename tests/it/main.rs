@@ -10,13 +10,13 @@ mod harness;
 mod as_completed;
 mod auto_traits;
 mod bad_input;
+mod barriers;
 mod callbacks;
 mod cancel;
+mod conditions;
 mod context;
 mod deferred;
 mod eager;
-mod barriers;
-mod conditions;
 mod event_loop;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod forever;
@@ -28,8 +28,10 @@ mod instrument;
 mod interval;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod lanes;
+mod locks;
 mod macros;
 mod priorities;
+mod queues;
 mod reports;
 mod runner;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
@@ -38,9 +40,6 @@ mod shield;
 mod slow;
 mod staggered;
 mod task_group;
-mod locks;
-mod macros;
-mod queues;
 mod tasks;
 mod threads;
 mod timeout;
