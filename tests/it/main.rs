@@ -40,6 +40,7 @@ mod shield;
 mod slow;
 mod staggered;
 mod task_group;
+mod cells;
 mod tasks;
 mod threads;
 mod timeout;
