@@ -61,11 +61,17 @@ impl fmt::Debug for Context {
     }
 }
 
+#[inline]
 pub(crate) fn current() -> Option<Arc<Variables>> {
     match scheduler::running() {
         Some(task) => task.context(),
-        None => OUTSIDE.try_with(|outside| outside.borrow().clone()).unwrap_or_default(),
+        None => outside(),
     }
+}
+
+#[cold]
+fn outside() -> Option<Arc<Variables>> {
+    OUTSIDE.try_with(|outside| outside.borrow().clone()).unwrap_or_default()
 }
 
 fn replace(new: Option<Arc<Variables>>) -> Option<Arc<Variables>> {

@@ -118,6 +118,7 @@ pub(crate) struct Scheduler {
     /// What the running task says that it waits for.
     waits: Cell<*const ()>,
     depth: Cell<u32>,
+    /// Half of the addresses that the stack of this turn's tasks may reach are above this one.
     stack: Cell<usize>,
     in_turn: Cell<bool>,
     /// The loop whose turn goes on when this one's is over: the host may run a turn inside another loop's.
@@ -296,10 +297,15 @@ impl Scheduler {
         unsafe { self.timers.remove(node) };
     }
 
+    #[inline]
     fn fire_timers(&self) {
-        if self.timers.is_empty() {
-            return;
+        if !self.timers.is_empty() {
+            self.fire_due();
         }
+    }
+
+    #[inline(never)]
+    fn fire_due(&self) {
         let mut foreign = self.fired.take();
         self.timers.fire(self.now.get(), |node| {
             // SAFETY: a node that fires is live.
@@ -461,6 +467,43 @@ impl Scheduler {
         task
     }
 
+    /// Whether a new task can start at once on top of the task that runs, with nobody to be told.
+    #[inline]
+    pub(crate) fn can_start_here(&self) -> bool {
+        let is_plain = !self.hooked.get() && !self.closing.get() && ptr::eq(current_scheduler(), self);
+        is_plain && self.has_room()
+    }
+
+    /// Whether there is room on the stack for one more task that starts inside another.
+    #[inline]
+    fn has_room(&self) -> bool {
+        // Under Miri the addresses of locals say nothing about the depth of the stack.
+        self.depth.get() < MAX_DEPTH
+            && (cfg!(miri) || stack_address().wrapping_sub(self.stack.get()) <= 2 * MAX_STACK)
+    }
+
+    /// Polls a new task inside the one that runs.
+    #[inline(always)]
+    fn nest(&self, poll: impl FnOnce()) {
+        let depth = self.depth.get();
+        self.depth.set(depth + 1);
+        let waits = self.waits.get();
+        poll();
+        self.waits.set(waits);
+        self.depth.set(depth);
+    }
+
+    /// Starts a new task.
+    ///
+    /// # Safety
+    ///
+    /// Its future is an `F` and has not been polled; [`can_start_here`](Self::can_start_here) is true.
+    #[inline(always)]
+    pub(crate) unsafe fn start_as<F: Future + 'static>(&self, task: &TaskRef) {
+        // SAFETY: as the caller promises.
+        self.nest(|| unsafe { task.poll_as::<F>(self) });
+    }
+
     /// Starts a task that was just made: here and now if `eager` and possible, else by queueing it.
     #[inline]
     pub(crate) fn launch(&self, task: &TaskRef, eager: bool) {
@@ -485,17 +528,10 @@ impl Scheduler {
             return false;
         }
         if ptr::eq(current_scheduler(), self) {
-            let depth = self.depth.get();
-            // Under Miri the addresses of locals say nothing about the depth of the stack.
-            let is_deep = !cfg!(miri) && self.stack.get().abs_diff(stack_address()) > MAX_STACK;
-            if depth >= MAX_DEPTH || is_deep {
+            if !self.has_room() {
                 return false;
             }
-            self.depth.set(depth + 1);
-            let waits = self.waits.get();
-            task.poll(self);
-            self.waits.set(waits);
-            self.depth.set(depth);
+            self.nest(|| task.poll(self));
             return true;
         }
         // Between the turns of a started loop, a callback of the host may start tasks as if it were one.
@@ -507,7 +543,7 @@ impl Scheduler {
             // As a reference that a trap leaks, like all that is polled.
             let task = task.clone();
             let entered = self.enter_loop();
-            self.stack.set(stack_address());
+            self.stack.set(stack_address().wrapping_sub(MAX_STACK));
             task.poll(self);
             drop(entered);
         });
@@ -533,7 +569,7 @@ impl Scheduler {
             return Next::Now;
         }
         let entered = self.enter_loop();
-        self.stack.set(stack_address());
+        self.stack.set(stack_address().wrapping_sub(MAX_STACK));
         let next = self.rounds();
         drop(entered);
         next
@@ -571,7 +607,7 @@ impl Scheduler {
     /// One round and no more, for hosts that drive the loop themselves.
     pub(crate) fn turn_once(&self) -> Next {
         let entered = self.enter_loop();
-        self.stack.set(stack_address());
+        self.stack.set(stack_address().wrapping_sub(MAX_STACK));
         self.time();
         self.take_inbox();
         self.fire_timers();
@@ -624,30 +660,42 @@ impl Scheduler {
     }
 
     /// Runs a round; whether the time was over before its end.
+    // Alone, so that the registers of the loop around it do not spill in here.
+    #[inline(never)]
     fn round(&self, end: u64) -> bool {
         let [urgent, normal, background] = &self.lanes;
-        loop {
-            let task = if self.since_background.get() >= POLLS_PER_BACKGROUND && background.len() > 0 {
-                self.since_background.set(0);
+        // Copies: nothing else changes them during a round, and a trap that loses them does no harm.
+        let (mut since_background, mut since_clock) = (self.since_background.get(), self.since_clock.get());
+        let over = loop {
+            let task = if since_background >= POLLS_PER_BACKGROUND && background.len() > 0 {
+                since_background = 0;
                 background.pop()
             } else if self.round[0].get() > 0 {
                 self.round[0].set(self.round[0].get() - 1);
-                self.since_background.set(self.since_background.get() + 1);
+                since_background += 1;
                 urgent.pop()
             } else if self.round[1].get() > 0 {
                 self.round[1].set(self.round[1].get() - 1);
-                self.since_background.set(self.since_background.get() + 1);
+                since_background += 1;
                 normal.pop()
             } else {
-                break;
+                break false;
             };
             if let Some(task) = task {
                 task.run(self);
             }
-            self.since_clock.set(self.since_clock.get() + 1);
-            if self.since_clock.get() >= POLLS_PER_CLOCK && self.clock_is_over(end) {
-                return true;
+            since_clock += 1;
+            if since_clock >= POLLS_PER_CLOCK {
+                since_clock = 0;
+                if self.time() >= end {
+                    break true;
+                }
             }
+        };
+        self.since_background.set(since_background);
+        self.since_clock.set(since_clock);
+        if over {
+            return true;
         }
         while urgent.len() + normal.len() == 0 && self.inbox.is_empty() && !self.stop.get() {
             let Some(task) = background.pop() else { break };
@@ -965,10 +1013,19 @@ fn stack_address() -> usize {
     ptr::from_ref(&here).addr()
 }
 
-/// How a task is started.
-pub(crate) fn setup(priority: Priority) -> Setup {
-    let context = crate::context::current();
-    Setup { priority, flags: HANDLE, context, name: None }
+impl Scheduler {
+    /// How a task of this loop is started.
+    #[inline]
+    pub(crate) fn setup(&self, priority: Priority) -> Setup {
+        let context = match self.running.get() {
+            Some(cell) if ptr::eq(current_scheduler(), self) => {
+                // SAFETY: whoever polls the task holds a reference.
+                ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) }).context()
+            }
+            _ => crate::context::current(),
+        };
+        Setup { priority, flags: HANDLE, context, name: None }
+    }
 }
 
 // A trap leaves the stack where it was; a thread that never goes on does the same, for as long as the test runs.

@@ -83,8 +83,7 @@ pub(crate) trait EndHook {
 
 struct Vtable {
     stage: usize,
-    /// Polls; on completion the result has taken the place of the future.
-    poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> Polled,
+    poll: Poller,
     drop_future: unsafe fn(NonNull<Header>),
     fail: unsafe fn(NonNull<Header>, JoinError),
     drop_output: unsafe fn(NonNull<Header>),
@@ -93,12 +92,12 @@ struct Vtable {
     type_name: fn() -> &'static str,
 }
 
-enum Polled {
-    Pending,
-    Done,
-    /// Done, and then the future's destructor panicked.
-    DoneDropPanicked(Box<dyn Any + Send>),
-}
+/// Polls; whether the task is done. Then the result has taken the place of the future: also if the future's destructor
+/// panics, and the panic goes on. In that case only, OUTPUT is set as well.
+pub(super) type Poller = unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool;
+
+/// What a future's poll, or its destructor, panicked with.
+pub(super) type Panic = Box<dyn Any + Send>;
 
 /// `repr(C)`: both fields begin where the stage does, which `output` and `allocate` rely on.
 #[repr(C)]
@@ -135,23 +134,37 @@ unsafe fn stage<'a, F: Future>(cell: NonNull<Header>) -> &'a mut Stage<F> {
 }
 
 /// The stage holds a future.
-unsafe fn poll<F: Future>(cell: NonNull<Header>, cx: &mut Context<'_>) -> Polled {
-    // SAFETY: the stage holds a future, which never moves: cells stay where they are.
-    let stage = unsafe { stage::<F>(cell) };
-    // SAFETY: as above.
-    let future = unsafe { Pin::new_unchecked(&mut *stage.future) };
-    let Poll::Ready(value) = future.poll(cx) else { return Polled::Pending };
-    let dropped = if std::mem::needs_drop::<F>() {
-        // SAFETY: the future is dropped once: the stage is overwritten below, whether it panics or not.
-        catch_unwind(AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(&mut stage.future) }))
-    } else {
-        Ok(())
-    };
-    stage.output = ManuallyDrop::new(Ok(value));
-    match dropped {
-        Ok(()) => Polled::Done,
-        Err(payload) => Polled::DoneDropPanicked(payload),
+#[inline]
+pub(super) unsafe fn poll<F: Future>(cell: NonNull<Header>, cx: &mut Context<'_>) -> bool {
+    /// Keeps the result when the future's destructor panics.
+    struct Rescue<F: Future>(NonNull<Header>, ManuallyDrop<F::Output>);
+    impl<F: Future> Rescue<F> {
+        #[inline]
+        fn store(&mut self) {
+            // SAFETY: the value is taken once, by `poll` or by `drop`. The future, which was in the stage, is gone.
+            unsafe { stage::<F>(self.0).output = ManuallyDrop::new(Ok(ManuallyDrop::take(&mut self.1))) }
+        }
     }
+    impl<F: Future> Drop for Rescue<F> {
+        #[cold]
+        fn drop(&mut self) {
+            self.store();
+            borrowed(self.0).set(OUTPUT);
+        }
+    }
+    // SAFETY: the stage holds a future.
+    let future = unsafe { &raw mut stage::<F>(cell).future }.cast::<F>();
+    // SAFETY: as above; the future never moves: cells stay where they are.
+    let Poll::Ready(value) = unsafe { Pin::new_unchecked(&mut *future) }.poll(cx) else { return false };
+    let mut rescue = ManuallyDrop::new(Rescue::<F>(cell, ManuallyDrop::new(value)));
+    if std::mem::needs_drop::<F>() {
+        let guard = ManuallyDrop::into_inner(rescue);
+        // SAFETY: the future is dropped once: the result overwrites it, whether this panics or not.
+        unsafe { ptr::drop_in_place(future) };
+        rescue = ManuallyDrop::new(guard);
+    }
+    rescue.store();
+    true
 }
 
 /// The stage holds a future, and nothing afterwards.
@@ -204,11 +217,12 @@ impl std::ops::Deref for TaskRef {
 impl Clone for TaskRef {
     #[inline]
     fn clone(&self) -> Self {
-        let scheduler = self.scheduler();
-        if scheduler.is_orphaned() {
-            self.remote.clone_ref();
+        let refs = self.refs.get();
+        // A loop that closes leaves zero in all its cells, so a count above that needs no look at the loop.
+        if (1..MOST_REFS).contains(&refs) {
+            self.refs.set(refs + 1);
         } else {
-            count_up(&self.refs);
+            self.clone_slow();
         }
         Self(self.0)
     }
@@ -217,9 +231,10 @@ impl Clone for TaskRef {
 impl Drop for TaskRef {
     #[inline]
     fn drop(&mut self) {
-        let refs = self.refs.get() - 1;
-        if refs > 0 && !self.scheduler().is_orphaned() {
-            self.refs.set(refs);
+        let refs = self.refs.get();
+        // As in `clone`.
+        if refs > 1 {
+            self.refs.set(refs - 1);
             return;
         }
         // SAFETY: this reference is given up here.
@@ -230,23 +245,27 @@ impl Drop for TaskRef {
 /// The local count has to fit into the remote one, beside what is there.
 const MOST_REFS: i32 = 1 << 25;
 
-#[inline]
-fn count_up(refs: &Cell<i32>) {
-    let old = refs.get();
-    if old >= MOST_REFS {
-        // As `Rc` does: a program that leaks so many wakers must not wrap the count.
-        std::process::abort();
-    }
-    refs.set(old + 1);
-}
-
 /// Drops a reference of the owner's thread that may be its last.
 unsafe fn drop_last(cell: NonNull<Header>) {
     // SAFETY: the caller's reference keeps the cell until the end of this function.
     let header = unsafe { cell.as_ref() };
+    // The usual end: one local reference, so the loop is open (see `TaskRef::clone`), and no other thread involved.
+    if header.refs.get() == 1 && header.remote.is_quiet() {
+        header.refs.set(0);
+        // SAFETY: nobody refers to the cell.
+        return unsafe { free(cell) };
+    }
+    // SAFETY: the caller's reference is passed on.
+    unsafe { drop_shared(cell) }
+}
+
+/// As `drop_last`, when other threads had to do with the cell, or the loop has closed.
+#[cold]
+unsafe fn drop_shared(cell: NonNull<Header>) {
+    // SAFETY: the caller's reference keeps the cell until the end of this function.
+    let header = unsafe { cell.as_ref() };
     // SAFETY: as above.
-    let scheduler = unsafe { scheduler_of(cell) };
-    if scheduler.is_orphaned() {
+    if unsafe { scheduler_of(cell) }.is_orphaned() {
         // SAFETY: the reference is given up.
         return unsafe { after(cell, header.remote.drop_ref()) };
     }
@@ -255,14 +274,11 @@ unsafe fn drop_last(cell: NonNull<Header>) {
     if refs > 0 {
         return;
     }
-    if refs < 0 || !header.remote.is_quiet() {
-        match header.remote.settle(refs) {
-            After::Free => {}
-            _ => return header.refs.set(0),
-        }
+    match header.remote.settle(refs) {
+        // SAFETY: the counts add up to zero and the cell is not in the inbox.
+        After::Free => unsafe { free(cell) },
+        _ => header.refs.set(0),
     }
-    // SAFETY: the counts add up to zero and the cell is not in the inbox.
-    unsafe { free(cell) }
 }
 
 /// Frees a cell that nobody refers to, while its loop is open.
@@ -280,6 +296,7 @@ unsafe fn free(cell: NonNull<Header>) {
 }
 
 /// What a cell holds apart from its future and result.
+#[derive(Default)]
 pub(crate) struct Contents {
     context: Option<Arc<Variables>>,
     cold: Option<Box<Cold>>,
@@ -299,14 +316,19 @@ impl Drop for Contents {
 }
 
 /// Takes out what a cell holds apart from its future, which is gone.
+#[inline]
 unsafe fn take_contents(cell: NonNull<Header>) -> Contents {
     // SAFETY: nobody else refers to the cell.
     let header = unsafe { cell.as_ref() };
     let state = header.state.get();
     debug_assert!(state & (DONE | QUEUED | TIMER) == DONE, "a pending task is referenced by its loop");
     debug_assert!(state & OUTPUT == 0, "a result without a handle is dropped when the task completes");
-    let context = header.context.replace(ptr::null());
-    let cold = header.cold.replace(ptr::null_mut());
+    let (context, cold) = (header.context.get(), header.cold.get());
+    if context.is_null() && cold.is_null() {
+        return Contents::default();
+    }
+    header.context.set(ptr::null());
+    header.cold.set(ptr::null_mut());
     Contents {
         // SAFETY: the cell owns one count.
         context: (!context.is_null()).then(|| unsafe { Arc::from_raw(context) }),
@@ -363,7 +385,8 @@ unsafe fn waker_clone(data: *const ()) -> RawWaker {
     // SAFETY: the waker is a reference.
     unsafe {
         if is_owner(cell) {
-            count_up(&cell.as_ref().refs);
+            // Not just the local count: a destructor may get here while its loop closes.
+            TaskRef::clone(&borrowed(cell)).into_ptr();
         } else {
             cell.as_ref().remote.clone_ref();
         }
@@ -500,6 +523,20 @@ fn borrowed(cell: NonNull<Header>) -> ManuallyDrop<TaskRef> {
 }
 
 impl TaskRef {
+    /// Counts a reference when the local count alone does not tell how.
+    #[cold]
+    fn clone_slow(&self) {
+        if self.scheduler().is_orphaned() {
+            return self.remote.clone_ref();
+        }
+        let refs = self.refs.get();
+        if refs >= MOST_REFS {
+            // As `Rc` does: a program that leaks so many wakers must not wrap the count.
+            std::process::abort();
+        }
+        self.refs.set(refs + 1);
+    }
+
     #[inline]
     pub(crate) fn as_ptr(&self) -> NonNull<Header> {
         self.0
@@ -575,22 +612,31 @@ impl TaskRef {
         self.state.set(bits);
     }
 
-    /// Polls the future with the cell's own waker: whether it is done, and the panic of its destructor, if any.
+    /// What polls the task's future.
     #[inline]
-    pub(super) fn poll_future(&self) -> Result<(bool, Option<Box<dyn Any + Send>>), Box<dyn Any + Send>> {
+    pub(super) fn poller(&self) -> Poller {
+        self.vtable.poll
+    }
+
+    /// Polls the future with the cell's own waker: whether it is done. A panic came from the future's destructor if
+    /// OUTPUT is set, and otherwise from its poll.
+    ///
+    /// # Safety
+    ///
+    /// `poll` is the `Poller` of the task's future, which is there and is not being polled.
+    #[inline(always)]
+    pub(super) unsafe fn poll_future(
+        &self,
+        poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool,
+    ) -> Result<bool, Panic> {
         // SAFETY: the waker is not dropped, and lives shorter than our reference.
         let waker = ManuallyDrop::new(unsafe { Waker::new(self.0.as_ptr().cast(), &WAKER_VTABLE) });
         let mut cx = Context::from_waker(&waker);
-        // SAFETY: the state says that the stage holds a future; the RUNNING bit keeps everybody else out.
-        match catch_unwind(AssertUnwindSafe(|| unsafe { (self.vtable.poll)(self.0, &mut cx) }))? {
-            Polled::Pending => Ok((false, None)),
-            Polled::Done => Ok((true, None)),
-            Polled::DoneDropPanicked(payload) => Ok((true, Some(payload))),
-        }
+        catch_unwind(AssertUnwindSafe(|| poll(self.0, &mut cx)))
     }
 
     /// Drops the future; the stage is empty afterwards.
-    pub(super) fn drop_future(&self) -> Result<(), Box<dyn Any + Send>> {
+    pub(super) fn drop_future(&self) -> Result<(), Panic> {
         debug_assert!(!self.has(DONE));
         // SAFETY: a task that is not done holds a future; callers mark it done right after.
         catch_unwind(AssertUnwindSafe(|| unsafe { (self.vtable.drop_future)(self.0) }))
@@ -602,7 +648,7 @@ impl TaskRef {
         unsafe { (self.vtable.fail)(self.0, error) }
     }
 
-    pub(super) fn drop_output(&self) -> Result<(), Box<dyn Any + Send>> {
+    pub(super) fn drop_output(&self) -> Result<(), Panic> {
         debug_assert!(self.has(OUTPUT));
         self.clear(OUTPUT);
         // SAFETY: the stage held a result, and the bit that says so is cleared.
@@ -620,6 +666,7 @@ impl TaskRef {
     /// # Safety
     ///
     /// The task's future has output `T`, the state has OUTPUT, and nobody takes the result meanwhile.
+    #[inline]
     pub(super) unsafe fn output<T>(&self) -> &Result<T, JoinError> {
         // SAFETY: as the caller promises.
         unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().as_ref() }
@@ -630,9 +677,9 @@ impl TaskRef {
     /// # Safety
     ///
     /// The task's future has output `T`, and the state has OUTPUT.
+    #[inline]
     pub(super) unsafe fn take_output<T>(&self) -> Result<T, JoinError> {
-        self.clear(OUTPUT);
-        self.set(OBSERVED);
+        self.set_all(self.bits() & !OUTPUT | OBSERVED);
         // SAFETY: as the caller promises; the bit that says so is cleared.
         unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().read() }
     }
@@ -641,6 +688,7 @@ impl TaskRef {
         (self.vtable.type_name)()
     }
 
+    #[inline]
     pub(super) fn awaiter_word(&self) -> *mut () {
         self.awaiter.get()
     }
@@ -674,6 +722,7 @@ impl TaskRef {
     }
 
     /// The rarely used part, if there is one.
+    #[inline]
     pub(crate) fn cold_if_any(&self) -> Option<NonNull<Cold>> {
         NonNull::new(self.cold.get())
     }
@@ -692,6 +741,7 @@ impl TaskRef {
         self.cold_if_any().map(|cold| with(unsafe { cold.as_ref() }))
     }
 
+    #[inline]
     pub(crate) fn context(&self) -> Option<Arc<Variables>> {
         let context = self.context.get();
         if context.is_null() {
@@ -747,6 +797,7 @@ impl TaskRef {
     }
 
     /// Gives back the loop's own reference.
+    #[inline]
     pub(super) fn release_from_loop(&self) {
         drop(TaskRef(self.0));
     }

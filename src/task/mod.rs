@@ -11,6 +11,7 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     marker::PhantomData,
+    mem::ManuallyDrop,
     pin::Pin,
     ptr,
     sync::Arc,
@@ -57,12 +58,13 @@ use crate::{
 #[doc(alias("create_task", "ensure_future", "spawn_local"))]
 #[must_use = "dropping a `Task` detaches it: await it, keep it, or say `detach()`"]
 #[track_caller]
+#[inline]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
 {
-    with_spawner(|scheduler| spawn_on(scheduler, future, scheduler::setup(Priority::Normal), true))
+    with_spawner(|scheduler| spawn_on(scheduler, future, scheduler.setup(Priority::Normal), true))
 }
 
 /// Starts `future` as a task whose first poll is at its next turn, as `asyncio.create_task` does.
@@ -72,12 +74,13 @@ where
 /// As [`spawn`].
 #[must_use = "dropping a `Task` detaches it: await it, keep it, or say `detach()`"]
 #[track_caller]
+#[inline]
 pub fn spawn_lazy<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
 {
-    with_spawner(|scheduler| spawn_on(scheduler, future, scheduler::setup(Priority::Normal), false))
+    with_spawner(|scheduler| spawn_on(scheduler, future, scheduler.setup(Priority::Normal), false))
 }
 
 /// Calls `with` with the loop that free functions spawn on.
@@ -88,6 +91,13 @@ pub(crate) fn with_spawner<R>(with: impl FnOnce(&Scheduler) -> R) -> R {
     if let Some(scheduler) = unsafe { current_scheduler().as_ref() } {
         return with(scheduler);
     }
+    spawner_outside(with)
+}
+
+/// No loop runs here: the thread's default one, if it has one.
+#[track_caller]
+#[cold]
+fn spawner_outside<R>(with: impl FnOnce(&Scheduler) -> R) -> R {
     match crate::os::default_loop() {
         Some(event_loop) => with(event_loop.scheduler()),
         None => panic!(
@@ -96,11 +106,18 @@ pub(crate) fn with_spawner<R>(with: impl FnOnce(&Scheduler) -> R) -> R {
     }
 }
 
+#[inline]
 pub(crate) fn spawn_on<F>(scheduler: &Scheduler, future: F, setup: Setup, eager: bool) -> Task<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
 {
+    if eager && scheduler.can_start_here() {
+        let task = Task::new(allocate(scheduler, future, setup));
+        // SAFETY: made of an `F` right here.
+        unsafe { scheduler.start_as::<F>(task.raw()) };
+        return task;
+    }
     let task = prepare(scheduler, future, setup);
     scheduler.launch(task.raw(), eager);
     task
@@ -232,8 +249,18 @@ impl<T> Task<T> {
         Self { raw, marker: PhantomData }
     }
 
+    #[inline]
     pub(crate) fn raw(&self) -> &TaskRef {
         &self.raw
+    }
+
+    /// Drops a handle whose result was taken: nothing is left for the destructor to do.
+    #[inline]
+    fn end(self) {
+        self.raw.forget_handle();
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so its reference is passed on.
+        drop(unsafe { ptr::read(&this.raw) });
     }
 
     /// A number that no other task of this process has; it grows with each task that one loop makes.
@@ -293,9 +320,8 @@ impl<T> Task<T> {
     /// The result, for owners that drop the handle right after. `None` before the end of the last done callback.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
-        let is_there = self.raw.has_output() && !self.raw.callbacks_pending();
         // SAFETY: the output is `T`.
-        is_there.then(|| unsafe { self.raw.take_output::<T>() })
+        self.raw.can_be_taken().then(|| unsafe { self.raw.take_output::<T>() })
     }
 
     /// Asks the task to end; whether it was still pending.
@@ -354,6 +380,7 @@ impl<T> Task<T> {
 }
 
 impl<T> Drop for Task<T> {
+    #[inline]
     fn drop(&mut self) {
         self.raw.release_handle();
     }
@@ -602,15 +629,26 @@ impl<T> Unpin for Join<T> {}
 impl<T> Future for Join<T> {
     type Output = Result<T, JoinError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &self.task else { panic!("a task polled after it has given its result") };
         let raw = &task.raw;
-        if raw.has_output() && !raw.callbacks_pending() {
+        if raw.can_be_taken() {
             // SAFETY: the output is `T`.
             let output = unsafe { raw.take_output::<T>() };
-            self.task = None;
+            if let Some(task) = self.task.take() {
+                task.end();
+            }
             return Poll::Ready(output);
         }
+        self.wait(cx)
+    }
+}
+
+impl<T> Join<T> {
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        let Some(task) = &self.task else { unreachable!("it was looked at") };
+        let raw = &task.raw;
         if let Err(error) = check_wait(raw, cx) {
             self.task = None;
             return Poll::Ready(Err(error));

@@ -1,9 +1,15 @@
 //! What a loop does with a task: start, poll, complete, cancel, tell who waits.
 
-use std::{any::Any, rc::Rc, sync::Arc, task::Waker};
+use std::{
+    future::Future,
+    ptr::NonNull,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use super::{
-    cell::{Awaiter, TaskRef},
+    cell::{Awaiter, Header, Panic, TaskRef, poll},
     members::Members,
     state::*,
 };
@@ -17,13 +23,17 @@ const REQUEST: u32 = 1 << 16;
 
 impl TaskRef {
     /// A turn of the task: it came out of its lane.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run(&self, scheduler: &Scheduler) {
-        self.clear(QUEUED);
-        if self.has(DONE | CANCEL) {
+        let state = self.bits();
+        if state & (DONE | CANCEL) != 0 {
+            self.clear(QUEUED);
             self.run_ended(scheduler);
         } else {
-            self.poll(scheduler);
+            self.set_all(state & !QUEUED | RUNNING | STARTED);
+            let poll = self.poller();
+            // SAFETY: the task's own; it is not done, so its future is there.
+            self.poll_by(scheduler, |cell, cx| unsafe { poll(cell, cx) });
         }
     }
 
@@ -44,30 +54,52 @@ impl TaskRef {
     }
 
     /// Polls the future once, in a lane's turn or as an eager start inside another task.
-    #[inline]
     pub(crate) fn poll(&self, scheduler: &Scheduler) {
         debug_assert!(!self.has(RUNNING | DONE));
         self.set(RUNNING | STARTED);
+        let poll = self.poller();
+        // SAFETY: the task's own; it is not done, so its future is there.
+        self.poll_by(scheduler, |cell, cx| unsafe { poll(cell, cx) });
+    }
+
+    /// [`poll`](Self::poll) without a call through a pointer.
+    ///
+    /// # Safety
+    ///
+    /// The task's future is an `F`, and is there.
+    #[inline(always)]
+    pub(crate) unsafe fn poll_as<F: Future>(&self, scheduler: &Scheduler) {
+        debug_assert!(!self.has(RUNNING | DONE));
+        self.set(RUNNING | STARTED);
+        // SAFETY: as the caller promises.
+        self.poll_by(scheduler, |cell, cx| unsafe { poll::<F>(cell, cx) });
+    }
+
+    /// The state is RUNNING, and `poll` is the `Poller` of the task.
+    #[inline(always)]
+    fn poll_by(&self, scheduler: &Scheduler, poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool) {
         let outer = scheduler.enter(self);
-        let polled = self.poll_future();
-        if let Ok((false, _)) = polled {
+        // SAFETY: the RUNNING bit keeps everybody else out.
+        let polled = unsafe { self.poll_future(poll) };
+        if let Ok(false) = polled {
             // Before the instrument is told, which may ask what the task waits for.
             self.clear(RUNNING);
         }
         scheduler.leave(self, outer);
         match polled {
-            Ok((false, _)) => {}
-            Ok((true, None)) => self.complete(scheduler, 0),
-            Ok((true, Some(payload))) => {
-                self.complete(scheduler, 0);
-                self.report_drop_panic(scheduler, payload);
-            }
+            Ok(false) => {}
+            Ok(true) => self.complete_here(scheduler, 0),
             Err(payload) => self.end_panicked(scheduler, payload),
         }
     }
 
     #[cold]
-    fn end_panicked(&self, scheduler: &Scheduler, payload: Box<dyn Any + Send>) {
+    fn end_panicked(&self, scheduler: &Scheduler, payload: Panic) {
+        if self.has(OUTPUT) {
+            // It was done, and then its destructor panicked: the result counts.
+            self.complete(scheduler, 0);
+            return self.report_drop_panic(scheduler, payload);
+        }
         let dropped = self.drop_future();
         self.fail(JoinError::panicked(self.label(), payload));
         self.complete(scheduler, FAILED);
@@ -104,9 +136,13 @@ impl TaskRef {
         }
     }
 
-    /// The stage holds a result: tells everybody.
-    #[inline]
     fn complete(&self, scheduler: &Scheduler, failed: u32) {
+        self.complete_here(scheduler, failed);
+    }
+
+    /// The stage holds a result: tells everybody.
+    #[inline(always)]
+    fn complete_here(&self, scheduler: &Scheduler, failed: u32) {
         let state = self.bits() & !(RUNNING | CANCEL) | DONE | OUTPUT | failed;
         self.set_all(state);
         if state & TIMER != 0 {
@@ -215,7 +251,7 @@ impl TaskRef {
     }
 
     /// Nobody can take the result any more.
-    #[inline]
+    #[cold]
     fn release_output(&self, scheduler: &Scheduler) {
         let bits = self.bits();
         if bits & (FAILED | CANCELLED | OBSERVED | QUIET) == FAILED {
@@ -227,13 +263,21 @@ impl TaskRef {
     }
 
     #[cold]
-    fn report_drop_panic(&self, scheduler: &Scheduler, payload: Box<dyn Any + Send>) {
+    fn report_drop_panic(&self, scheduler: &Scheduler, payload: Panic) {
         let message = format!("{} panicked while it was dropped: {}", self.label(), panic_message(&*payload));
         discard(payload);
         scheduler.report(&message, Some(self));
     }
 
+    /// The `Task` is gone, and so is the result.
+    #[inline]
+    pub(crate) fn forget_handle(&self) {
+        debug_assert!(!self.has(OUTPUT));
+        self.clear(HANDLE);
+    }
+
     /// The `Task` goes.
+    #[inline]
     pub(crate) fn release_handle(&self) {
         self.clear(HANDLE);
         if self.has(OUTPUT) && !self.has(CALLBACKS) {
@@ -272,10 +316,18 @@ impl TaskRef {
         self.has(CANCELLED)
     }
 
+    #[inline]
     pub(crate) fn has_output(&self) -> bool {
         self.has(OUTPUT)
     }
 
+    /// Whether the result is there and may be taken.
+    #[inline]
+    pub(crate) fn can_be_taken(&self) -> bool {
+        self.bits() & (OUTPUT | CALLBACKS) == OUTPUT
+    }
+
+    #[inline]
     pub(crate) fn callbacks_pending(&self) -> bool {
         self.has(CALLBACKS)
     }
