@@ -56,6 +56,9 @@ const POLLS_PER_CLOCK: u32 = 32;
 /// Polls of other lanes between two of the background lane.
 const POLLS_PER_BACKGROUND: u32 = 15;
 
+/// A loop takes so many ids of the process at a time, so that a spawn touches no shared line.
+const IDS: u64 = 64;
+
 /// Tasks that start each other eagerly may nest this deep.
 const MAX_DEPTH: u32 = 32;
 
@@ -134,7 +137,8 @@ pub(crate) struct Scheduler {
     stop: Cell<bool>,
     closing: Cell<bool>,
     orphaned: Cell<bool>,
-    ids: Cell<(u64, u64)>,
+    /// The last one that was given to a task. A multiple of `IDS` is the last of those that were taken.
+    id: Cell<u64>,
     keys: Cell<u64>,
     handler: RefCell<Option<Handler>>,
     instrument: RefCell<Option<Rc<dyn Instrument>>>,
@@ -209,7 +213,7 @@ impl Scheduler {
             stop: Cell::new(false),
             closing: Cell::new(false),
             orphaned: Cell::new(false),
-            ids: Cell::new((0, 0)),
+            id: Cell::new(0),
             keys: Cell::new(0),
             handler: RefCell::default(),
             instrument: RefCell::default(),
@@ -231,17 +235,18 @@ impl Scheduler {
 
     #[inline]
     pub(crate) fn next_id(&self) -> u64 {
-        /// Ids of a process; loops take some at a time, so that a spawn touches no shared line.
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        const BLOCK: u64 = 64;
-        let (next, end) = self.ids.get();
-        if next < end {
-            self.ids.set((next + 1, end));
-            return next;
+        if self.id.get() % IDS == 0 {
+            self.take_ids();
         }
-        let next = NEXT.fetch_add(BLOCK, Ordering::Relaxed);
-        self.ids.set((next + 1, next + BLOCK));
-        next
+        self.id.set(self.id.get() + 1);
+        self.id.get()
+    }
+
+    #[cold]
+    fn take_ids(&self) {
+        /// Ids of a process.
+        static TAKEN: AtomicU64 = AtomicU64::new(0);
+        self.id.set(TAKEN.fetch_add(IDS, Ordering::Relaxed));
     }
 
     pub(crate) fn next_key(&self) -> u64 {
@@ -345,9 +350,15 @@ impl Scheduler {
 
     #[inline]
     pub(crate) fn push_ready(&self, task: TaskRef) {
+        self.push_in_turn(task);
+        self.pend_outside();
+    }
+
+    /// [`push_ready`](Self::push_ready) in a turn, which looks at the lanes by itself.
+    #[inline]
+    pub(crate) fn push_in_turn(&self, task: TaskRef) {
         task.mark_queued();
         self.lanes[task.lane()].push(task);
-        self.pend_outside();
     }
 
     /// Outside of a turn nobody looks at the lanes and timers unless asked.
@@ -423,26 +434,44 @@ impl Scheduler {
         Held { scheduler: self, was_in_turn: self.in_turn.replace(true), _owner: owner }
     }
 
+    /// `task` begins to run inside the one that is returned. [`leave`](Self::leave) or one of its short forms follows.
     #[inline]
     pub(crate) fn enter(&self, task: &TaskRef) -> Option<NonNull<Header>> {
         if self.hooked.get() {
             self.hook_enter(task);
         }
+        self.enter_plain(task)
+    }
+
+    /// [`enter`](Self::enter) when nobody is to be told.
+    #[inline]
+    pub(crate) fn enter_plain(&self, task: &TaskRef) -> Option<NonNull<Header>> {
         let outer = self.running.replace(Some(task.as_ptr()));
         task.link.set(outer.map_or(ptr::null(), |outer| outer.as_ptr().cast_const().cast()));
         self.waits.set(ptr::null());
         outer
     }
 
-    #[inline]
     pub(crate) fn leave(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
-        task.link.set(self.waits.replace(ptr::null()));
+        self.leave_plain(task, outer);
+        if self.hooked.get() {
+            self.hook_leave(task);
+        }
+    }
+
+    /// [`leave`](Self::leave) when nobody is to be told.
+    #[inline]
+    pub(crate) fn leave_plain(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
+        task.link.set(self.waits.get());
+        self.leave_done(task, outer);
+    }
+
+    /// [`leave_plain`](Self::leave_plain) for a task that waits for nothing more.
+    #[inline]
+    pub(crate) fn leave_done(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
         let inner = self.running.replace(outer);
         if inner != Some(task.as_ptr()) {
             self.trapped_within(inner, task);
-        }
-        if self.hooked.get() {
-            self.hook_leave(task);
         }
     }
 
@@ -470,8 +499,7 @@ impl Scheduler {
     /// Whether a new task can start at once on top of the task that runs, with nobody to be told.
     #[inline]
     pub(crate) fn can_start_here(&self) -> bool {
-        let is_plain = !self.hooked.get() && !self.closing.get() && ptr::eq(current_scheduler(), self);
-        is_plain && self.has_room()
+        ptr::eq(current_scheduler(), self) && !self.hooked.get() && !self.closing.get() && self.has_room()
     }
 
     /// Whether there is room on the stack for one more task that starts inside another.
@@ -659,6 +687,12 @@ impl Scheduler {
         self.time() >= end
     }
 
+    /// For tasks of which there are fewer: a copy of all that would keep the other one from being flattened.
+    #[inline(never)]
+    fn run_one(&self, task: &TaskRef) {
+        task.run(self);
+    }
+
     /// Runs a round; whether the time was over before its end.
     // Alone, so that the registers of the loop around it do not spill in here.
     #[inline(never)]
@@ -700,7 +734,7 @@ impl Scheduler {
         while urgent.len() + normal.len() == 0 && self.inbox.is_empty() && !self.stop.get() {
             let Some(task) = background.pop() else { break };
             self.since_background.set(0);
-            task.run(self);
+            self.run_one(&task);
             self.since_clock.set(self.since_clock.get() + 1);
             if self.since_clock.get() >= POLLS_PER_CLOCK {
                 if self.clock_is_over(end) {
@@ -773,6 +807,7 @@ impl Scheduler {
         self.orphaned.get()
     }
 
+    #[inline]
     pub(crate) fn is_in_turn(&self) -> bool {
         self.in_turn.get()
     }
@@ -1015,7 +1050,7 @@ fn stack_address() -> usize {
 
 impl Scheduler {
     /// How a task of this loop is started.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn setup(&self, priority: Priority) -> Setup {
         let context = match self.running.get() {
             Some(cell) if ptr::eq(current_scheduler(), self) => {

@@ -157,7 +157,7 @@ impl Arena {
     }
 
     /// A slot for `layout`; never fails. It holds the header of a cell that has gone, or zeros.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&self, scheduler: &Scheduler, layout: Layout) -> NonNull<Header> {
         let class = if layout.align() > SHARED_ALIGN { CLASSES } else { layout.size().div_ceil(STEP) };
         if class < CLASSES {

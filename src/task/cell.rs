@@ -217,11 +217,7 @@ impl std::ops::Deref for TaskRef {
 impl Clone for TaskRef {
     #[inline]
     fn clone(&self) -> Self {
-        let refs = self.refs.get();
-        // A loop that closes leaves zero in all its cells, so a count above that needs no look at the loop.
-        if (1..MOST_REFS).contains(&refs) {
-            self.refs.set(refs + 1);
-        } else {
+        if !self.count_one() {
             self.clone_slow();
         }
         Self(self.0)
@@ -232,7 +228,7 @@ impl Drop for TaskRef {
     #[inline]
     fn drop(&mut self) {
         let refs = self.refs.get();
-        // As in `clone`.
+        // As in `count_one`.
         if refs > 1 {
             self.refs.set(refs - 1);
             return;
@@ -249,9 +245,8 @@ const MOST_REFS: i32 = 1 << 25;
 unsafe fn drop_last(cell: NonNull<Header>) {
     // SAFETY: the caller's reference keeps the cell until the end of this function.
     let header = unsafe { cell.as_ref() };
-    // The usual end: one local reference, so the loop is open (see `TaskRef::clone`), and no other thread involved.
+    // The usual end: one local reference, so the loop is open (see `TaskRef::count_one`), and no other thread involved.
     if header.refs.get() == 1 && header.remote.is_quiet() {
-        header.refs.set(0);
         // SAFETY: nobody refers to the cell.
         return unsafe { free(cell) };
     }
@@ -284,7 +279,25 @@ unsafe fn drop_shared(cell: NonNull<Header>) {
 /// Frees a cell that nobody refers to, while its loop is open.
 ///
 /// Takes no `&Scheduler`: what is dropped last may be what keeps the loop, and an argument has to live until the end.
+#[inline]
 unsafe fn free(cell: NonNull<Header>) {
+    // SAFETY: nobody else refers to the cell.
+    unsafe {
+        let header = cell.as_ref();
+        header.assert_ended();
+        if header.context.get().is_null() && header.cold.get().is_null() {
+            scheduler_of(cell).arena.give_back(cell);
+        } else {
+            free_with_contents(cell);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`free`].
+#[cold]
+unsafe fn free_with_contents(cell: NonNull<Header>) {
     // SAFETY: nobody else refers to the cell.
     let contents = unsafe {
         let contents = take_contents(cell);
@@ -296,7 +309,6 @@ unsafe fn free(cell: NonNull<Header>) {
 }
 
 /// What a cell holds apart from its future and result.
-#[derive(Default)]
 pub(crate) struct Contents {
     context: Option<Arc<Variables>>,
     cold: Option<Box<Cold>>,
@@ -315,20 +327,22 @@ impl Drop for Contents {
     }
 }
 
+impl Header {
+    #[inline(always)]
+    fn assert_ended(&self) {
+        let state = self.state.get();
+        debug_assert!(state & (DONE | QUEUED | TIMER) == DONE, "a pending task is referenced by its loop");
+        debug_assert!(state & OUTPUT == 0, "a result without a handle is dropped when the task completes");
+    }
+}
+
 /// Takes out what a cell holds apart from its future, which is gone.
-#[inline]
 unsafe fn take_contents(cell: NonNull<Header>) -> Contents {
     // SAFETY: nobody else refers to the cell.
     let header = unsafe { cell.as_ref() };
-    let state = header.state.get();
-    debug_assert!(state & (DONE | QUEUED | TIMER) == DONE, "a pending task is referenced by its loop");
-    debug_assert!(state & OUTPUT == 0, "a result without a handle is dropped when the task completes");
-    let (context, cold) = (header.context.get(), header.cold.get());
-    if context.is_null() && cold.is_null() {
-        return Contents::default();
-    }
-    header.context.set(ptr::null());
-    header.cold.set(ptr::null_mut());
+    header.assert_ended();
+    let context = header.context.replace(ptr::null());
+    let cold = header.cold.replace(ptr::null_mut());
     Contents {
         // SAFETY: the cell owns one count.
         context: (!context.is_null()).then(|| unsafe { Arc::from_raw(context) }),
@@ -416,7 +430,7 @@ unsafe fn waker_wake_by_ref(data: *const ()) {
     // SAFETY: the waker is a reference.
     unsafe {
         if is_owner(cell) {
-            borrowed(cell).wake();
+            borrowed(cell).wake_in(scheduler_of(cell));
         } else {
             after(cell, cell.as_ref().remote.wake());
         }
@@ -445,7 +459,7 @@ pub(crate) struct Setup {
 }
 
 /// Makes a cell that holds `future`. It begins with two references: the loop's, and the one that the caller gets.
-#[inline]
+#[inline(always)]
 pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, setup: Setup) -> TaskRef {
     const { assert!(align_of::<TaskCell<F>>() <= MAX_ALIGN, "box a future or result of this alignment") };
     let layout = std::alloc::Layout::new::<TaskCell<F>>();
@@ -523,6 +537,18 @@ fn borrowed(cell: NonNull<Header>) -> ManuallyDrop<TaskRef> {
 }
 
 impl TaskRef {
+    /// Counts a reference if that is as simple as it nearly always is; else says no.
+    #[inline]
+    pub(super) fn count_one(&self) -> bool {
+        let refs = self.refs.get();
+        // A loop that closes leaves zero in all its cells, so a count above that needs no look at the loop.
+        let is_simple = (1..MOST_REFS).contains(&refs);
+        if is_simple {
+            self.refs.set(refs + 1);
+        }
+        is_simple
+    }
+
     /// Counts a reference when the local count alone does not tell how.
     #[cold]
     fn clone_slow(&self) {
@@ -618,21 +644,12 @@ impl TaskRef {
         self.vtable.poll
     }
 
-    /// Polls the future with the cell's own waker: whether it is done. A panic came from the future's destructor if
-    /// OUTPUT is set, and otherwise from its poll.
-    ///
-    /// # Safety
-    ///
-    /// `poll` is the `Poller` of the task's future, which is there and is not being polled.
+    /// Calls `with` with the cell's own waker.
     #[inline(always)]
-    pub(super) unsafe fn poll_future(
-        &self,
-        poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool,
-    ) -> Result<bool, Panic> {
+    pub(super) fn with_waker<R>(&self, with: impl FnOnce(&mut Context<'_>) -> R) -> R {
         // SAFETY: the waker is not dropped, and lives shorter than our reference.
         let waker = ManuallyDrop::new(unsafe { Waker::new(self.0.as_ptr().cast(), &WAKER_VTABLE) });
-        let mut cx = Context::from_waker(&waker);
-        catch_unwind(AssertUnwindSafe(|| poll(self.0, &mut cx)))
+        with(&mut Context::from_waker(&waker))
     }
 
     /// Drops the future; the stage is empty afterwards.
@@ -680,6 +697,18 @@ impl TaskRef {
     #[inline]
     pub(super) unsafe fn take_output<T>(&self) -> Result<T, JoinError> {
         self.set_all(self.bits() & !OUTPUT | OBSERVED);
+        // SAFETY: as the caller promises; the bit that says so is cleared.
+        unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().read() }
+    }
+
+    /// [`take_output`](Self::take_output) for the owner of the handle, who gives the handle up.
+    ///
+    /// # Safety
+    ///
+    /// As for [`take_output`](Self::take_output). The `Task` is forgotten.
+    #[inline]
+    pub(super) unsafe fn into_output<T>(self) -> Result<T, JoinError> {
+        self.set_all(self.bits() & !(OUTPUT | HANDLE) | OBSERVED);
         // SAFETY: as the caller promises; the bit that says so is cleared.
         unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().read() }
     }

@@ -21,6 +21,7 @@ use std::{
 pub(crate) use arena::Arena;
 pub(crate) use cell::{EndHook, Header, Setup, TaskRef, allocate};
 pub(crate) use members::{Members, Urgent, detach_reporting, has_error, has_no_value, take_failure};
+use state::RUN;
 pub(crate) use state::{CALLBACK, HANDLE, QUIET};
 
 use crate::{
@@ -113,6 +114,7 @@ where
     F::Output: 'static,
 {
     if eager && scheduler.can_start_here() {
+        let setup = Setup { flags: setup.flags | RUN, ..setup };
         let task = Task::new(allocate(scheduler, future, setup));
         // SAFETY: made of an `F` right here.
         unsafe { scheduler.start_as::<F>(task.raw()) };
@@ -254,13 +256,12 @@ impl<T> Task<T> {
         &self.raw
     }
 
-    /// Drops a handle whose result was taken: nothing is left for the destructor to do.
+    /// The reference, without what the destructor does.
     #[inline]
-    fn end(self) {
-        self.raw.forget_handle();
+    fn into_raw(self) -> TaskRef {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, so its reference is passed on.
-        drop(unsafe { ptr::read(&this.raw) });
+        unsafe { ptr::read(&this.raw) }
     }
 
     /// A number that no other task of this process has; it grows with each task that one loop makes.
@@ -633,19 +634,17 @@ impl<T> Future for Join<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &self.task else { panic!("a task polled after it has given its result") };
         let raw = &task.raw;
-        if raw.can_be_taken() {
-            // SAFETY: the output is `T`.
-            let output = unsafe { raw.take_output::<T>() };
-            if let Some(task) = self.task.take() {
-                task.end();
-            }
-            return Poll::Ready(output);
+        if !raw.can_be_taken() {
+            return self.wait(cx);
         }
-        self.wait(cx)
+        let Some(task) = self.task.take() else { unreachable!("it was looked at") };
+        // SAFETY: the output is `T`.
+        Poll::Ready(unsafe { task.into_raw().into_output::<T>() })
     }
 }
 
 impl<T> Join<T> {
+    #[inline(never)]
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         let Some(task) = &self.task else { unreachable!("it was looked at") };
         let raw = &task.raw;
@@ -665,12 +664,18 @@ impl<T> futures_core::FusedFuture for Join<T> {
 }
 
 impl<T> Drop for Join<T> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        /// Alone, as most are dropped when they have given their result.
+        #[inline(never)]
+        fn give_up<T>(task: Task<T>) {
             if !task.is_finished() {
                 task.raw.unwatch();
                 task.cancel();
             }
+        }
+        if let Some(task) = self.task.take() {
+            give_up(task);
         }
     }
 }

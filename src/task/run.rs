@@ -2,6 +2,8 @@
 
 use std::{
     future::Future,
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::NonNull,
     rc::Rc,
     sync::Arc,
@@ -31,9 +33,10 @@ impl TaskRef {
             self.run_ended(scheduler);
         } else {
             self.set_all(state & !QUEUED | RUNNING | STARTED);
+            let outer = scheduler.enter(self);
             let poll = self.poller();
             // SAFETY: the task's own; it is not done, so its future is there.
-            self.poll_by(scheduler, |cell, cx| unsafe { poll(cell, cx) });
+            self.poll_by(scheduler, outer, move |cell, cx| unsafe { poll(cell, cx) });
         }
     }
 
@@ -57,40 +60,74 @@ impl TaskRef {
     pub(crate) fn poll(&self, scheduler: &Scheduler) {
         debug_assert!(!self.has(RUNNING | DONE));
         self.set(RUNNING | STARTED);
+        let outer = scheduler.enter(self);
         let poll = self.poller();
         // SAFETY: the task's own; it is not done, so its future is there.
-        self.poll_by(scheduler, |cell, cx| unsafe { poll(cell, cx) });
+        self.poll_by(scheduler, outer, |cell, cx| unsafe { poll(cell, cx) });
     }
 
-    /// [`poll`](Self::poll) without a call through a pointer.
+    /// Polls the future of a task that was just made with [`RUN`], without a call through a pointer.
     ///
     /// # Safety
     ///
     /// The task's future is an `F`, and is there.
     #[inline(always)]
     pub(crate) unsafe fn poll_as<F: Future>(&self, scheduler: &Scheduler) {
-        debug_assert!(!self.has(RUNNING | DONE));
-        self.set(RUNNING | STARTED);
+        debug_assert!(self.has(RUNNING));
+        let outer = scheduler.enter_plain(self);
         // SAFETY: as the caller promises.
-        self.poll_by(scheduler, |cell, cx| unsafe { poll::<F>(cell, cx) });
+        self.poll_by(scheduler, outer, |cell, cx| unsafe { poll::<F>(cell, cx) });
     }
 
-    /// The state is RUNNING, and `poll` is the `Poller` of the task.
+    /// `poll` is the task's [`Poller`](super::cell::Poller). The RUNNING bit keeps everybody else out.
     #[inline(always)]
-    fn poll_by(&self, scheduler: &Scheduler, poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool) {
-        let outer = scheduler.enter(self);
-        // SAFETY: the RUNNING bit keeps everybody else out.
-        let polled = unsafe { self.poll_future(poll) };
-        if let Ok(false) = polled {
+    fn poll_by(
+        &self,
+        scheduler: &Scheduler,
+        outer: Option<NonNull<Header>>,
+        poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool,
+    ) {
+        // What comes after the poll is in here too, so that whether it is done need not be kept across the catch.
+        let cell = self.as_ptr();
+        let caught = catch_unwind(AssertUnwindSafe(move || {
+            // SAFETY: `self` keeps the cell, and is not dropped before. A copy needs no place in memory.
+            let this = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
+            let done = this.with_waker(|cx| poll(cell, cx));
+            if scheduler.is_hooked() {
+                this.polled_hooked(scheduler, outer, done);
+            } else if done {
+                scheduler.leave_done(&this, outer);
+                this.complete_plain(scheduler);
+            } else {
+                this.clear(RUNNING);
+                scheduler.leave_plain(&this, outer);
+            }
+        }));
+        if let Err(payload) = caught {
+            self.poll_panicked(scheduler, outer, payload);
+        }
+    }
+
+    #[cold]
+    fn polled_hooked(&self, scheduler: &Scheduler, outer: Option<NonNull<Header>>, done: bool) {
+        if !done {
             // Before the instrument is told, which may ask what the task waits for.
             self.clear(RUNNING);
         }
         scheduler.leave(self, outer);
-        match polled {
-            Ok(false) => {}
-            Ok(true) => self.complete_here(scheduler, 0),
-            Err(payload) => self.end_panicked(scheduler, payload),
+        if done {
+            self.complete(scheduler, 0);
         }
+    }
+
+    #[cold]
+    fn poll_panicked(&self, scheduler: &Scheduler, outer: Option<NonNull<Header>>, payload: Panic) {
+        if !self.has(RUNNING) {
+            // Not a future's panic: one of our own.
+            resume_unwind(payload);
+        }
+        scheduler.leave(self, outer);
+        self.end_panicked(scheduler, payload);
     }
 
     #[cold]
@@ -136,16 +173,28 @@ impl TaskRef {
         }
     }
 
+    /// The stage holds a result: tells everybody.
     fn complete(&self, scheduler: &Scheduler, failed: u32) {
-        self.complete_here(scheduler, failed);
+        self.set_all(self.bits() & !(RUNNING | CANCEL) | DONE | OUTPUT | failed);
+        self.tell_end(scheduler);
+        self.release_from_loop();
     }
 
-    /// The stage holds a result: tells everybody.
+    /// [`complete`](Self::complete), short for a task of which nobody has to know yet.
     #[inline(always)]
-    fn complete_here(&self, scheduler: &Scheduler, failed: u32) {
-        let state = self.bits() & !(RUNNING | CANCEL) | DONE | OUTPUT | failed;
+    fn complete_plain(&self, scheduler: &Scheduler) {
+        let state = self.bits() & !(RUNNING | CANCEL) | DONE | OUTPUT;
         self.set_all(state);
-        if state & TIMER != 0 {
+        let is_known = self.cold_if_any().is_some() || !self.awaiter_word().is_null();
+        if state & (TIMER | HANDLE) != HANDLE || is_known {
+            self.tell_end(scheduler);
+        }
+        self.release_from_loop();
+    }
+
+    #[inline(never)]
+    fn tell_end(&self, scheduler: &Scheduler) {
+        if self.has(TIMER) {
             scheduler.disarm_task(self);
         }
         if self.cold_if_any().is_some() {
@@ -161,7 +210,6 @@ impl TaskRef {
         if self.bits() & (OUTPUT | HANDLE | CALLBACKS) == OUTPUT {
             self.release_output(scheduler);
         }
-        self.release_from_loop();
     }
 
     #[cold]
@@ -269,13 +317,6 @@ impl TaskRef {
         scheduler.report(&message, Some(self));
     }
 
-    /// The `Task` is gone, and so is the result.
-    #[inline]
-    pub(crate) fn forget_handle(&self) {
-        debug_assert!(!self.has(OUTPUT));
-        self.clear(HANDLE);
-    }
-
     /// The `Task` goes.
     #[inline]
     pub(crate) fn release_handle(&self) {
@@ -362,9 +403,26 @@ impl TaskRef {
 
     #[inline]
     pub(crate) fn wake(&self) {
-        if !self.has(QUEUED | DONE) {
-            self.scheduler().push_ready(self.clone());
+        self.wake_in(self.scheduler());
+    }
+
+    /// [`wake`](Self::wake) when the loop is at hand.
+    #[inline]
+    pub(super) fn wake_in(&self, scheduler: &Scheduler) {
+        if self.has(QUEUED | DONE) {
+            return;
         }
+        if scheduler.is_in_turn() && self.count_one() {
+            // SAFETY: counted right here.
+            scheduler.push_in_turn(unsafe { TaskRef::from_ptr(self.as_ptr()) });
+        } else {
+            self.wake_slow(scheduler);
+        }
+    }
+
+    #[cold]
+    fn wake_slow(&self, scheduler: &Scheduler) {
+        scheduler.push_ready(self.clone());
     }
 
     /// Asks the task to end. Whether it was still pending.

@@ -75,6 +75,9 @@ pub(super) const CANCELLED: u32 = 1 << 13;
 pub(super) const LANE_SHIFT: u32 = 14;
 pub(super) const LANE: u32 = 0b11 << LANE_SHIFT;
 
+/// The state of a task that starts as it is made.
+pub(crate) const RUN: u32 = RUNNING | STARTED;
+
 pub(super) const INBOX: u32 = 1 << 0;
 pub(super) const WAKE: u32 = 1 << 1;
 pub(super) const SETTLED: u32 = 1 << 2;
