@@ -24,7 +24,7 @@ use std::{
     cell::{Cell, RefCell},
     future::Future,
     mem::ManuallyDrop,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::{self, NonNull},
     rc::Rc,
     sync::{
@@ -46,7 +46,7 @@ use crate::{
     ready::{Lane, Priority},
     sleep::Boxed,
     slow::SlowPolls,
-    task::{Arena, HANDLE, Header, Setup, TaskRef, allocate},
+    task::{Arena, HANDLE, Header, Panic, Setup, TaskRef, allocate},
     timers::{NEVER, Node, Timers},
 };
 
@@ -350,15 +350,14 @@ impl Scheduler {
 
     #[inline]
     pub(crate) fn push_ready(&self, task: TaskRef) {
-        self.push_in_turn(task);
+        task.mark_queued();
+        self.lanes[task.lane()].push(task);
         self.pend_outside();
     }
 
-    /// [`push_ready`](Self::push_ready) in a turn, which looks at the lanes by itself.
     #[inline]
-    pub(crate) fn push_in_turn(&self, task: TaskRef) {
-        task.mark_queued();
-        self.lanes[task.lane()].push(task);
+    pub(crate) fn lane(&self, index: usize) -> Option<&Lane> {
+        self.lanes.get(index)
     }
 
     /// Outside of a turn nobody looks at the lanes and timers unless asked.
@@ -687,54 +686,71 @@ impl Scheduler {
         self.time() >= end
     }
 
-    /// For tasks of which there are fewer: a copy of all that would keep the other one from being flattened.
-    #[inline(never)]
-    fn run_one(&self, task: &TaskRef) {
-        task.run(self);
+    /// Runs a round; whether the time was over before its end.
+    fn round(&self, end: u64) -> bool {
+        let outer = self.running.get();
+        loop {
+            // Around all of the polls: one around each would cost a sixth of a switch.
+            match catch_unwind(AssertUnwindSafe(|| self.round_from(outer, end))) {
+                Ok(is_over) => return is_over,
+                Err(payload) => self.turn_panicked(outer, payload),
+            }
+        }
     }
 
-    /// Runs a round; whether the time was over before its end.
+    /// A task's poll was unwound, and the round with it, which goes on with what is left.
+    #[cold]
+    fn turn_panicked(&self, outer: Option<NonNull<Header>>, payload: Panic) {
+        let mut next = self.running.get();
+        while let Some(cell) = next.filter(|_| next != outer) {
+            // SAFETY: whoever polls the task holds a reference.
+            let task = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
+            next = NonNull::new(task.link.get().cast_mut().cast());
+            if next == outer {
+                task.poll_panicked(self, outer, payload);
+                self.since_clock.set(self.since_clock.get() + 1);
+                // The lane's reference, which `run` left to us.
+                return drop(ManuallyDrop::into_inner(task));
+            }
+        }
+        // No task's: one of our own.
+        resume_unwind(payload);
+    }
+
+    /// Runs what is left of a round. A panic of a task leaves it as the running one.
     // Alone, so that the registers of the loop around it do not spill in here.
     #[inline(never)]
-    fn round(&self, end: u64) -> bool {
+    fn round_from(&self, outer: Option<NonNull<Header>>, end: u64) -> bool {
         let [urgent, normal, background] = &self.lanes;
-        // Copies: nothing else changes them during a round, and a trap that loses them does no harm.
-        let (mut since_background, mut since_clock) = (self.since_background.get(), self.since_clock.get());
-        let over = loop {
-            let task = if since_background >= POLLS_PER_BACKGROUND && background.len() > 0 {
-                since_background = 0;
+        loop {
+            let task = if self.since_background.get() >= POLLS_PER_BACKGROUND && background.len() > 0 {
+                self.since_background.set(0);
                 background.pop()
             } else if self.round[0].get() > 0 {
                 self.round[0].set(self.round[0].get() - 1);
-                since_background += 1;
+                self.since_background.set(self.since_background.get() + 1);
                 urgent.pop()
             } else if self.round[1].get() > 0 {
                 self.round[1].set(self.round[1].get() - 1);
-                since_background += 1;
+                self.since_background.set(self.since_background.get() + 1);
                 normal.pop()
             } else {
-                break false;
+                break;
             };
             if let Some(task) = task {
-                task.run(self);
+                // SAFETY: `round` sees to it.
+                unsafe { task.run(self, outer) };
             }
-            since_clock += 1;
-            if since_clock >= POLLS_PER_CLOCK {
-                since_clock = 0;
-                if self.time() >= end {
-                    break true;
-                }
+            self.since_clock.set(self.since_clock.get() + 1);
+            if self.since_clock.get() >= POLLS_PER_CLOCK && self.clock_is_over(end) {
+                return true;
             }
-        };
-        self.since_background.set(since_background);
-        self.since_clock.set(since_clock);
-        if over {
-            return true;
         }
         while urgent.len() + normal.len() == 0 && self.inbox.is_empty() && !self.stop.get() {
             let Some(task) = background.pop() else { break };
             self.since_background.set(0);
-            self.run_one(&task);
+            // SAFETY: as above.
+            unsafe { task.run(self, outer) };
             self.since_clock.set(self.since_clock.get() + 1);
             if self.since_clock.get() >= POLLS_PER_CLOCK {
                 if self.clock_is_over(end) {

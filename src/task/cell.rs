@@ -97,7 +97,7 @@ struct Vtable {
 pub(super) type Poller = unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool;
 
 /// What a future's poll, or its destructor, panicked with.
-pub(super) type Panic = Box<dyn Any + Send>;
+pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// `repr(C)`: both fields begin where the stage does, which `output` and `allocate` rely on.
 #[repr(C)]
@@ -432,9 +432,18 @@ unsafe fn waker_wake_by_ref(data: *const ()) {
         if is_owner(cell) {
             borrowed(cell).wake_in(scheduler_of(cell));
         } else {
-            after(cell, cell.as_ref().remote.wake());
+            wake_foreign(cell);
         }
     }
+}
+
+/// # Safety
+///
+/// The caller has a reference to the cell, which it keeps.
+#[inline(never)]
+unsafe fn wake_foreign(cell: NonNull<Header>) {
+    // SAFETY: as the caller promises.
+    unsafe { after(cell, cell.as_ref().remote.wake()) }
 }
 
 unsafe fn waker_drop(data: *const ()) {

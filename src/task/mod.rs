@@ -19,7 +19,7 @@ use std::{
 };
 
 pub(crate) use arena::Arena;
-pub(crate) use cell::{EndHook, Header, Setup, TaskRef, allocate};
+pub(crate) use cell::{EndHook, Header, Panic, Setup, TaskRef, allocate};
 pub(crate) use members::{Members, Urgent, detach_reporting, has_error, has_no_value, take_failure};
 use state::RUN;
 pub(crate) use state::{CALLBACK, HANDLE, QUIET};

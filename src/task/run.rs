@@ -24,24 +24,31 @@ use crate::{
 const REQUEST: u32 = 1 << 16;
 
 impl TaskRef {
-    /// A turn of the task: it came out of its lane.
+    /// A turn of the task: it came out of its lane. Uses up the lane's reference.
+    ///
+    /// # Safety
+    ///
+    /// `outer` is the running task. A panic of the future goes on while the task is still the running one, with the
+    /// reference leaked: then the caller has to call [`poll_panicked`](Self::poll_panicked).
     #[inline(always)]
-    pub(crate) fn run(&self, scheduler: &Scheduler) {
+    pub(crate) unsafe fn run(self, scheduler: &Scheduler, outer: Option<NonNull<Header>>) {
         let state = self.bits();
         if state & (DONE | CANCEL) != 0 {
             self.clear(QUEUED);
-            self.run_ended(scheduler);
-        } else {
-            self.set_all(state & !QUEUED | RUNNING | STARTED);
-            let outer = scheduler.enter(self);
-            let poll = self.poller();
-            // SAFETY: the task's own; it is not done, so its future is there.
-            self.poll_by(scheduler, outer, move |cell, cx| unsafe { poll(cell, cx) });
+            return self.run_ended(scheduler);
         }
+        self.set_all(state & !QUEUED | RUNNING | STARTED);
+        // Nothing here needs to be unwound.
+        let this = ManuallyDrop::new(self);
+        scheduler.enter(&this);
+        let poll = this.poller();
+        // SAFETY: the task's own; it is not done, so its future is there.
+        this.poll_by(scheduler, outer, |cell, cx| unsafe { poll(cell, cx) });
+        drop(ManuallyDrop::into_inner(this));
     }
 
     #[cold]
-    fn run_ended(&self, scheduler: &Scheduler) {
+    fn run_ended(self, scheduler: &Scheduler) {
         if self.has(DONE) {
             if self.has(CALLBACKS) {
                 self.run_callbacks(scheduler);
@@ -63,7 +70,7 @@ impl TaskRef {
         let outer = scheduler.enter(self);
         let poll = self.poller();
         // SAFETY: the task's own; it is not done, so its future is there.
-        self.poll_by(scheduler, outer, |cell, cx| unsafe { poll(cell, cx) });
+        self.poll_caught(scheduler, outer, |cell, cx| unsafe { poll(cell, cx) });
     }
 
     /// Polls the future of a task that was just made with [`RUN`], without a call through a pointer.
@@ -76,7 +83,7 @@ impl TaskRef {
         debug_assert!(self.has(RUNNING));
         let outer = scheduler.enter_plain(self);
         // SAFETY: as the caller promises.
-        self.poll_by(scheduler, outer, |cell, cx| unsafe { poll::<F>(cell, cx) });
+        self.poll_caught(scheduler, outer, |cell, cx| unsafe { poll::<F>(cell, cx) });
     }
 
     /// `poll` is the task's [`Poller`](super::cell::Poller). The RUNNING bit keeps everybody else out.
@@ -87,21 +94,32 @@ impl TaskRef {
         outer: Option<NonNull<Header>>,
         poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool,
     ) {
-        // What comes after the poll is in here too, so that whether it is done need not be kept across the catch.
+        let done = self.with_waker(|cx| poll(self.as_ptr(), cx));
+        if scheduler.is_hooked() {
+            self.polled_hooked(scheduler, outer, done);
+        } else if done {
+            scheduler.leave_done(self, outer);
+            self.complete_plain(scheduler);
+        } else {
+            self.clear(RUNNING);
+            scheduler.leave_plain(self, outer);
+        }
+    }
+
+    /// [`poll_by`](Self::poll_by), and nothing unwinds out of it.
+    #[inline(always)]
+    fn poll_caught(
+        &self,
+        scheduler: &Scheduler,
+        outer: Option<NonNull<Header>>,
+        poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool,
+    ) {
         let cell = self.as_ptr();
+        // What comes after the poll is in here too, so that whether it is done need not be kept across the catch.
         let caught = catch_unwind(AssertUnwindSafe(move || {
             // SAFETY: `self` keeps the cell, and is not dropped before. A copy needs no place in memory.
             let this = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
-            let done = this.with_waker(|cx| poll(cell, cx));
-            if scheduler.is_hooked() {
-                this.polled_hooked(scheduler, outer, done);
-            } else if done {
-                scheduler.leave_done(&this, outer);
-                this.complete_plain(scheduler);
-            } else {
-                this.clear(RUNNING);
-                scheduler.leave_plain(&this, outer);
-            }
+            this.poll_by(scheduler, outer, poll);
         }));
         if let Err(payload) = caught {
             self.poll_panicked(scheduler, outer, payload);
@@ -120,8 +138,14 @@ impl TaskRef {
         }
     }
 
+    /// A poll of the task, which ran inside `outer`, was unwound.
     #[cold]
-    fn poll_panicked(&self, scheduler: &Scheduler, outer: Option<NonNull<Header>>, payload: Panic) {
+    pub(crate) fn poll_panicked(
+        &self,
+        scheduler: &Scheduler,
+        outer: Option<NonNull<Header>>,
+        payload: Panic,
+    ) {
         if !self.has(RUNNING) {
             // Not a future's panic: one of our own.
             resume_unwind(payload);
@@ -412,11 +436,13 @@ impl TaskRef {
         if self.has(QUEUED | DONE) {
             return;
         }
-        if scheduler.is_in_turn() && self.count_one() {
-            // SAFETY: counted right here.
-            scheduler.push_in_turn(unsafe { TaskRef::from_ptr(self.as_ptr()) });
-        } else {
-            self.wake_slow(scheduler);
+        match scheduler.lane(self.lane()) {
+            Some(lane) if scheduler.is_in_turn() && self.count_one() => {
+                self.mark_queued();
+                // SAFETY: counted right here.
+                lane.push(unsafe { TaskRef::from_ptr(self.as_ptr()) });
+            }
+            _ => self.wake_slow(scheduler),
         }
     }
 
