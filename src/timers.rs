@@ -116,6 +116,22 @@ impl List {
     fn is_empty(&self) -> bool {
         self.head.get().is_none()
     }
+
+    /// Takes out everything, in order, with the deadlines. `each` may link the node into another list.
+    fn drain(&self, mut each: impl FnMut(NonNull<Node>, u64)) {
+        let Some(head) = self.head.take() else { return };
+        let mut node = head;
+        loop {
+            // SAFETY: nodes in a list are live.
+            let n = unsafe { node.as_ref() };
+            let next = n.next.get().expect("a linked node has neighbours");
+            each(node, n.deadline());
+            if next == head {
+                return;
+            }
+            node = next;
+        }
+    }
 }
 
 pub(crate) struct Timers {
@@ -126,7 +142,15 @@ pub(crate) struct Timers {
     /// Set for a tick that had passed already.
     overdue: List,
     len: Cell<usize>,
+    /// What `fire` sorts in, kept so that a timer allocates nothing. Empty between its calls.
+    due: Cell<Vec<Due>>,
 }
+
+/// A node that fires: its deadline, its place among those of the same deadline, and where it is.
+type Due = (u64, u32, NonNull<Node>);
+
+/// A burst of more timers than this gives its memory back.
+const KEPT: usize = 4096;
 
 /// Where a tick is kept.
 enum Place<'a> {
@@ -143,9 +167,11 @@ impl Timers {
             levels: OnceCell::new(),
             overdue: List::default(),
             len: Cell::new(0),
+            due: Cell::default(),
         }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len.get() == 0
     }
@@ -274,7 +300,9 @@ impl Timers {
         if self.is_empty() {
             return self.elapsed.set(target.max(self.elapsed.get()));
         }
-        let due = List { head: Cell::new(self.overdue.head.take()) };
+        // The nodes are scattered, so they are sorted by a copy of their deadlines.
+        let mut due = self.due.take();
+        self.overdue.drain(|node, deadline| due.push((deadline, due.len() as u32, node)));
         while let Some((level, slot, first)) = self.first_slot() {
             // The slot's own start, not its first node: once `elapsed` is inside a slot, its nodes must be below.
             let start = first >> (level * BITS) << (level * BITS);
@@ -283,26 +311,29 @@ impl Timers {
             }
             let list = &self.levels()[level as usize];
             list.occupied.set(list.occupied.get() & !(1 << slot));
-            let nodes = List { head: Cell::new(list.slots[slot].head.take()) };
             // Everything before the slot has been processed.
             self.elapsed.set(start);
-            if level == 0 {
-                append(&due, nodes);
-                continue;
-            }
-            while let Some(node) = nodes.pop() {
-                // SAFETY: the node was in the wheel, and stays.
-                unsafe {
-                    let tick = self.tick(node.as_ref().deadline());
-                    if tick <= self.elapsed.get() { due.push(node) } else { self.link(node, tick) }
+            list.slots[slot].drain(|node, deadline| {
+                let tick = self.tick(deadline);
+                // All of a higher level's slot that are due go straight there.
+                if tick <= target {
+                    due.push((deadline, due.len() as u32, node));
+                } else {
+                    // SAFETY: the node was in the wheel, and stays.
+                    unsafe { self.link(node, tick) }
                 }
-            }
+            });
         }
         self.elapsed.set(target.max(self.elapsed.get()));
-        sort(&due);
-        while let Some(node) = due.pop() {
-            self.len.set(self.len.get() - 1);
+        // By place as well: a stable sort would have to allocate.
+        due.sort_unstable_by_key(|&(deadline, place, _)| (deadline, place));
+        self.len.set(self.len.get() - due.len());
+        for &(_, _, node) in &due {
             fire(node);
+        }
+        due.clear();
+        if due.capacity() <= KEPT {
+            self.due.set(due);
         }
     }
 
@@ -319,103 +350,6 @@ impl Timers {
         }
         self.len.set(0);
     }
-}
-
-/// Moves all of `tail` behind `list`.
-fn append(list: &List, tail: List) {
-    let (Some(first), Some(second)) = (list.head.get(), tail.head.get()) else {
-        if list.is_empty() {
-            list.head.set(tail.head.get());
-        }
-        return;
-    };
-    // SAFETY: both are heads of circular lists of live nodes.
-    unsafe {
-        let first_tail = first.as_ref().prev.get().expect("a linked node has neighbours");
-        let second_tail = second.as_ref().prev.get().expect("a linked node has neighbours");
-        first_tail.as_ref().next.set(Some(second));
-        second.as_ref().prev.set(Some(first_tail));
-        second_tail.as_ref().next.set(Some(first));
-        first.as_ref().prev.set(Some(second_tail));
-    }
-}
-
-/// Sorts by deadline; equal ones keep their order. In place: a merge sort that doubles its runs.
-fn sort(list: &List) {
-    let Some(head) = list.head.get() else { return };
-    // SAFETY: here and below: all nodes are live and linked to each other, and nobody else sees the list.
-    let deadline = |node: NonNull<Node>| unsafe { node.as_ref() }.deadline();
-    // SAFETY: as above.
-    let next =
-        |node: NonNull<Node>| unsafe { node.as_ref() }.next.get().expect("a linked node has neighbours");
-    let (mut node, mut sorted) = (head, true);
-    while next(node) != head {
-        let following = next(node);
-        sorted &= deadline(node) <= deadline(following);
-        node = following;
-    }
-    if sorted {
-        return;
-    }
-    // Runs of lengths 1, 2, 4.. as a binary counter; `None`-terminated by `next`.
-    // SAFETY: as above.
-    unsafe { node.as_ref() }.next.set(None);
-    let mut runs: [Option<NonNull<Node>>; 48] = [None; 48];
-    let mut rest = Some(head);
-    while let Some(node) = rest {
-        // SAFETY: as above.
-        rest = unsafe { node.as_ref() }.next.take();
-        let mut run = node;
-        for slot in &mut runs {
-            match slot.take() {
-                None => {
-                    *slot = Some(run);
-                    break;
-                }
-                Some(older) => run = merge(older, run),
-            }
-        }
-    }
-    let sorted = runs.into_iter().flatten().reduce(|newer, older| merge(older, newer));
-    list.head.set(None);
-    let mut rest = sorted;
-    while let Some(node) = rest {
-        // SAFETY: as above; `push` sets both links.
-        unsafe {
-            rest = node.as_ref().next.take();
-            list.push(node);
-        }
-    }
-}
-
-/// Merges two `None`-terminated runs; of equal deadlines, those of `older` come first.
-fn merge(older: NonNull<Node>, newer: NonNull<Node>) -> NonNull<Node> {
-    // SAFETY: as in `sort`.
-    let node = |n: NonNull<Node>| unsafe { &*n.as_ptr() };
-    let (mut a, mut b) = (Some(older), Some(newer));
-    let mut take = move || match (a, b) {
-        (Some(x), Some(y)) if node(y).deadline() < node(x).deadline() => {
-            b = node(y).next.get();
-            Some(y)
-        }
-        (Some(x), _) => {
-            a = node(x).next.get();
-            Some(x)
-        }
-        (None, Some(y)) => {
-            b = node(y).next.get();
-            Some(y)
-        }
-        (None, None) => None,
-    };
-    let head = take().expect("runs are not empty");
-    let mut tail = head;
-    while let Some(next) = take() {
-        node(tail).next.set(Some(next));
-        tail = next;
-    }
-    node(tail).next.set(None);
-    head
 }
 
 #[cfg(all(test, not(all(target_family = "wasm", target_os = "unknown"))))]
