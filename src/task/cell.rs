@@ -54,15 +54,22 @@ pub(crate) struct Header {
     pub(crate) next_ready: Cell<Option<NonNull<Header>>>,
     inbox: Link,
     awaiter: Cell<*mut ()>,
-    context: Cell<*const Variables>,
-    cold: Cell<*mut Cold>,
+    /// Null, the context's variables, or, with [`IS_COLD`], a `Cold` that has the context as well.
+    extra: Cell<*mut ()>,
     pub(crate) link: Cell<*const ()>,
     pub(crate) timer: Node,
 }
 
+/// Of a million tasks that sleep, each word is eight megabytes, and reading it takes its time.
+#[cfg(all(target_pointer_width = "64", not(loom)))]
+const _: () = assert!(size_of::<Header>() == 96);
+
+const IS_COLD: usize = 1;
+
 /// What few tasks need.
 #[derive(Default)]
 pub(crate) struct Cold {
+    context: Option<Arc<Variables>>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) callbacks: VecDeque<Box<dyn FnOnce(&TaskRef)>>,
     pub(crate) cancel_message: Option<Arc<str>>,
@@ -285,7 +292,7 @@ unsafe fn free(cell: NonNull<Header>) {
     unsafe {
         let header = cell.as_ref();
         header.assert_ended();
-        if header.context.get().is_null() && header.cold.get().is_null() {
+        if header.extra.get().is_null() {
             scheduler_of(cell).arena.give_back(cell);
         } else {
             free_with_contents(cell);
@@ -328,6 +335,14 @@ impl Drop for Contents {
 }
 
 impl Header {
+    #[inline]
+    fn cold_ptr(&self) -> Option<NonNull<Cold>> {
+        let extra = self.extra.get();
+        let is_cold = extra.addr() & IS_COLD != 0;
+        // SAFETY: with the tag it came from a box, so it is not null.
+        is_cold.then(|| unsafe { NonNull::new_unchecked(extra.map_addr(|a| a & !IS_COLD).cast()) })
+    }
+
     #[inline(always)]
     fn assert_ended(&self) {
         let state = self.state.get();
@@ -341,13 +356,13 @@ unsafe fn take_contents(cell: NonNull<Header>) -> Contents {
     // SAFETY: nobody else refers to the cell.
     let header = unsafe { cell.as_ref() };
     header.assert_ended();
-    let context = header.context.replace(ptr::null());
-    let cold = header.cold.replace(ptr::null_mut());
+    let cold = header.cold_ptr();
+    let extra = header.extra.replace(ptr::null_mut());
     Contents {
-        // SAFETY: the cell owns one count.
-        context: (!context.is_null()).then(|| unsafe { Arc::from_raw(context) }),
+        // SAFETY: no `Cold`, so it is the context, and the cell owns one count.
+        context: (cold.is_none() && !extra.is_null()).then(|| unsafe { Arc::from_raw(extra.cast()) }),
         // SAFETY: made by `Box::into_raw` in `cold`. Of its contents only `Send` ones are left in a done task.
-        cold: (!cold.is_null()).then(|| unsafe { Box::from_raw(cold) }),
+        cold: cold.map(|cold| unsafe { Box::from_raw(cold.as_ptr()) }),
     }
 }
 
@@ -473,10 +488,9 @@ pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, se
     const { assert!(align_of::<TaskCell<F>>() <= MAX_ALIGN, "box a future or result of this alignment") };
     let layout = std::alloc::Layout::new::<TaskCell<F>>();
     let cell = scheduler.arena.take(scheduler, layout);
-    let context = setup.context.map_or(ptr::null(), Arc::into_raw);
-    let cold = match setup.name {
-        None => ptr::null_mut(),
-        Some(name) => Box::into_raw(Box::new(Cold { name: Some(name), ..Cold::default() })),
+    let extra = match setup.name {
+        None => setup.context.map_or(ptr::null_mut(), context_word),
+        name => cold_word(Cold { name, context: setup.context, ..Cold::default() }),
     };
     // SAFETY: the slot is ours alone and large enough. Its header is zeroed or that of a cell, so the fields that
     // are only assigned here, through `Cell`s and atomics, are valid.
@@ -490,11 +504,20 @@ pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, se
         header.refs.set(2);
         header.id.set(scheduler.next_id());
         header.awaiter.set(ptr::null_mut());
-        header.context.set(context);
-        header.cold.set(cold);
+        header.extra.set(extra);
         header.link.set(ptr::null());
     }
     TaskRef(cell)
+}
+
+#[inline]
+fn context_word(context: Arc<Variables>) -> *mut () {
+    Arc::into_raw(context).cast_mut().cast()
+}
+
+#[cold]
+fn cold_word(cold: Cold) -> *mut () {
+    Box::into_raw(Box::new(cold)).cast::<()>().map_addr(|a| a | IS_COLD)
 }
 
 /// Who is told when a task ends.
@@ -762,16 +785,23 @@ impl TaskRef {
     /// The rarely used part, if there is one.
     #[inline]
     pub(crate) fn cold_if_any(&self) -> Option<NonNull<Cold>> {
-        NonNull::new(self.cold.get())
+        self.cold_ptr()
     }
 
     /// Runs `with` on the rarely used part. `with` may not run code of users.
     pub(crate) fn cold<R>(&self, with: impl FnOnce(&mut Cold) -> R) -> R {
-        if self.cold.get().is_null() {
-            self.cold.set(Box::into_raw(Box::default()));
-        }
-        // SAFETY: made above or at allocation; only reached here, by the owner's thread, and never re-entered.
-        with(unsafe { &mut *self.cold.get() })
+        let cold = self.cold_ptr().unwrap_or_else(|| self.make_cold());
+        // SAFETY: made here or at allocation; only reached here, by the owner's thread, and never re-entered.
+        with(unsafe { &mut *cold.as_ptr() })
+    }
+
+    #[cold]
+    fn make_cold(&self) -> NonNull<Cold> {
+        let context = self.extra.replace(ptr::null_mut());
+        // SAFETY: there is no `Cold` yet, so it is the context, and the cell owned one count.
+        let context = (!context.is_null()).then(|| unsafe { Arc::from_raw(context.cast()) });
+        self.extra.set(cold_word(Cold { context, ..Cold::default() }));
+        self.cold_ptr().expect("set right here")
     }
 
     pub(crate) fn read_cold<R>(&self, with: impl FnOnce(&Cold) -> R) -> Option<R> {
@@ -781,11 +811,15 @@ impl TaskRef {
 
     #[inline]
     pub(crate) fn context(&self) -> Option<Arc<Variables>> {
-        let context = self.context.get();
-        if context.is_null() {
+        if let Some(cold) = self.cold_ptr() {
+            // SAFETY: as in `cold`.
+            return unsafe { cold.as_ref() }.context.clone();
+        }
+        if self.extra.get().is_null() {
             return None;
         }
-        // SAFETY: the cell owns one count.
+        let context = self.extra.get().cast_const().cast::<Variables>();
+        // SAFETY: no `Cold`, so it is the context, of which the cell owns one count.
         unsafe {
             Arc::increment_strong_count(context);
             Some(Arc::from_raw(context))
@@ -793,11 +827,15 @@ impl TaskRef {
     }
 
     pub(crate) fn set_context(&self, context: Option<Arc<Variables>>) {
-        let old = self.context.replace(context.map_or(ptr::null(), Arc::into_raw));
-        if !old.is_null() {
-            // SAFETY: the cell owned one count.
-            drop(unsafe { Arc::from_raw(old) });
-        }
+        let old = if self.cold_ptr().is_some() {
+            self.cold(|cold| std::mem::replace(&mut cold.context, context))
+        } else {
+            let old = self.extra.replace(context.map_or(ptr::null_mut(), context_word));
+            // SAFETY: no `Cold`, so it was the context, of which the cell owned one count.
+            (!old.is_null()).then(|| unsafe { Arc::from_raw(old.cast_const().cast::<Variables>()) })
+        };
+        // Last, as it may run code of users.
+        drop(old);
     }
 
     /// The cell came out of the inbox: takes over what other threads did, and says whether to poll.
