@@ -402,10 +402,10 @@ mod tests {
     impl Model {
         fn insert(&mut self, deadline: u64) {
             let deadline = deadline.min(NEVER - 1);
-            let node = Box::new(Node::default());
+            // First into its place: to move a box says that nobody else points into it.
+            let node = self.set.entry((deadline, self.inserted)).or_default();
             // SAFETY: the box stays in `set` until the node was taken out or has fired.
-            unsafe { self.timers.insert(NonNull::from(&*node), deadline, self.inserted % 2 == 0) };
-            self.set.insert((deadline, self.inserted), node);
+            unsafe { self.timers.insert(NonNull::from(&**node), deadline, self.inserted % 2 == 0) };
             self.inserted += 1;
         }
 
