@@ -4,6 +4,7 @@
 //! observable work from the same source (`subject.rs`), on the same compiler settings and allocator.
 
 mod channels;
+mod children;
 mod clock;
 mod effort;
 mod floor;

@@ -2,6 +2,7 @@
 
 use crate::{
     channels::{AsyncChannel, FuturesMpsc, Neutral, TokioMpsc, ping_pong},
+    children,
     effort::Effort,
     floor::Floor,
     subject::*,
@@ -52,6 +53,8 @@ const fn unfair(name: &'static str, measure: Measure, why: &'static str) -> Entr
 pub const SELKIE: &str = "selkie";
 pub const FLOOR: &str = "floor";
 pub const BEST: &str = "best fair peer";
+
+const PLAIN: &str = "waits for futures that are no tasks";
 
 const FRONT: &str = "puts a task that wakes itself in front of its queue: no switch";
 
@@ -217,6 +220,49 @@ pub fn workloads() -> Vec<Workload> {
         true,
         timers!(task),
         ("tokio LocalRuntime", 0.6),
+        None,
+    );
+    add(
+        "W8-join",
+        "start many, wake them in no order, wait for all; per child",
+        "ns",
+        10_000,
+        &[100, 1000, 100_000, 1_000_000],
+        false,
+        vec![
+            entry(SELKIE, children::join_gather),
+            unfair("selkie, in order", children::join_in_order::<Selkie>, "is another form"),
+            entry("tokio LocalSet, in order", children::join_in_order::<TokioSet>),
+            entry("tokio LocalRuntime, in order", children::join_in_order::<TokioLocal>),
+            entry("LocalExecutor, in order", children::join_in_order::<LocalExecutor>),
+            entry("StaticLocalExecutor, in order", children::join_in_order::<StaticExecutor>),
+            entry("monoio, in order", children::join_in_order::<Monoio>),
+            entry("compio, in order", children::join_in_order::<Compio>),
+            unfair("futures::join_all", children::join_futures, PLAIN),
+            unfair("futures-buffered join_all", children::join_buffered, PLAIN),
+            entry(FLOOR, children::join_in_order::<Floor<true, true>>),
+        ],
+        ("tokio LocalRuntime, in order", 0.4),
+        Some(1.5),
+    );
+    add(
+        "W8-first",
+        "start many, wake them in no order, take them one by one as they end; per child",
+        "ns",
+        10_000,
+        &[100, 1000, 100_000, 1_000_000],
+        false,
+        vec![
+            entry(SELKIE, children::first_set),
+            unfair("selkie, wait for the first", children::first_wait, "is another form"),
+            entry("tokio LocalSet, JoinSet", children::first_join_set),
+            entry("tokio LocalRuntime, JoinSet", children::first_join_set_local),
+            entry("tokio LocalRuntime, FuturesUnordered", children::first_handles::<TokioLocal>),
+            entry("StaticLocalExecutor, FuturesUnordered", children::first_handles::<StaticExecutor>),
+            unfair("futures::FuturesUnordered", children::first_futures, PLAIN),
+            unfair("futures-buffered FuturesUnordered", children::first_buffered, PLAIN),
+        ],
+        ("tokio LocalRuntime, JoinSet", 0.2),
         None,
     );
     if cfg!(target_os = "linux") {
