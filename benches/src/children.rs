@@ -27,37 +27,46 @@ struct Gate {
 }
 
 #[derive(Clone)]
-struct Gates(Rc<[Gate]>);
+struct Gates {
+    all: Rc<[Gate]>,
+    /// Children that wait.
+    waiting: Rc<Cell<usize>>,
+}
 
 impl Gates {
     fn new(n: usize) -> Self {
-        Self((0..n).map(|_| Gate::default()).collect())
+        Self { all: (0..n).map(|_| Gate::default()).collect(), waiting: Rc::default() }
     }
 
     fn close(&self) {
-        for gate in &*self.0 {
+        for gate in &*self.all {
             gate.is_open.set(false);
         }
+        self.waiting.set(0);
     }
 
     /// Waits until the gate is opened. The same for all: of nothing but the standard library.
     fn child(&self, index: usize) -> impl Future<Output = usize> + 'static {
         let gates = self.clone();
         poll_fn(move |cx| {
-            let gate = &gates.0[index];
+            let gate = &gates.all[index];
             if gate.is_open.get() {
                 return Poll::Ready(index);
             }
-            gate.waker.set(Some(cx.waker().clone()));
+            if gate.waker.replace(Some(cx.waker().clone())).is_none() {
+                gates.waiting.set(gates.waiting.get() + 1);
+            }
             Poll::Pending
         })
     }
 
-    /// Opens all gates, by a task that gets its turn when the children have had theirs.
+    /// Opens all gates when every child waits.
     async fn open(self, order: Rc<[usize]>) {
-        yield_once().await;
+        while self.waiting.get() < order.len() {
+            yield_once().await;
+        }
         for &index in &*order {
-            let gate = &self.0[index];
+            let gate = &self.all[index];
             gate.is_open.set(true);
             gate.waker.take().expect("the child waits").wake();
         }
