@@ -60,7 +60,8 @@ pub struct Lock<T: ?Sized, M: Mode = Shared> {
 }
 
 /// The state: the value is somebody's, and who is next.
-struct Held {
+#[doc(hidden)]
+pub struct Held {
     locked: bool,
     waiters: List<()>,
 }
@@ -150,6 +151,14 @@ impl<T: ?Sized, M: Mode> Lock<T, M> {
         self.name
     }
 
+    pub(super) fn raw(&self) -> *const Guarded<Held, M> {
+        &self.guarded
+    }
+
+    pub(super) fn value_ptr(&self) -> *mut T {
+        self.value.get()
+    }
+
     /// The value; the exclusive borrow shows that nobody holds the lock.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
@@ -178,6 +187,16 @@ impl<M: Mode> Lock<(), M> {
     pub fn release(&self) -> Result<(), NotLocked> {
         release(&self.guarded)
     }
+}
+
+/// For [`lock_all`](crate::lock_all): as `lock`, without a guard.
+pub(super) async fn take_in_turn<M: Mode>(guarded: &Guarded<Held, M>) {
+    Waiting::new(Acquire { guarded }).await;
+}
+
+/// Undoes [`take_in_turn`].
+pub(super) fn untake<M: Mode>(guarded: &Guarded<Held, M>) {
+    let _ = release(guarded);
 }
 
 fn take<M: Mode>(guarded: &Guarded<Held, M>) -> bool {

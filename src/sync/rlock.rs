@@ -59,7 +59,7 @@ struct Owned {
 unsafe impl<T: ?Sized + Send> Sync for RLock<T> {}
 
 /// Who asks: the task that runs, or the thread. Never 0.
-fn me() -> u64 {
+pub(super) fn me() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local! {
         static THREAD: Cell<u64> = const { Cell::new(0) };

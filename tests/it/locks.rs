@@ -9,7 +9,7 @@ use std::{
 
 use selkie::{
     BoundedSemaphore, Event, EventLoop, Lock, NotLocked, OverReleased, RLock, Semaphore, Task, WaitError,
-    gather, local, sleep, spawn, testing::Sim, yield_now,
+    gather, local, lock_all, sleep, spawn, testing::Sim, yield_now,
 };
 
 use crate::harness::{HOST_BLOCKS, T, test};
@@ -477,6 +477,113 @@ behaviour! {
         drop(guard);
         task.await.unwrap();
     }
+}
+
+behaviour! {
+    /// Rows: F55. Two tasks name the same locks in opposite order.
+    async fn several_locks_are_taken_in_one_order(t) {
+        let locks = Rc::new([Lock::named("left", 0), Lock::named("right", 0)]);
+        let tasks: Vec<_> = [(0, 1), (1, 0)].map(|(a, b)| {
+            let locks = locks.clone();
+            spawn(async move {
+                for _ in 0..10 {
+                    let mut both = lock_all((&locks[a], &locks[b])).await.unwrap();
+                    let (a, b) = both.values();
+                    *a += 1;
+                    *b += 1;
+                    yield_now().await;
+                }
+            })
+        }).into();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let mut all = lock_all([&locks[0], &locks[1]]).await.unwrap();
+        assert_eq!(all.values(), [&20, &20]);
+        drop(all);
+        assert!(!locks[0].is_locked() && !locks[1].is_locked());
+    }
+}
+
+behaviour! {
+    /// Rows: F55, F56. Against the order: refused by name, before anything is taken.
+    async fn two_locks_in_opposite_order_are_refused(t) {
+        let locks = Rc::new([Lock::named("first", ()), Lock::named("second", ())]);
+        let [first, second] = &*locks;
+        let later = lock_all((second,)).await.unwrap();
+        let error = lock_all((first,)).await.unwrap_err();
+        assert_eq!((error.held(), error.wanted()), ("second", "first"));
+        assert!(!first.is_locked());
+        // Another task has its own order.
+        let theirs = locks.clone();
+        spawn(async move { drop(lock_all((&theirs[0],)).await.unwrap()) }).await.unwrap();
+        drop(later);
+        let earlier = lock_all((first,)).await.unwrap();
+        let later = lock_all(vec![second]).await.unwrap();
+        drop((later, earlier));
+        // Nothing is remembered of what was released.
+        drop(lock_all((second, first)).await.unwrap());
+    }
+}
+
+behaviour! {
+    /// Difference: F55. The recipe waits for itself when a lock is named twice, and fails for no lock while others are held.
+    async fn one_lock_twice_and_no_lock_at_all(t) {
+        let lock = Lock::named("it", 1);
+        let error = lock_all((&lock, &lock)).await.unwrap_err();
+        assert_eq!((error.held(), error.wanted()), ("it", "it"));
+        let once = lock_all((&lock,)).await.unwrap();
+        assert!(lock_all((&lock,)).await.is_err());
+        let mut none = lock_all(Vec::<&Lock<u8>>::new()).await.unwrap();
+        assert!(none.values().is_empty());
+        drop(once);
+        assert!(!lock.is_locked());
+    }
+}
+
+behaviour! {
+    /// Rows: F55. A cancelled call releases what it has taken.
+    async fn a_cancelled_lock_all_releases_what_it_has(t) {
+        let locks = Rc::new([Lock::new(0), Lock::new(0), Lock::new(0)]);
+        let last = locks[2].lock().await;
+        let theirs = locks.clone();
+        let task = spawn(async move {
+            let [a, b, c] = &*theirs;
+            drop(lock_all((c, a, b)).await);
+        });
+        assert!(locks[0].is_locked() && locks[1].is_locked());
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(!locks[0].is_locked() && !locks[1].is_locked());
+        assert_eq!(locks[2].statistics().waiting, 0);
+        drop(last);
+    }
+}
+
+/// Rows: F56. Two tasks that take two locks in opposite orders by hand: the simulator says so.
+#[test]
+fn two_locks_in_opposite_order_by_hand_are_a_deadlock() {
+    let deadlock = Sim::new()
+        .try_run(async {
+            let locks = Rc::new([Lock::new(()), Lock::new(())]);
+            let tasks = [(0, 1), (1, 0)].map(|(a, b)| {
+                let locks = locks.clone();
+                spawn(async move {
+                    let _a = locks[a].lock().await;
+                    yield_now().await;
+                    let _b = locks[b].lock().await;
+                })
+            });
+            for task in tasks {
+                task.await.unwrap();
+            }
+        })
+        .unwrap_err();
+    assert_eq!(
+        deadlock.waiting().iter().filter(|line| line.ends_with("waits for a lock")).count(),
+        2,
+        "{deadlock}"
+    );
 }
 
 /// Threads that block share the primitives with each other, and with a loop.
