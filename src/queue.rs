@@ -236,7 +236,13 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
     ///
     /// Dropping the future drops the item, unless it was taken in just before. [`try_put`](Self::try_put) gives it back.
     pub async fn put(&self, item: T) -> Result<(), QueueShutDown<T>> {
-        Waiting::new(Put::new(&self.inner, item)).await.map_err(QueueShutDown)
+        match self.try_put(item) {
+            Ok(()) => Ok(()),
+            Err(PutError::Full(item)) => {
+                Waiting::after_look(Put::new(&self.inner, item)).await.map_err(QueueShutDown)
+            }
+            Err(refused) => Err(QueueShutDown(refused.into_item())),
+        }
     }
 
     /// Puts an item in if there is room.
@@ -289,7 +295,11 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
     ///
     /// Dropping the future loses no item: the one that it was woken for goes to the next getter.
     pub async fn get(&self) -> Result<T, QueueShutDown> {
-        Waiting::new(Get { inner: &self.inner }).await
+        match self.inner.with(look) {
+            Now::Ready(Some(got)) => Ok(finish(&self.inner, got)),
+            Now::Ready(None) => Err(QueueShutDown(())),
+            _ => Waiting::after_look(Get { inner: &self.inner }).await,
+        }
     }
 
     /// The next item, if there is one that no woken getter was promised.
@@ -299,12 +309,11 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
     /// [`GetError::Empty`], [`GetError::ShutDown`].
     #[doc(alias = "get_nowait")]
     pub fn try_get(&self) -> Result<T, GetError> {
-        let got = self.inner.with(|state, wakes| match look(state, wakes) {
-            Now::Ready(Some(got)) => Ok(got),
+        match self.inner.with(look) {
+            Now::Ready(Some(got)) => Ok(finish(&self.inner, got)),
             Now::Ready(None) => Err(GetError::ShutDown),
             _ => Err(GetError::Empty),
-        })?;
-        Ok(finish(&self.inner, got))
+        }
     }
 
     /// Takes the next item out, blocking this thread for at most `timeout`; `None` waits as long as it takes.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::WaitError;
 
-/// Lets tasks and threads that hold a [`Lock`] wait for a change of what it protects.
+/// Lets tasks and threads that hold a [`Lock`](crate::Lock) wait for a change of what it protects.
 ///
 /// Mirrors [`asyncio.Condition`](https://docs.python.org/3/library/asyncio-sync.html#asyncio.Condition) and
 /// `threading.Condition` in one, in the shape of [`std::sync::Condvar`]: several conditions may share a lock.

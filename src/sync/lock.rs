@@ -60,8 +60,7 @@ pub struct Lock<T: ?Sized, M: Mode = Shared> {
 }
 
 /// The state: the value is somebody's, and who is next.
-#[doc(hidden)]
-pub struct Held {
+pub(super) struct Held {
     locked: bool,
     waiters: List<()>,
 }
@@ -112,7 +111,9 @@ impl<T: ?Sized, M: Mode> Lock<T, M> {
     /// Dropping the future leaves the queue; if the lock was being handed over, the next one gets it.
     #[doc(alias = "acquire")]
     pub async fn lock(&self) -> LockGuard<'_, T, M> {
-        Waiting::new(Acquire { guarded: &self.guarded }).await;
+        if !take(&self.guarded) {
+            Waiting::after_look(Acquire { guarded: &self.guarded }).await;
+        }
         LockGuard { lock: self, marker: PhantomData }
     }
 

@@ -42,10 +42,10 @@ use super::{
 /// }).unwrap();
 /// ```
 pub async fn lock_all<L: LockSet>(locks: L) -> Result<LockedAll<L>, LockOrderViolation> {
-    let mut order: Vec<(*const Guarded<Held, Shared>, &'static str)> = Vec::new();
-    locks.each(&mut |guarded, name| order.push((guarded, name)));
-    order.sort_unstable_by_key(|(guarded, _)| guarded.addr());
-    if let Some(twice) = order.windows(2).find(|pair| std::ptr::eq(pair[0].0, pair[1].0)) {
+    let mut order: Vec<(Raw, &'static str)> = Vec::new();
+    locks.each(&mut |raw, name| order.push((raw, name)));
+    order.sort_unstable_by_key(|(raw, _)| raw.0.addr());
+    if let Some(twice) = order.windows(2).find(|pair| std::ptr::eq(pair[0].0.0, pair[1].0.0)) {
         return Err(LockOrderViolation { held: twice[0].1, wanted: twice[1].1 });
     }
     let owner = me();
@@ -53,12 +53,12 @@ pub async fn lock_all<L: LockSet>(locks: L) -> Result<LockedAll<L>, LockOrderVio
         let last = HELD.with_borrow(|held| {
             held.get(&owner).and_then(|held| held.iter().max_by_key(|(address, _)| *address).copied())
         });
-        if let Some((_, held)) = last.filter(|(address, _)| *address >= first.addr()) {
+        if let Some((_, held)) = last.filter(|(address, _)| *address >= first.0.addr()) {
             return Err(LockOrderViolation { held, wanted });
         }
     }
     let mut all = LockedAll { taken: Vec::with_capacity(order.len()), owner, locks, not_send: PhantomData };
-    for (guarded, name) in order {
+    for (Raw(guarded), name) in order {
         // SAFETY: `all.locks` borrows the locks for longer than this.
         take_in_turn(unsafe { &*guarded }).await;
         all.taken.push(guarded);
@@ -74,6 +74,11 @@ thread_local! {
     static HELD: RefCell<HashMap<u64, Vec<(usize, &'static str)>>> = RefCell::default();
 }
 
+/// The lock in a [`Lock`], whatever it protects.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Raw(*const Guarded<Held, Shared>);
+
 /// Several locks that [`lock_all`] can take. Sealed.
 pub trait LockSet: private::Sealed {
     /// References to what the locks protect.
@@ -82,7 +87,7 @@ pub trait LockSet: private::Sealed {
         Self: 'v;
 
     #[doc(hidden)]
-    fn each(&self, tell: &mut dyn FnMut(*const Guarded<Held, Shared>, &'static str));
+    fn each(&self, tell: &mut dyn FnMut(Raw, &'static str));
 
     /// # Safety
     ///
@@ -102,9 +107,9 @@ macro_rules! tuples {
         impl<$($T: ?Sized),*> LockSet for ($(&Lock<$T>,)*) {
             type Values<'v> = ($(&'v mut $T,)*) where Self: 'v;
 
-            fn each(&self, tell: &mut dyn FnMut(*const Guarded<Held, Shared>, &'static str)) {
+            fn each(&self, tell: &mut dyn FnMut(Raw, &'static str)) {
                 let _ = &tell;
-                $(tell(self.$n.raw(), self.$n.name());)*
+                $(tell(Raw(self.$n.raw()), self.$n.name());)*
             }
 
             unsafe fn values(&self) -> Self::Values<'_> {
@@ -130,8 +135,8 @@ impl<T: ?Sized, const N: usize> LockSet for [&Lock<T>; N] {
     where
         Self: 'v;
 
-    fn each(&self, tell: &mut dyn FnMut(*const Guarded<Held, Shared>, &'static str)) {
-        self.iter().for_each(|lock| tell(lock.raw(), lock.name()));
+    fn each(&self, tell: &mut dyn FnMut(Raw, &'static str)) {
+        self.iter().for_each(|lock| tell(Raw(lock.raw()), lock.name()));
     }
 
     unsafe fn values(&self) -> Self::Values<'_> {
@@ -148,8 +153,8 @@ impl<T: ?Sized> LockSet for Vec<&Lock<T>> {
     where
         Self: 'v;
 
-    fn each(&self, tell: &mut dyn FnMut(*const Guarded<Held, Shared>, &'static str)) {
-        self.iter().for_each(|lock| tell(lock.raw(), lock.name()));
+    fn each(&self, tell: &mut dyn FnMut(Raw, &'static str)) {
+        self.iter().for_each(|lock| tell(Raw(lock.raw()), lock.name()));
     }
 
     unsafe fn values(&self) -> Self::Values<'_> {

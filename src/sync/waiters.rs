@@ -515,12 +515,19 @@ pub(crate) trait Request {
 /// A request that is under way. `Ready` at once if there is no need to wait.
 pub(crate) struct Waiting<R: Request> {
     request: R,
+    /// Somebody has just looked and found nothing.
+    looked: bool,
     node: Node<R::Payload>,
 }
 
 impl<R: Request> Waiting<R> {
     pub(crate) fn new(request: R) -> Self {
-        Self { request, node: Node::new() }
+        Self { request, looked: false, node: Node::new() }
+    }
+
+    /// For a request whose first look, made without the weight of a `Waiting`, found nothing.
+    pub(crate) fn after_look(request: R) -> Self {
+        Self { request, looked: true, node: Node::new() }
     }
 
     /// The request for exclusive use, the node for shared: others may hold references to a node.
@@ -551,13 +558,17 @@ impl<R: Request> Waiting<R> {
     pub(crate) fn try_now(self: Pin<&mut Self>) -> Option<R::Output> {
         let (request, node) = self.project();
         debug_assert_eq!(node.word.load(Ordering::Relaxed), IDLE);
-        Self::enter(request, node, None)
+        Self::enter(request, node, None, None)
     }
 
-    /// Looks, and enqueues if there is nothing and `cx` says whom to wake.
+    /// Looks, and enqueues if there is nothing and `cx` says whom to wake; at once if that is known.
     #[inline]
-    fn enter(request: &mut R, node: &Node<R::Payload>, cx: Option<&mut Context<'_>>) -> Option<R::Output> {
-        let mut waker = None;
+    fn enter(
+        request: &mut R,
+        node: &Node<R::Payload>,
+        cx: Option<&mut Context<'_>>,
+        mut waker: Option<Waker>,
+    ) -> Option<R::Output> {
         loop {
             let room = request.room();
             // The state outlives the closure that borrows it, while the request is needed too.
@@ -624,10 +635,12 @@ impl<R: Request> Future for Waiting<R> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R::Output> {
+        let looked = self.looked;
         let (request, node) = self.project();
         match node.word.load(Ordering::Acquire) {
             IDLE => {
-                if let Some(output) = Self::enter(request, node, Some(cx)) {
+                let waker = looked.then(|| cx.waker().clone());
+                if let Some(output) = Self::enter(request, node, Some(cx), waker) {
                     return Poll::Ready(output);
                 }
             }
