@@ -70,6 +70,7 @@ mod task;
 mod task_group;
 pub mod testing;
 mod timeout;
+mod thread_local;
 mod timers;
 mod wait;
 
@@ -109,6 +110,7 @@ pub use task::{
 pub use task_group::{GroupError, TaskGroup};
 pub use timeout::{Deadline, Timeout, WaitForError, timeout, timeout_at, timeout_scope, wait_for};
 pub use wait::{TaskSet, Until, Wait, wait};
+pub use thread_local::{AlreadySet, ThreadLocal, ThreadScope};
 
 #[doc(hidden)]
 #[path = "private.rs"]

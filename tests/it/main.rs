@@ -42,6 +42,7 @@ mod slow;
 mod staggered;
 mod task_group;
 mod tasks;
+mod thread_locals;
 mod threads;
 mod timeout;
 mod timers;

@@ -1,0 +1,169 @@
+//! Values that each thread has its own of.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::HashMap,
+    error::Error,
+    fmt,
+    marker::PhantomData,
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// A value that each thread has one of, empty at first in each.
+///
+/// Mirrors [`threading.local`](https://docs.python.org/3/library/threading.html#thread-local-data): unlike a `thread_local!` it can
+/// be part of a value that threads share. What a thread has set is dropped when the thread ends; **Difference**: not when the
+/// `ThreadLocal` is dropped in another thread.
+///
+/// Tasks of one loop share it, as they share a thread; [`ContextVar`](crate::ContextVar) is theirs alone.
+///
+/// # Examples
+///
+/// One connection per thread, under one shared object:
+///
+/// ```
+/// use selkie::ThreadLocal;
+///
+/// struct Connections {
+///     current: ThreadLocal<String>,
+/// }
+///
+/// let connections = Connections { current: ThreadLocal::new() };
+/// let open = connections.current.scope(|| "connected".to_owned())?;
+/// assert_eq!(*open, "connected");
+/// assert!(connections.current.scope(|| "again".to_owned()).is_err());
+/// drop(open); // closes it
+/// assert!(connections.current.get().is_none());
+/// # Ok::<(), selkie::AlreadySet>(())
+/// ```
+pub struct ThreadLocal<T> {
+    key: AtomicU64,
+    marker: PhantomData<fn() -> T>,
+}
+
+thread_local! {
+    static VALUES: RefCell<HashMap<u64, Rc<dyn Any>>> = RefCell::default();
+}
+
+impl<T: 'static> ThreadLocal<T> {
+    /// Empty in every thread.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self { key: AtomicU64::new(0), marker: PhantomData }
+    }
+
+    fn key(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let key = self.key.load(Ordering::Relaxed);
+        if key != 0 {
+            return key;
+        }
+        let new = NEXT.fetch_add(1, Ordering::Relaxed);
+        match self.key.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => new,
+            Err(other) => other,
+        }
+    }
+
+    fn replace(&self, value: Option<Rc<T>>) -> Option<Rc<T>> {
+        let key = self.key();
+        // What is dropped here may come back: not while the map is borrowed. A thread that ends has no values any more.
+        let old = VALUES.try_with(|values| {
+            let mut values = values.borrow_mut();
+            match value {
+                Some(value) => values.insert(key, value),
+                None => values.remove(&key),
+            }
+        });
+        old.ok().flatten()?.downcast().ok()
+    }
+
+    /// This thread's value.
+    pub fn get(&self) -> Option<Rc<T>> {
+        let key = self.key();
+        VALUES.try_with(|values| values.borrow().get(&key).cloned()).ok().flatten()?.downcast().ok()
+    }
+
+    /// This thread's value, made by `make` if there is none.
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> Rc<T> {
+        self.get().unwrap_or_else(|| {
+            let value = Rc::new(make());
+            self.replace(Some(value.clone()));
+            value
+        })
+    }
+
+    /// Sets this thread's value; returns the old one.
+    pub fn set(&self, value: T) -> Option<Rc<T>> {
+        self.replace(Some(Rc::new(value)))
+    }
+
+    /// Takes this thread's value away; returns it.
+    pub fn clear(&self) -> Option<Rc<T>> {
+        self.replace(None)
+    }
+
+    /// Makes this thread's value, and drops it with the returned guard.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadySet`] if this thread has one; `make` is not called.
+    pub fn scope(&self, make: impl FnOnce() -> T) -> Result<ThreadScope<'_, T>, AlreadySet> {
+        if self.get().is_some() {
+            return Err(AlreadySet);
+        }
+        let value = Rc::new(make());
+        self.replace(Some(value.clone()));
+        Ok(ThreadScope { local: self, value })
+    }
+}
+
+impl<T: fmt::Debug + 'static> fmt::Debug for ThreadLocal<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ThreadLocal").field(&self.get()).finish()
+    }
+}
+
+/// A thread's value for as long as this lives; from [`ThreadLocal::scope`]. Stays on its thread.
+#[must_use = "the value goes when the guard is dropped"]
+pub struct ThreadScope<'a, T: 'static> {
+    local: &'a ThreadLocal<T>,
+    value: Rc<T>,
+}
+
+impl<T> std::ops::Deref for ThreadScope<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> Drop for ThreadScope<'_, T> {
+    fn drop(&mut self) {
+        // Unless somebody has set another one since.
+        if self.local.get().is_some_and(|value| Rc::ptr_eq(&value, &self.value)) {
+            self.local.clear();
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for ThreadScope<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.value, f)
+    }
+}
+
+/// This thread has a value already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlreadySet;
+
+impl fmt::Display for AlreadySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this thread has a value already: drop its guard first")
+    }
+}
+
+impl Error for AlreadySet {}
