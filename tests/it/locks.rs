@@ -688,3 +688,44 @@ mod threads {
         assert_eq!(gate.statistics().waiting, 0);
     }
 }
+
+/// Rows: X21, U11. What crosses threads, and what must not, is part of the interface.
+#[test]
+fn shared_primitives_and_their_futures_cross_threads() {
+    fn send<T: Send>(_: T) {}
+    fn both<T: Send + Sync>(_: &T) {}
+    let (lock, gate, event, barrier) =
+        (Lock::new(0), Semaphore::new(1), Event::new(), selkie::Barrier::new(1));
+    let (condition, rlock, queue) =
+        (selkie::Condition::new(), RLock::new(Cell::new(0)), selkie::Queue::bounded(1));
+    (both(&lock), both(&gate), both(&event), both(&barrier), both(&condition), both(&rlock), both(&queue));
+    send(lock.lock());
+    send(lock.try_lock());
+    send(async { drop(condition.wait(lock.lock().await).await) });
+    send(gate.acquire());
+    send(event.wait());
+    send(barrier.wait());
+    send(queue.put(0));
+    send(queue.get());
+    send(queue.join());
+    send(queue.items());
+
+    /// A type with the trait has `found` twice, so that the call below would not compile.
+    trait UnlessSync<A> {
+        fn found() {}
+    }
+    impl<T: ?Sized> UnlessSync<()> for T {}
+    impl<T: ?Sized + Sync> UnlessSync<u8> for T {}
+    trait UnlessSend<A> {
+        fn found() {}
+    }
+    impl<T: ?Sized> UnlessSend<()> for T {}
+    impl<T: ?Sized + Send> UnlessSend<u8> for T {}
+    <local::Lock<u8> as UnlessSync<_>>::found();
+    <local::Queue<u8> as UnlessSync<_>>::found();
+    <local::Queue<u8> as UnlessSend<_>>::found();
+    <selkie::RLockGuard<'static, u8> as UnlessSend<_>>::found();
+    <Lock<Cell<u8>> as UnlessSync<u8>>::found();
+    <Lock<Rc<u8>> as UnlessSync<_>>::found();
+    <selkie::Queue<Rc<u8>> as UnlessSend<_>>::found();
+}
