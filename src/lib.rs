@@ -69,8 +69,8 @@ mod sync;
 mod task;
 mod task_group;
 pub mod testing;
-mod timeout;
 mod thread_local;
+mod timeout;
 mod timers;
 mod wait;
 
@@ -108,9 +108,9 @@ pub use task::{
     AnyTask, Builder, Ended, Join, Joined, Task, TaskState, all_tasks, current_task, spawn, spawn_lazy,
 };
 pub use task_group::{GroupError, TaskGroup};
+pub use thread_local::{AlreadySet, ThreadLocal, ThreadScope};
 pub use timeout::{Deadline, Timeout, WaitForError, timeout, timeout_at, timeout_scope, wait_for};
 pub use wait::{TaskSet, Until, Wait, wait};
-pub use thread_local::{AlreadySet, ThreadLocal, ThreadScope};
 
 #[doc(hidden)]
 #[path = "private.rs"]

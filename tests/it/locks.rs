@@ -698,7 +698,15 @@ fn shared_primitives_and_their_futures_cross_threads() {
         (Lock::new(0), Semaphore::new(1), Event::new(), selkie::Barrier::new(1));
     let (condition, rlock, queue) =
         (selkie::Condition::new(), RLock::new(Cell::new(0)), selkie::Queue::bounded(1));
-    (both(&lock), both(&gate), both(&event), both(&barrier), both(&condition), both(&rlock), both(&queue));
+    let _all = (
+        both(&lock),
+        both(&gate),
+        both(&event),
+        both(&barrier),
+        both(&condition),
+        both(&rlock),
+        both(&queue),
+    );
     send(lock.lock());
     send(lock.try_lock());
     send(async { drop(condition.wait(lock.lock().await).await) });
