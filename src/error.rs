@@ -180,6 +180,7 @@ impl Error for JoinError {}
 /// The answer is not there yet, or was taken already. Mirrors `asyncio.InvalidStateError`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[doc(alias = "InvalidStateError")]
 pub enum InvalidState {
     /// The task has not finished: await it, or ask `is_finished` first.
     Pending,
@@ -262,6 +263,7 @@ impl From<LoopClosed> for RunError {
 
 /// The time was over before the answer came. Mirrors `TimeoutError`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "TimeoutError")]
 pub struct TimedOut;
 
 impl fmt::Display for TimedOut {
@@ -273,6 +275,25 @@ impl fmt::Display for TimedOut {
 impl Error for TimedOut {}
 
 /// Either the task's own error, or the reason why there is none.
+///
+/// It is shown as what it holds, so it is an [`Error`] whenever that can be shown: also for texts, `Box<dyn Error>` and
+/// `anyhow::Error`, which are no `Error` themselves. Then `?` passes it on.
+///
+/// ```
+/// use std::error::Error;
+///
+/// async fn parse(text: &str) -> Result<i32, Box<dyn Error>> {
+///     Ok(text.parse()?)
+/// }
+///
+/// async fn sum() -> Result<i32, Box<dyn Error>> {
+///     let (a, b) = selkie::try_gather((parse("1"), parse("one"))).await?;
+///     Ok(a + b)
+/// }
+///
+/// let error = selkie::run(sum()).unwrap_err();
+/// assert_eq!(error.to_string(), "invalid digit found in string");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TaskError<E> {
@@ -291,14 +312,8 @@ impl<E: fmt::Display> fmt::Display for TaskError<E> {
     }
 }
 
-impl<E: Error + 'static> Error for TaskError<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Failed(error) => Some(error),
-            Self::Join(error) => Some(error),
-        }
-    }
-}
+// Without a source: it says itself what it holds, and a bound that could name one would leave texts and boxes out.
+impl<E: fmt::Debug + fmt::Display> Error for TaskError<E> {}
 
 impl<E> From<JoinError> for TaskError<E> {
     fn from(error: JoinError) -> Self {

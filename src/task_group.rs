@@ -157,7 +157,7 @@ impl<E: 'static> TaskGroup<E> {
     /// # Panics
     ///
     /// When the body panics: with its payload, after every child has ended. What the children failed with is then
-    /// reported to the exception handler.
+    /// reported to the exception handler. **Difference**: asyncio puts what the body raises among the errors of the group.
     ///
     /// # Cancel safety
     ///
@@ -244,7 +244,8 @@ impl<E: 'static> TaskGroup<E> {
         value.ok_or(GroupError { errors: Vec::new() })
     }
 
-    /// Starts `future` as a child, eagerly as [`spawn`](crate::spawn()) does. An `Err` ends the group.
+    /// Starts `future`, which gives a `Result`, as a child, eagerly as [`spawn`](crate::spawn()) does. An `Err` ends the
+    /// group. For what cannot fail there is [`spawn_ok`](Self::spawn_ok).
     ///
     /// The returned task gives the value. A child that failed gives its error to the group, and awaiting its task gives
     /// a [`JoinError`] that says cancelled. Dropping the task detaches it from the hand, not from the group.
@@ -539,6 +540,7 @@ impl<F: Future, T, E> Future for Member<F, T, E> {
 /// The errors of a group: at least one, or the group was cancelled before its body had ended.
 ///
 /// Mirrors `ExceptionGroup`.
+#[doc(alias = "ExceptionGroup")]
 pub struct GroupError<E> {
     errors: Vec<TaskError<E>>,
 }
@@ -591,8 +593,5 @@ impl<E: fmt::Debug> fmt::Debug for GroupError<E> {
     }
 }
 
-impl<E: Error + 'static> Error for GroupError<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.errors.first().map(|error| error as &(dyn Error + 'static))
-    }
-}
+// Without a source, as `TaskError`: it says itself what it holds.
+impl<E: fmt::Debug + fmt::Display> Error for GroupError<E> {}

@@ -614,9 +614,31 @@ behaviour! {
         });
         let error = failed.await.unwrap_err();
         crosses(&error);
-        let source = std::error::Error::source(&error).expect("the first error");
-        assert_eq!(source.to_string(), std::fmt::Error.to_string());
+        assert!(error.to_string().ends_with(&std::fmt::Error.to_string()), "{error}");
     }
+}
+
+behaviour! {
+    /// Rows: X04, F25.
+    async fn errors_that_are_texts_or_boxes_are_passed_on(t) {
+        async fn group<E>(error: E) -> Result<(), Box<dyn std::error::Error>>
+        where
+            E: std::fmt::Debug + std::fmt::Display + 'static,
+        {
+            TaskGroup::scope(async |group| { group.spawn(async { Err::<(), _>(error) }); }).await?;
+            Ok(())
+        }
+        async fn gather<E>(error: E) -> Result<(), Box<dyn std::error::Error>>
+        where
+            E: std::fmt::Debug + std::fmt::Display + 'static,
+        {
+            selkie::try_gather([async { Err::<(), _>(error) }]).await?;
+            Ok(())
+        }
+        t.log(group("text").await.unwrap_err().to_string());
+        t.log(gather(String::from("text")).await.unwrap_err().to_string());
+        t.log(gather(Box::<dyn std::error::Error>::from("box")).await.unwrap_err().to_string());
+    } => ["1 error in a task group: text", "text", "box"]
 }
 
 behaviour! {
