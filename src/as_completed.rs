@@ -26,6 +26,8 @@ use crate::{
 /// The items are the tasks themselves, so names and ids tell them apart; they have ended, so awaiting one does not
 /// suspend. Without tasks the stream ends at once.
 ///
+/// **Difference**: a task cannot be given twice, because a [`Task`] is owned.
+///
 /// Dropping the stream, or leaving a loop over it, cancels nothing: the tasks run on, and the same stream can be gone
 /// on with. [`timeout`](AsCompleted::timeout) sets a limit for the whole.
 ///

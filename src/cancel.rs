@@ -94,6 +94,7 @@ impl TaskRef {
 ///
 /// Whoever got one and has cleaned up passes it on with [`resume`](Self::resume), or goes on and so refuses.
 #[derive(Clone, Debug)]
+#[doc(alias = "CancelledError")]
 pub struct Cancelled {
     message: Option<Arc<str>>,
 }

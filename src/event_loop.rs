@@ -46,6 +46,9 @@ impl Drop for Owner {
 /// cross threads.
 ///
 /// Most programs need [`run`](crate::run) or `#[selkie::main]` only.
+///
+/// **Difference**: it has no sockets, files, subprocesses and signals; those of any library work in its tasks, as all they
+/// need is a waker. What needs a reactor of its own, as tokio's do, runs beside it: [`guest`](crate::guest()).
 #[derive(Clone)]
 pub struct EventLoop {
     owner: Rc<Owner>,
@@ -76,7 +79,9 @@ impl EventLoop {
     }
 
     /// The loop whose turn runs on this thread. Mirrors `asyncio.get_running_loop`.
-    #[doc(alias = "get_running_loop")]
+    ///
+    /// **Difference**: a thread has no loop that is set but does not run, so there is no `set_event_loop`: pass the loop on.
+    #[doc(alias("get_running_loop", "get_event_loop", "set_event_loop"))]
     pub fn current() -> Option<Self> {
         let owner = with_current(|scheduler| scheduler.owner.borrow().upgrade()).flatten()?;
         Some(Self { owner, not_send: PhantomData })
@@ -104,7 +109,8 @@ impl EventLoop {
     ///
     /// - [`RunError::Stopped`] when something stopped the loop first; the task stays pending.
     /// - [`RunError::Closed`], [`RunError::Nested`] without running anything.
-    /// - [`RunError::WouldBlock`] in a browser: use [`start`](crate::start).
+    /// - [`RunError::WouldBlock`] in a browser and in Node. **Difference**: nothing may block there; use
+    ///   [`start`](crate::start).
     /// - [`RunError::Task`] when the task was cancelled or panicked.
     pub fn run_until_complete<F>(&self, future: F) -> Result<F::Output, RunError>
     where
@@ -143,7 +149,8 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// [`RunError::Closed`], [`RunError::Nested`], [`RunError::WouldBlock`], without running anything.
+    /// [`RunError::Closed`], [`RunError::Nested`], [`RunError::WouldBlock`], without running anything. **Difference**: the last
+    /// one is what a browser and Node answer, where nothing may block; `os::web::run_forever` is the same as a future.
     pub fn run_forever(&self) -> Result<(), RunError> {
         self.check_run()?;
         self.drive(false);
@@ -198,9 +205,13 @@ impl EventLoop {
     ///
     /// Idempotent. Mirrors `loop.close`. `run` and `Runner` end the tasks in good order before.
     ///
+    /// **Difference**: there is no `shutdown_asyncgens`. Nothing tracks streams: one that is not finished is dropped with the
+    /// task that owns it.
+    ///
     /// # Errors
     ///
     /// [`RunError::Nested`] while the loop runs.
+    #[doc(alias = "shutdown_asyncgens")]
     pub fn close(&self) -> Result<(), RunError> {
         if self.scheduler().driven.get() || self.scheduler().is_in_turn() {
             return Err(RunError::Nested);
@@ -304,6 +315,9 @@ impl EventLoop {
     /// Mirrors `slow_callback_duration` of asyncio's debug mode, where it is 0.1 s. Natively a watchdog thread also
     /// reports a poll while it is still under way. It costs two looks at the clock a poll, so it is off unless the
     /// environment has `SELKIE_DEBUG=1`, which sets 100 ms.
+    ///
+    /// **Difference**: the rest of asyncio's debug mode is not needed or not there. A call from a wrong thread does not
+    /// compile. Where a task was made is not kept: [`name`](crate::Builder::name) it.
     #[doc(alias = "slow_callback_duration")]
     #[doc(alias = "set_debug")]
     pub fn report_slow_polls(&self, limit: Option<Duration>) {
@@ -391,6 +405,7 @@ impl<F: FnOnce()> Future for Call<F> {
 ///
 /// Dropping it changes nothing.
 #[must_use = "keep it to cancel the callback, or drop it with `drop(..)` or `let _ =`"]
+#[doc(alias("TimerHandle", "clearTimeout"))]
 pub struct Handle {
     raw: TaskRef,
     when: Option<u64>,
@@ -617,6 +632,7 @@ impl fmt::Debug for Runner {
 /// let answer = selkie::run(async { 42 });
 /// assert_eq!(answer, 42);
 /// ```
+#[doc(alias = "block_on")]
 #[track_caller]
 pub fn run<F>(future: F) -> F::Output
 where

@@ -415,6 +415,10 @@ impl Joint {
 /// What may be a member of a [`gather`] and its kin: a [`Task`], which stays what it is, or a future, which becomes one.
 ///
 /// Sealed: every `Future + 'static` and every task has it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a task nor a future",
+    note = "where something else can be awaited, pass `value.into_future()`"
+)]
 pub trait IntoTask: sealed::Member {
     /// What the task gives.
     type Output: 'static;
@@ -492,6 +496,12 @@ where
 /// What [`gather`] and [`try_gather`] take: an iterator, a tuple, or a [`limit`]ed iterator of tasks and futures.
 ///
 /// The compiler finds `Kind`, which keeps the three apart. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be gathered",
+    label = "neither an iterator nor a tuple of tasks and futures",
+    note = "futures of one type go in an array, a `Vec` or any iterator: `gather([a, b])`",
+    note = "futures of different types go in a tuple of 1 to 12: `gather((a, b))`, `gather((a,))`"
+)]
 pub trait IntoTasks<Kind>: sealed::Several<Kind> {
     /// What is kept of the members.
     type Tasks: Tasks;

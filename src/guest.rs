@@ -137,7 +137,7 @@ impl EventLoop {
 /// `sleep` is the host's timer, for instance `tokio::time::sleep`: the loop uses one at a time for all of its timers.
 /// Never early, whatever the host's timer does.
 ///
-/// Dropping it closes the loop.
+/// Dropping it closes the loop. asyncio has no such thing; the model is Trio's guest mode.
 ///
 /// # Errors
 ///

@@ -103,6 +103,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 ///     assert!(start.elapsed() >= Duration::from_millis(5));
 /// });
 /// ```
+#[doc(alias = "setTimeout")]
 pub fn sleep(duration: Duration) -> Sleep {
     let length = nanos(duration);
     let deadline = with_current(|scheduler| scheduler.time().saturating_add(length).min(NEVER));

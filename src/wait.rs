@@ -328,6 +328,7 @@ impl<T> fmt::Debug for First<T> {
 ///
 /// A wait in a loop costs each time what has ended, not what is pending.
 ///
+/// **Difference**: one set stays and what has ended leaves it; asyncio returns two new sets, without an order.
 /// **Difference**: if the condition holds already it is ready at once; asyncio always lets others run once.
 /// **Difference**: waiting for an empty set gives an empty vector at once; asyncio raises `ValueError`, which a
 /// `while !tasks.is_empty()` never meets. asyncio takes no future that is no task, and here none compiles.

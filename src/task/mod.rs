@@ -41,6 +41,9 @@ use crate::{
 /// Mirrors [`asyncio.create_task`](https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task) with
 /// `eager_start=True`. The loop owns the task: dropping the returned [`Task`] detaches it.
 ///
+/// **Difference**: a future that is neither awaited nor spawned is not reported when it goes; the compiler warns of it
+/// (`unused_must_use`). There is no `ensure_future`: what takes futures also takes tasks, which stay what they are.
+///
 /// # Panics
 ///
 /// If no loop runs on this thread. In a browser the thread's default loop is made instead.
@@ -69,6 +72,8 @@ where
 }
 
 /// Starts `future` as a task whose first poll is at its next turn, as `asyncio.create_task` does.
+///
+/// Otherwise as [`spawn`].
 ///
 /// # Panics
 ///
@@ -134,7 +139,10 @@ where
     Task::new(scheduler.make(future, setup))
 }
 
-/// Sets up a task before it is spawned.
+/// Sets up a task before it is spawned. It can be cloned and kept, to make tasks alike.
+///
+/// Mirrors the arguments of `asyncio.create_task`. **Difference**: a loop has no task factory, because the type of a task is
+/// fixed when it is compiled: share a builder, and set an [`Instrument`](crate::Instrument) to see every task.
 ///
 /// ```
 /// use selkie::{Priority, Task};
@@ -147,6 +155,7 @@ where
 /// });
 /// ```
 #[derive(Clone, Debug, Default)]
+#[doc(alias = "set_task_factory")]
 pub struct Builder {
     name: Option<Arc<str>>,
     priority: Priority,
@@ -168,6 +177,9 @@ impl Builder {
     }
 
     /// Runs the task in a copy of `context` instead of one of the spawner's.
+    ///
+    /// **Difference**: asyncio uses the given context itself, so that its owner sees what the task sets. Here a context is a
+    /// value: [`AnyTask::context`] has what the task has set.
     pub fn context(mut self, context: context::Context) -> Self {
         self.context = Some(context);
         self
@@ -218,7 +230,9 @@ impl Builder {
 ///
 /// # Who owns the task
 ///
-/// The loop does. Dropping a `Task` detaches it: it runs on, and its result is dropped.
+/// The loop does. Dropping a `Task` detaches it: it runs on, and its result is dropped. A panic that
+/// nobody looks at is reported to the exception handler. **Difference**: an `Err` is not, because to a plain task it is a value
+/// like any other; [`TaskGroup`](crate::TaskGroup) and [`try_gather`](crate::try_gather) lose none.
 ///
 /// - `task.await` waits *and owns*: when that await is dropped unfinished (its task is cancelled, a timeout ends),
 ///   the task is asked to end too.
@@ -230,6 +244,7 @@ impl Builder {
 ///
 /// `Task` is [`IntoFuture`]; where a plain `Future` is asked for, pass `task.into_future()`.
 // Not `must_use` itself, because a child of a group may well be left to the group: the functions that spawn are.
+#[doc(alias = "JoinHandle")]
 pub struct Task<T> {
     raw: TaskRef,
     marker: PhantomData<(T, *const ())>,
@@ -331,7 +346,8 @@ impl<T> Task<T> {
     /// catches it with [`catch_cancel`](crate::catch_cancel). A task that completes before that keeps its result.
     ///
     /// Mirrors [`Task.cancel`](https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.cancel). What the task
-    /// awaits by value is asked to end as well. **Difference**: the awaited task ends after this one, not before.
+    /// awaits by value is asked to end as well. **Difference**: the awaited task ends after this one, not before; and a cancel
+    /// during the poll that completes the task comes too late, where asyncio marks the task cancelled.
     pub fn cancel(&self) -> bool {
         self.raw.cancel(None)
     }
@@ -357,7 +373,10 @@ impl<T> Task<T> {
     ///
     /// Callbacks run in the order in which they were added, before whoever awaits the task goes on. One that panics is
     /// reported, and the others still run. Each runs with the context of the moment it was added.
-    #[doc(alias = "add_done_callback")]
+    ///
+    /// Mirrors `Task.add_done_callback`. **Difference**: there is no `remove_done_callback`, because closures cannot be
+    /// compared: let the callback look at a flag.
+    #[doc(alias("add_done_callback", "remove_done_callback"))]
     pub fn on_done(&self, callback: impl FnOnce(&Result<T, JoinError>) + 'static)
     where
         T: 'static,
@@ -501,7 +520,11 @@ impl AnyTask {
         self.raw.is_task()
     }
 
-    /// What the task waits for, if it waits and has said so.
+    /// What the task waits for, if it waits and has said so: another task's name, or what kind of thing it is.
+    ///
+    /// **Difference**: stands in for `Task.get_stack`; a suspended future has no stack. The futures of other crates say
+    /// nothing.
+    #[doc(alias("get_stack", "print_stack"))]
     pub fn waits_for(&self) -> Option<String> {
         waits_for(&self.raw)
     }
