@@ -9,7 +9,7 @@ use selkie::{EventLoop, Task};
 
 const CHILD: &str = "SELKIE_TEST_SLOW_POLL";
 
-/// Beside the behaviours of every host in `tests/it/slow.rs`.
+/// Rows: U20. Beside the behaviours of every host in `tests/it/slow.rs`.
 #[test]
 fn a_poll_that_lasts_is_reported_with_its_task_before_it_ends() {
     if std::env::var_os(CHILD).is_some() {

@@ -26,6 +26,22 @@ behaviour! {
 }
 
 behaviour! {
+    /// Difference: F15. Closures cannot be compared, so none is taken away: every callback is called, and one that is
+    /// not wanted any more finds what it stands for gone.
+    async fn a_callback_may_outlive_what_it_stands_for(t) {
+        let task = spawn(yield_now());
+        let listeners = [Rc::new("a"), Rc::new("b")];
+        for listener in &listeners {
+            let (listener, t) = (Rc::downgrade(listener), t.clone());
+            task.on_done(move |_| t.log(listener.upgrade().map_or("gone", |listener| *listener)));
+        }
+        let [a, _b] = listeners;
+        drop(a);
+        task.await.unwrap();
+    } => ["gone", "b"]
+}
+
+behaviour! {
     /// Rows: F15.
     async fn a_callback_added_to_a_done_task_is_not_called_inline(t) {
         let task = spawn(async { 1 });

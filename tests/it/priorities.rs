@@ -5,6 +5,7 @@ use std::{cell::Cell, rc::Rc};
 use selkie::{Priority, Task, yield_now};
 
 behaviour! {
+    /// Rows: U15.
     async fn urgent_runs_before_normal_and_background_comes_last(t) {
         for (name, priority) in
             [("background", Priority::Background), ("normal", Priority::Normal), ("urgent", Priority::Urgent)]
@@ -23,6 +24,7 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: U15.
     async fn tasks_that_are_always_ready_leave_the_background_a_poll_in_sixteen(t) {
         for busy in [Priority::Urgent, Priority::Normal] {
             let (polls, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
@@ -49,6 +51,7 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: U15.
     async fn an_urgent_task_that_is_always_ready_does_not_stop_normal_ones_or_timers(t) {
         let over = Rc::new(Cell::new(false));
         let stop = over.clone();

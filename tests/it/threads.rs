@@ -9,7 +9,8 @@ use std::{
 };
 
 use selkie::{
-    ContextVar, EventLoop, JoinError, LoopClosed, WaitError, catch_cancel, sleep, spawn, to_thread, yield_now,
+    ContextVar, EventLoop, JoinError, LoopClosed, WaitError, catch_cancel, gather, sleep, spawn, to_thread,
+    yield_now,
 };
 
 /// The simulator has loops "on threads" everywhere; a host in this build may have none.
@@ -168,6 +169,22 @@ behaviour! {
             Err(error) => assert!(error.is_unavailable() && !has_threads(&t), "{error}"),
         }
         assert_eq!(NAME.get(), Some("outer"));
+    }
+}
+
+behaviour! {
+    /// Rows: F24. Blocking work is a member like any other.
+    async fn a_gather_mixes_tasks_futures_and_blocking_work(t) {
+        let start = t.now();
+        let task = spawn(sleep(t.secs(1.0)));
+        let (task, future, job) = gather((task, async { 2 }, to_thread(|| 3))).await;
+        task.unwrap();
+        assert_eq!(future.unwrap(), 2);
+        match job.unwrap() {
+            Ok(job) => assert_eq!(job, 3),
+            Err(error) => assert!(error.is_unavailable() && !has_threads(&t), "{error}"),
+        }
+        t.assert_elapsed(start, 1.0);
     }
 }
 

@@ -671,6 +671,7 @@ async fn two_hundred_thousand_tasks_leave_the_page_its_frames_and_its_timers() {
     assert!(pause < 1000.0 && ticks > length / 50.0, "{ticks} ticks, longest pause {pause} ms");
 }
 
+/// Rows: U15.
 #[test]
 async fn background_tasks_hold_up_no_sleep_of_a_normal_one() {
     let event_loop = spawn(async { EventLoop::current().unwrap() }).await.unwrap();
