@@ -28,6 +28,27 @@
 //!   never come ends in a typed error where the loop can know it.
 //! - **Fair.** Tasks of one [`Priority`] run first in, first out; what becomes ready in a round runs in the next.
 //!
+//! # From asyncio
+//!
+//! Search finds each by asyncio's own name; items that differ say so under **Difference**.
+//!
+//! | asyncio | here |
+//! |---|---|
+//! | `run`, `Runner` | [`run`], [`try_run`], [`start`], `#[selkie::main]`, [`Runner`] |
+//! | loops, `call_soon`, `call_later`, `TimerHandle` | [`EventLoop`], [`LoopHandle`], [`Handle`] |
+//! | `create_task`, `eager_start=True` | [`spawn_lazy`], [`spawn`], [`Task::builder`] |
+//! | `Task`, `current_task`, `all_tasks` | [`Task`], [`AnyTask`], [`current_task`], [`all_tasks`] |
+//! | `CancelledError`, `InvalidStateError`, `TimeoutError` | [`catch_cancel`] and [`Cancelled`], [`InvalidState`], [`TimedOut`] |
+//! | `gather`, with `return_exceptions=True` | [`try_gather`], [`gather`]; at most so many at once: [`limit`] |
+//! | `wait`, `as_completed` | [`wait`] on a [`TaskSet`], [`as_completed`] |
+//! | `TaskGroup`, `ExceptionGroup` | [`TaskGroup`], [`GroupError`] |
+//! | `sleep`, `sleep(0)`, `timeout`, `wait_for`, `shield` | [`sleep`], [`yield_now`], [`timeout`], [`timeout_scope`], [`wait_for`], [`shield`] |
+//! | `Future`, `create_future` | [`Deferred`], [`Resolver`] |
+//! | `to_thread`, `run_coroutine_threadsafe` | [`to_thread`], [`LoopHandle::submit`], [`RemoteTask`] |
+//! | `contextvars` | [`ContextVar`], [`Context`] |
+//! | debug mode, exception handler | [`EventLoop::report_slow_polls`], [`Instrument`], [`EventLoop::set_exception_handler`] |
+//! | inside another loop, as Trio's guest mode | [`guest`], [`EventLoop::guest`] |
+//!
 //! # Targets
 //!
 //! Natively [`run`] blocks the thread. In a browser and in Node nothing may block: [`start`] and `#[selkie::main]` return at
