@@ -161,12 +161,12 @@ behaviour! {
 behaviour! {
     /// Rows: F83.
     async fn two_tasks_are_pending_before_the_first_await_and_done_after_both(t) {
+        let start = t.now();
         let work = |seconds: f64| {
             let t = t.clone();
             async move { sleep(t.secs(seconds)).await }
         };
         let (a, b) = (spawn(work(3.0)), spawn(work(1.0)));
-        let start = t.now();
         assert!(!a.is_finished() && !b.is_finished());
         (&b).await.unwrap();
         assert!(!a.is_finished() && b.is_finished());

@@ -94,6 +94,7 @@ behaviour! {
 behaviour! {
     /// Rows: F32.
     async fn waiting_for_the_first_error_does_not_count_a_cancelled_task(t) {
+        let start = t.now();
         let result = |name, seconds: f64, result: Result<(), &'static str>| {
             let length = t.secs(seconds);
             Task::builder().name(name).spawn(async move {
@@ -106,7 +107,6 @@ behaviour! {
         let tasks = [cancelled, result("ok", 1.0, Ok(())), result("bad", 2.0, Err("bad")), result("late", 3.0, Ok(()))];
         let mut set: TaskSet<_> = tasks.into_iter().collect();
         let late = set.iter().find(|task| &*task.name() == "late").unwrap().any();
-        let start = t.now();
         let done = wait(&mut set, Until::FIRST_ERROR).await;
         t.assert_elapsed(start, 2.0);
         assert_eq!(names(&done), ["cancelled", "ok", "bad"]);
