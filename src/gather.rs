@@ -164,9 +164,7 @@ where
 ///
 /// Tasks in the iterator run already, so the limit does not hold them back: give futures.
 ///
-/// # Panics
-///
-/// If `count` is zero: nothing could ever run.
+/// A `count` of zero counts as one: with none nothing could ever run.
 ///
 /// # Examples
 ///
@@ -184,10 +182,8 @@ where
 /// });
 /// ```
 #[doc(alias("buffered", "buffer_unordered", "Semaphore"))]
-#[track_caller]
 pub fn limit<I: IntoIterator>(count: usize, members: I) -> Limit<I> {
-    assert!(count > 0, "a limit of zero would never let a member run: use at least one");
-    Limit { count, members }
+    Limit { count: count.max(1), members }
 }
 
 /// The future of [`gather`].

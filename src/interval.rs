@@ -32,11 +32,8 @@ pub enum MissedTicks {
 /// asyncio has no such thing; JavaScript's `setInterval` is the model. The times are multiples of the period from this
 /// call, so they do not drift. A tick is never early, and is late as a [`sleep`](crate::sleep()) may be.
 ///
-/// The interval belongs to the loop that polls it. [`Duration::MAX`] never ticks.
-///
-/// # Panics
-///
-/// If the period is zero: such an interval would never let the loop wait. See [`yield_now`](crate::yield_now).
+/// The interval belongs to the loop that polls it. [`Duration::MAX`] never ticks. Zero counts as one millisecond, as it
+/// does for `setInterval`: [`yield_now`](crate::yield_now) is for giving others a turn.
 ///
 /// # Examples
 ///
@@ -52,21 +49,16 @@ pub enum MissedTicks {
 /// });
 /// ```
 #[doc(alias = "setInterval")]
-#[track_caller]
 pub fn interval(period: Duration) -> Interval {
+    let period = not_zero(period);
     Interval::new(sleep(period), period)
 }
 
 /// Ticks at `start` on the loop's clock, and then every `period`.
 ///
 /// A start in the past has missed ticks; see [`MissedTicks`]. Otherwise as [`interval`].
-///
-/// # Panics
-///
-/// If the period is zero.
-#[track_caller]
 pub fn interval_at(start: Duration, period: Duration) -> Interval {
-    Interval::new(sleep_until(start), period)
+    Interval::new(sleep_until(start), not_zero(period))
 }
 
 /// A source of ticks; from [`interval`]. Also a [`Stream`] that never ends.
@@ -79,13 +71,12 @@ pub struct Interval {
     missed: MissedTicks,
 }
 
+fn not_zero(period: Duration) -> Duration {
+    if period.is_zero() { Duration::from_millis(1) } else { period }
+}
+
 impl Interval {
-    #[track_caller]
     fn new(sleep: Sleep, period: Duration) -> Self {
-        assert!(
-            !period.is_zero(),
-            "an interval's period must not be zero: use `yield_now` to give others a turn"
-        );
         Self { sleep, period, missed: MissedTicks::default() }
     }
 
