@@ -409,7 +409,7 @@ mod tests {
         let mut state = 7;
         let mut store = S::default();
         let mut len = 0;
-        for step in 0..60_000u64 {
+        for step in 0..if cfg!(miri) { 600 } else { 60_000u64 } {
             // Mostly growing, then mostly shrinking, so that rooms come and go.
             let grow = if (step / 10_000) % 2 == 0 { 6 } else { 4 };
             if random(&mut state) % 10 < grow {
