@@ -26,6 +26,7 @@ enum Repr {
     AwaitsItself,
     Lost,
     Unavailable(Unavailable),
+    Broken(Arc<str>),
     Abandoned,
 }
 
@@ -64,6 +65,12 @@ impl JoinError {
     pub(crate) fn unavailable(error: Unavailable) -> Self {
         Self { repr: Repr::Unavailable(error) }
     }
+
+    /// `reason` is what the pool's initializer said.
+    pub(crate) fn broken(reason: Arc<str>) -> Self {
+        Self { repr: Repr::Broken(reason) }
+    }
+
     pub(crate) const ABANDONED: Self = Self { repr: Repr::Abandoned };
 
     /// Whether the task was cancelled.
@@ -96,6 +103,13 @@ impl JoinError {
     /// Whether the host has no thread for the work; it was not begun.
     pub fn is_unavailable(&self) -> bool {
         matches!(self.repr, Repr::Unavailable(_))
+    }
+
+    /// Whether the pool's initializer failed, so that the pool runs nothing any more; see
+    /// [`ThreadPool`](crate::ThreadPool).
+    #[doc(alias = "BrokenThreadPool")]
+    pub fn is_broken(&self) -> bool {
+        matches!(self.repr, Repr::Broken(_))
     }
 
     /// Whether nobody is left who could set the result; see [`Deferred`](crate::Deferred).
@@ -165,6 +179,7 @@ impl fmt::Display for JoinError {
             Repr::AwaitsItself => f.write_str("the task awaits itself and would never end"),
             Repr::Lost => f.write_str("the loop or pool that owed the result ended before it had one"),
             Repr::Unavailable(error) => error.fmt(f),
+            Repr::Broken(reason) => write!(f, "the pool is broken, as its initializer failed: {reason}"),
         }
     }
 }

@@ -481,7 +481,8 @@ impl fmt::Debug for LoopHandle {
     }
 }
 
-/// Ends a loop's tasks in good order: asks all to end, waits for at most `limit`, and names those that did not.
+/// Ends a loop's tasks in good order: asks all to end, waits for at most `limit`, and names those that did not. Then waits
+/// for its blocking jobs, in what is left of the limit.
 pub(crate) async fn shut_down(limit: Duration) {
     let Some(event_loop) = EventLoop::current() else { return };
     let me = task::current_task();
@@ -502,6 +503,17 @@ pub(crate) async fn shut_down(limit: Duration) {
         if !in_time.await {
             break;
         }
+    }
+    let scheduler = event_loop.scheduler();
+    let jobs = std::future::poll_fn(|cx| {
+        // The time first: polled at least once, so that the task is woken when it is over.
+        let over = Pin::new(&mut over).poll(cx);
+        if scheduler.jobs.poll_ended(cx.waker()) { Poll::Ready(()) } else { over }
+    });
+    jobs.await;
+    match scheduler.jobs.count() {
+        0 => {}
+        left => scheduler.report(&format!("{left} blocking jobs of the loop still run as it ends"), None),
     }
 }
 
@@ -538,7 +550,10 @@ impl Runner {
         runner
     }
 
-    /// How long tasks may take to end when the runner closes; 10 seconds unless set. Then they are dropped and named.
+    /// How long tasks and the jobs of [`to_thread`](crate::to_thread) may take to end when the runner closes; 10 seconds
+    /// unless set. Then tasks are dropped and named. Jobs run on, and their number is reported.
+    ///
+    /// **Difference**: asyncio waits 300 seconds for the jobs alone.
     pub fn shutdown_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -588,12 +603,14 @@ impl Runner {
 
     /// Ends what still runs, and the loop. Idempotent; also done by dropping the runner.
     ///
-    /// All tasks are asked to end; those that have not after the limit are dropped and reported by name. Then the loop
+    /// All tasks are asked to end; those that have not after the limit are dropped and reported by name. Functions that the
+    /// loop gave to [`to_thread`](crate::to_thread) are waited for within the same limit, as
+    /// `loop.shutdown_default_executor` does; a [`ThreadPool`](crate::ThreadPool) is its owner's to shut down. Then the loop
     /// closes.
     pub fn close(&mut self) {
         self.closed = true;
         let Some(event_loop) = self.event_loop.take() else { return };
-        if !event_loop.all_tasks().is_empty() {
+        if !event_loop.all_tasks().is_empty() || event_loop.scheduler().jobs.count() > 0 {
             // An error means that the loop cannot run here; then closing it drops the tasks.
             if let Ok(rest) = event_loop.prepare(self.context.clone(), shut_down(self.limit)) {
                 rest.raw().mark_quiet();
@@ -618,8 +635,8 @@ impl fmt::Debug for Runner {
 
 /// Runs `future` on a new loop of this thread and returns its output; then ends what is left in good order.
 ///
-/// When `future` is complete all other tasks are asked to end. Those that have not after 10 seconds are dropped, and
-/// reported by name. Mirrors [`asyncio.run`](https://docs.python.org/3/library/asyncio-runner.html#asyncio.run).
+/// When `future` is complete all other tasks are asked to end, and what runs by [`to_thread`](crate::to_thread) is waited
+/// for. Tasks that have not ended after 10 seconds are dropped, and reported by name. Mirrors [`asyncio.run`](https://docs.python.org/3/library/asyncio-runner.html#asyncio.run).
 ///
 /// # Panics
 ///

@@ -68,6 +68,7 @@ mod deferred;
 mod error;
 mod event_loop;
 mod exception;
+mod executor;
 mod gather;
 mod generator;
 mod guest;
@@ -78,8 +79,10 @@ pub mod local;
 mod loop_thread;
 pub mod os;
 mod queue;
+mod pool;
 mod ready;
 mod remote;
+mod remote_set;
 mod scheduler;
 mod shield;
 mod sleep;
@@ -102,6 +105,7 @@ pub use deferred::{Deferred, Resolver, Settled, SettledRef};
 pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedOut, WaitError};
 pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, start, try_run};
 pub use exception::ExceptionContext;
+pub use executor::Executor;
 pub use gather::{Gather, IntoTask, IntoTasks, Limit, TryGather, gather, limit, try_gather};
 pub use generator::{Generator, GeneratorStream, Step, Yielder, generator};
 pub use guest::{Guest, guest};
@@ -112,8 +116,10 @@ pub use queue::{
     AnyQueue, Fifo, GetError, Items, Lifo, LifoQueue, PriorityQueue, PutError, Queue, QueueKey, QueueOrder,
     QueueShutDown, QueueStatistics, Smallest,
 };
+pub use pool::{PoolBuilder, PoolError, PoolMap, PoolScope, PoolShutdown, ThreadPool};
 pub use ready::Priority;
 pub use remote::RemoteTask;
+pub use remote_set::RemoteSet;
 pub use selkie_macros::{main, test};
 pub use selkie_platform::{Next, Unavailable};
 pub use shield::{Shield, shield};

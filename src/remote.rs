@@ -183,8 +183,12 @@ impl<T: Send> RemoteTask<T> {
 
     /// Asks the work to end; whether it had not ended.
     ///
-    /// Work that has not begun never does. A task that runs is asked to end at its next turn and may clean up; a job that
-    /// runs on a thread cannot be stopped, runs on, and its result is dropped.
+    /// Work that has not begun never does; a job of a pool is dropped here and now, and its result is the error of a
+    /// cancel. A task that runs is asked to end at its next turn and may clean up. A job that runs on a thread cannot be
+    /// stopped: it runs on, and its result comes as if nobody had asked.
+    ///
+    /// **Difference**: `concurrent.futures` answers whether the work will not run; here ask
+    /// [`is_started`](Self::is_started).
     pub fn cancel(&self) -> bool {
         if self.is_finished() {
             return false;
@@ -215,6 +219,25 @@ impl<T: Send> RemoteTask<T> {
             crate::os::block(self.shared.debtor.as_ref(), timeout, &mut poll)?;
         }
         self.take().ok_or(WaitError::Taken)
+    }
+
+    /// Whether the result may be taken. Registers `waker`, instead of any before, for the time when it may.
+    pub(crate) fn poll_done(&self, waker: &Waker) -> bool {
+        if self.shared.state.load(Ordering::Acquire) == DONE {
+            return true;
+        }
+        self.shared.waiter.register(waker);
+        self.shared.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// Whether the result may be taken.
+    pub(crate) fn is_done(&self) -> bool {
+        self.shared.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// The loop that owes the result, if one does.
+    pub(crate) fn debtor(&self) -> Option<&Arc<Scheduler>> {
+        self.shared.debtor.as_ref()
     }
 
     /// The result, if it is there and was not taken.

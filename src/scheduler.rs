@@ -46,6 +46,7 @@ use crate::{
     ready::{Lane, Priority},
     sleep::Boxed,
     slow::SlowPolls,
+    submit::Jobs,
     task::{Arena, HANDLE, Header, Panic, Setup, TaskRef, allocate},
     timers::{NEVER, Node, Timers},
 };
@@ -146,6 +147,8 @@ pub(crate) struct Scheduler {
     /// There is an instrument, or slow polls are reported.
     hooked: Cell<bool>,
     shuffle: Cell<Option<u64>>,
+    /// Shared with the jobs.
+    pub(crate) jobs: Arc<Jobs>,
 }
 
 // SAFETY: see "Who may touch it": other threads reach `inbox`, `platform` and `this` only, which are `Sync`.
@@ -220,6 +223,7 @@ impl Scheduler {
             slow_polls: RefCell::default(),
             hooked: Cell::new(false),
             shuffle: Cell::new(None),
+            jobs: Arc::default(),
             platform,
         })
     }

@@ -1,16 +1,23 @@
 //! Handing work to a loop from other threads, and blocking work to other threads.
 
 use std::{
+    cell::UnsafeCell,
     fmt,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
+
+use atomic_waker::AtomicWaker;
 
 use crate::{
     LoopClosed, LoopHandle, context,
-    error::JoinError,
+    error::{JoinError, discard},
     ready::Priority,
     remote::{Producer, RemoteTask, channel},
     scheduler::{self, with_current},
@@ -98,7 +105,8 @@ where
 ///
 /// It starts at this call, with a copy of the context variables. Awaiting gives its result, or a [`JoinError`] if it panicked.
 /// Dropping the future before the function has begun withdraws it; afterwards it cannot be stopped, runs on, and its result
-/// is dropped.
+/// is dropped. [`run`](crate::run) and [`Runner::close`](crate::Runner::close) wait for the functions that their loop has
+/// started, within the limit that they have for tasks.
 ///
 /// The threads are shared by the whole process: at most `min(32, cpus + 4)`, jobs first in, first out. Mirrors
 /// [`asyncio.to_thread`](https://docs.python.org/3/library/asyncio-task.html#asyncio.to_thread); **Difference**: that starts when
@@ -120,27 +128,172 @@ where
 #[doc(alias = "spawn_blocking")]
 pub fn to_thread<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> ToThread<R> {
     let (producer, task) = channel(None);
-    let job = job(f, producer);
-    let refused = match with_current(|scheduler| scheduler.platform().clone()) {
-        Some(platform) => platform.run_blocking(job),
-        None => crate::os::host().run_blocking(job),
+    let here = with_current(|scheduler| (scheduler.platform().clone(), scheduler.jobs.begin()));
+    let (platform, running) = match here {
+        Some((platform, running)) => (platform, Some(running)),
+        None => (crate::os::host(), None),
     };
+    let job = Job::new(f, producer, running);
+    let refused = platform.run_blocking(Box::new(move || job.run(Ok(()))));
     ToThread { task, refused: refused.err().map(JoinError::unavailable) }
 }
 
-/// A job for a pool: withdrawn if it was cancelled before it began.
-pub(crate) fn job<R: Send + 'static>(
-    f: impl FnOnce() -> R + Send + 'static,
-    producer: Producer<R>,
-) -> Box<dyn FnOnce() + Send> {
-    let context = context::Context::current();
-    Box::new(move || {
-        if !producer.begin() {
-            return;
+/// What a loop has given to [`to_thread`] and has not ended, which the end of the loop waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    count: AtomicUsize,
+    /// The task that ends the loop.
+    waiter: AtomicWaker,
+}
+
+impl Jobs {
+    fn begin(self: &Arc<Self>) -> RunningJob {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        RunningJob(self.clone())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn poll_ended(&self, waker: &Waker) -> bool {
+        self.waiter.register(waker);
+        self.count() == 0
+    }
+}
+
+/// A job that was neither withdrawn nor has ended.
+struct RunningJob(Arc<Jobs>);
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.waiter.wake();
         }
-        let result = catch_unwind(AssertUnwindSafe(|| context.run(f)));
-        producer.give(result.map_err(|payload| JoinError::panicked("a blocking job".to_owned(), payload)));
-    })
+    }
+}
+
+/// What is left of a job that was not run.
+type Work = Box<dyn FnOnce(Result<(), JoinError>) + Send>;
+
+/// The place of a job in a queue. A cancel empties it, where it is, in the thread that cancels.
+pub(crate) struct Slot {
+    taken: AtomicBool,
+    work: UnsafeCell<Option<Work>>,
+}
+
+// SAFETY: `work` is written before the slot is shared, and afterwards touched by the one who has set `taken`. It is `Send`.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    fn take(&self) -> Option<Work> {
+        if self.taken.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        // SAFETY: the swap lets one through.
+        unsafe { (*self.work.get()).take() }
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Runs the job, or gives it the reason why not. Does nothing if it has begun or was withdrawn.
+    pub(crate) fn run(&self, verdict: Result<(), JoinError>) {
+        if let Some(work) = self.take() {
+            work(verdict);
+        }
+    }
+}
+
+/// The waker that a cancel wakes.
+impl Wake for Slot {
+    fn wake(self: Arc<Self>) {
+        let work = self.take();
+        // What the closure owns may panic as it goes; the hook has said so, and the canceller is not to blame.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(work))) {
+            discard(payload);
+        }
+    }
+}
+
+/// A job in a queue. Dropped, it leaves the error of a lost result.
+pub(crate) struct Job(Arc<Slot>);
+
+impl Job {
+    /// `guard` is dropped when nothing of the job is left, whether it was run or not.
+    pub(crate) fn new<R: Send + 'static>(
+        f: impl FnOnce() -> R + Send + 'static,
+        producer: Producer<R>,
+        guard: impl Send + 'static,
+    ) -> Self {
+        // SAFETY: nothing of it is borrowed.
+        unsafe { Self::borrowing(f, producer, guard) }
+    }
+
+    /// As [`new`](Self::new), for a closure and a result that borrow.
+    ///
+    /// # Safety
+    ///
+    /// What they borrow lives until `guard` is dropped.
+    pub(crate) unsafe fn borrowing<'a, R: Send + 'a>(
+        f: impl FnOnce() -> R + Send + 'a,
+        producer: Producer<R>,
+        guard: impl Send + 'a,
+    ) -> Self {
+        /// Dropped in this order.
+        struct Parts<F, R: Send, G> {
+            f: F,
+            producer: Producer<R>,
+            context: context::Context,
+            guard: G,
+        }
+        let slot = Arc::new(Slot { taken: AtomicBool::new(false), work: UnsafeCell::new(None) });
+        // Nobody has the other end yet, so it is not cancelled.
+        producer.poll_cancelled(&Waker::from(slot.clone()));
+        let parts = Parts { f, producer, context: context::Context::current(), guard };
+        let work = move |verdict| {
+            let parts = parts;
+            // Bindings go in the reverse order, also by a panic.
+            let Parts { guard: _guard, context, producer, f } = parts;
+            match verdict {
+                Ok(()) if producer.begin() => {
+                    let result = catch_unwind(AssertUnwindSafe(|| context.run(f)));
+                    let panicked = |payload| JoinError::panicked("a blocking job".to_owned(), payload);
+                    producer.give(result.map_err(panicked));
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    drop(f);
+                    producer.give(Err(error));
+                }
+            }
+        };
+        let work: Box<dyn FnOnce(Result<(), JoinError>) + Send + 'a> = Box::new(work);
+        // SAFETY: only the lifetime changes. All that borrows is dropped before `guard` is, and the caller keeps it alive
+        // until then.
+        let work =
+            unsafe { std::mem::transmute::<Box<dyn FnOnce(Result<(), JoinError>) + Send + 'a>, Work>(work) };
+        // SAFETY: nobody touches the slot before the job is queued or cancelled, for which this call has to end.
+        unsafe { *slot.work.get() = Some(work) };
+        Self(slot)
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.0
+    }
+
+    pub(crate) fn run(self, verdict: Result<(), JoinError>) {
+        self.0.run(verdict);
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
 }
 
 /// The future of [`to_thread`].

@@ -2,10 +2,13 @@
 
 mod forever;
 
-use std::{cell::RefCell, panic::AssertUnwindSafe, rc::Rc, sync::Arc, task::Waker, time::Duration};
+use std::{
+    cell::RefCell, future::Future, num::NonZeroUsize, panic::AssertUnwindSafe, rc::Rc, sync::Arc,
+    task::Waker, time::Duration,
+};
 
 use js_sys::{Function, Promise};
-use selkie_platform::Platform;
+use selkie_platform::{Job, Platform, Unavailable};
 pub use selkie_web::interop::{idle, is_visible, next_frame, yield_to_page};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 pub use wasm_bindgen_futures::JsFuture;
@@ -31,6 +34,55 @@ pub(crate) use std::hint::spin_loop as relax;
 
 pub(crate) fn report(message: &str) {
     host().report(message);
+}
+
+const NO_THREADS: Unavailable =
+    Unavailable::new("a page has no threads: make the pool where there are, or spawn tasks on the loop");
+
+/// The threads of a [`ThreadPool`](crate::ThreadPool): there are none.
+pub(crate) enum Pool {}
+
+impl Pool {
+    pub(crate) fn new(_: NonZeroUsize, _: Duration, _: &str) -> Result<Self, Unavailable> {
+        Err(NO_THREADS)
+    }
+
+    pub(crate) fn submit(&self, _: Job) -> Result<bool, Unavailable> {
+        match *self {}
+    }
+
+    pub(crate) fn shutdown(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn shutdown_now(&self) -> Vec<Job> {
+        match *self {}
+    }
+
+    pub(crate) fn join(&self, _: Option<Duration>) -> Result<(), WaitError> {
+        match *self {}
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        match *self {}
+    }
+}
+
+/// The threads of an [`Executor`](crate::Executor): there are none.
+pub(crate) enum Workers {}
+
+impl Workers {
+    pub(crate) fn new(_: Option<NonZeroUsize>, _: &str) -> Result<Self, Unavailable> {
+        Err(NO_THREADS)
+    }
+
+    pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {
+        match *self {}
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        match *self {}
+    }
 }
 
 thread_local! {

@@ -1,0 +1,924 @@
+//! Pools of threads for blocking work, owned by whoever made them.
+//!
+//! # Two kinds
+//!
+//! A pool that is made inside a simulated loop belongs to that world: each submit asks the world to run *some* job of the
+//! pool at a moment that the world chooses, and that picks one of the first `n` that wait, as `n` threads would. Any other
+//! pool has threads of the host.
+//!
+//! # Who drops a job
+//!
+//! A job sits in a [`Slot`], which the queue, the result's waker and a scope may hold at once; whoever empties it first has
+//! the job. The queue's entry is a [`PoolJob`], which counts until it is gone: that is what a shutdown waits for.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "held for a few instructions and never with code of users; pages have no threads that could hold it"
+)]
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    error::Error,
+    fmt,
+    future::{Future, poll_fn},
+    iter::Fuse,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use atomic_waker::AtomicWaker;
+use futures_core::{FusedStream, Stream};
+use selkie_platform::{Platform, Unavailable};
+
+use crate::{
+    RemoteTask, WaitError,
+    error::{JoinError, discard, panic_message},
+    os,
+    remote::{Producer, channel},
+    scheduler::with_current,
+    submit::{Job, Slot},
+};
+
+/// Threads of your own for blocking work, beside the shared ones of [`to_thread`](crate::to_thread).
+///
+/// Threads start when a job finds none idle, never more than the maximum, and end when they were idle for some time (10
+/// seconds unless [set](PoolBuilder::idle_limit)). Jobs start first in, first out. Mirrors
+/// [`concurrent.futures.ThreadPoolExecutor`](https://docs.python.org/3/library/concurrent.futures.html#threadpoolexecutor).
+///
+/// Cheap to clone; clones are the same pool. Any thread may submit. When the last clone is dropped the pool shuts down as by
+/// [`shutdown`](Self::shutdown), and nobody waits.
+///
+/// A job that waits for another job of its own pool waits for ever when all the pool's threads do so.
+///
+/// Made inside a loop of [`testing::Sim`](crate::testing::Sim) the pool belongs to that world: no thread is used, jobs run
+/// one at a time on the stack of the simulation, at moments that the seed chooses.
+///
+/// # Platform-specific
+///
+/// - **Web:** outside of a simulation there are no threads, and making a pool is an [`Unavailable`] error.
+///
+/// # Examples
+///
+/// ```
+/// use selkie::ThreadPool;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = ThreadPool::new(2)?;
+/// selkie::run({
+///     let pool = pool.clone();
+///     async move {
+///         let sum = pool.submit(|| (1..=1000u64).sum::<u64>()).unwrap();
+///         assert_eq!(sum.await.unwrap(), 500_500);
+///     }
+/// });
+/// // Without any loop:
+/// let mut answer = pool.submit(|| 42)?;
+/// assert_eq!(answer.wait(None)??, 42);
+/// pool.join(None)?;
+/// # Ok(()) }
+/// ```
+#[doc(alias = "ThreadPoolExecutor")]
+#[derive(Clone)]
+pub struct ThreadPool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Backend,
+    shared: Arc<Shared>,
+}
+
+enum Backend {
+    Threads(os::Pool),
+    /// The loop in which the pool was made. Weak, because the world owns what the pool gives it.
+    Simulated(Weak<dyn Platform>),
+}
+
+/// What jobs hold of their pool. Not the threads: a pool shuts down while jobs wait.
+struct Shared {
+    id: u64,
+    max: usize,
+    name: String,
+    simulated: bool,
+    initializer: Option<Initializer>,
+    state: Mutex<State>,
+}
+
+type Initializer = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    /// What the initializer said.
+    broken: Option<Arc<str>>,
+    /// Jobs that were taken and have not gone.
+    jobs: usize,
+    /// Who waits for the end of the jobs, after a shutdown.
+    waiting: Vec<Producer<()>>,
+    /// Jobs of a simulated pool that have not begun, with the keys of their runners.
+    queue: VecDeque<(u64, PoolJob)>,
+    next_key: u64,
+    /// A simulated pool has one "thread" that is initialized once.
+    initialized: bool,
+}
+
+thread_local! {
+    /// The pool whose worker this thread is; it is initialized.
+    static WORKER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How long a thread may be idle, unless said otherwise.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
+
+impl ThreadPool {
+    /// A pool of at most `threads` threads, none of which is started yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where the host has no threads.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is zero: such a pool could never run anything.
+    #[track_caller]
+    pub fn new(threads: usize) -> Result<Self, Unavailable> {
+        Self::builder(threads).build()
+    }
+
+    /// A pool with a name, an idle limit or an initializer.
+    ///
+    /// ```
+    /// use selkie::ThreadPool;
+    ///
+    /// let pool = ThreadPool::builder(4).name("images").build()?;
+    /// let mut name = pool.submit(|| std::thread::current().name().map(str::to_owned))?;
+    /// assert_eq!(name.wait(None)??.as_deref(), Some("images-0"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is zero.
+    #[track_caller]
+    pub fn builder(threads: usize) -> PoolBuilder {
+        let Some(threads) = NonZeroUsize::new(threads) else {
+            panic!("a `ThreadPool` of no threads could never run anything: say at least 1");
+        };
+        PoolBuilder { threads, name: "selkie-pool".to_owned(), idle: IDLE_LIMIT, initializer: None }
+    }
+
+    /// Queues `f`, to be run on a thread of the pool with a copy of the caller's context variables.
+    ///
+    /// The task can be awaited on any loop, waited for by a thread, and cancelled while `f` has not begun. A panic of `f`
+    /// becomes its [`JoinError`]. Dropping the task detaches. Mirrors
+    /// [`Executor.submit`](https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.Executor.submit).
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError`]; `f` is dropped.
+    pub fn submit<R: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<RemoteTask<R>, PoolError> {
+        let (producer, task) = channel(None);
+        self.inner.submit(Job::new(f, producer, ()))?;
+        Ok(task)
+    }
+
+    /// Calls `f` with each item on the pool's threads, and gives the results in the order of the items.
+    ///
+    /// Lazy: items are pulled when results are asked for, and only so many are submitted ahead as the
+    /// [buffer](PoolMap::buffer) holds. Results come as a [`Stream`], by [`PoolMap::next`], or by [`PoolMap::wait_next`]
+    /// without a loop.
+    ///
+    /// Mirrors [`Executor.map`](https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.Executor.map).
+    /// **Difference**: that submits everything at once unless it is given a `buffersize`.
+    ///
+    /// ```
+    /// use selkie::ThreadPool;
+    ///
+    /// let pool = ThreadPool::new(2)?;
+    /// let mut squares = pool.map(1..=4, |n| n * n).buffer(3);
+    /// let mut all = Vec::new();
+    /// while let Some(square) = squares.wait_next(None)? {
+    ///     all.push(square?);
+    /// }
+    /// assert_eq!(all, [1, 4, 9, 16]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn map<I, F, R>(&self, items: I, f: F) -> PoolMap<I::IntoIter, F, R>
+    where
+        I: IntoIterator,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        I::Item: Send + 'static,
+        R: Send + 'static,
+    {
+        PoolMap {
+            pool: self.clone(),
+            items: items.into_iter().fuse(),
+            f: Arc::new(f),
+            buffer: self.max_threads().saturating_mul(2),
+            submitted: VecDeque::new(),
+            refused: None,
+            over: false,
+        }
+    }
+
+    /// Runs jobs that borrow from the caller, and blocks until all of them have ended.
+    ///
+    /// As [`std::thread::scope`], on the threads of the pool. A panic of a job is in its [`RemoteTask`] only; a panic of `f`
+    /// goes on when all jobs have ended. Called by a job of this very pool, or in a simulation, the calling thread runs at the
+    /// end of the scope what no other thread has begun, so scopes may nest in a pool of one thread.
+    ///
+    /// It blocks the loop when it is called in a task; there use [`submit`](Self::submit).
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::WouldBlock`] on a thread that must not block; `f` is not called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selkie::ThreadPool;
+    ///
+    /// let pool = ThreadPool::new(2)?;
+    /// let words = ["one", "two", "three"];
+    /// let mut lengths = [0; 3];
+    /// pool.scope(|scope| {
+    ///     for (word, length) in words.iter().zip(&mut lengths) {
+    ///         scope.submit(|| *length = word.len()).unwrap().detach();
+    ///     }
+    /// })?;
+    /// assert_eq!(lengths, [3, 3, 5]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn scope<'env, R>(
+        &'env self,
+        f: impl for<'scope> FnOnce(&'scope PoolScope<'scope, 'env>) -> R,
+    ) -> Result<R, WaitError> {
+        if let Backend::Threads(_) = self.inner.backend {
+            if !os::host().can_block() {
+                return Err(WaitError::WouldBlock);
+            }
+        }
+        let scope = PoolScope {
+            pool: &self.inner,
+            open: Arc::new(Open {
+                count: AtomicUsize::new(0),
+                waiter: AtomicWaker::new(),
+                slots: Mutex::default(),
+            }),
+            scope: PhantomData,
+            env: PhantomData,
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+        scope.finish();
+        result.map_or_else(|payload| resume_unwind(payload), Ok)
+    }
+
+    /// Takes no new jobs from here on; what is queued still runs, then the threads end.
+    ///
+    /// It acts at this call. Awaiting, on any loop, waits until all jobs have ended; [`join`](Self::join) blocks until the
+    /// threads have ended too. A second call waits for the same end. Mirrors `Executor.shutdown`.
+    ///
+    /// ```
+    /// # use selkie::ThreadPool;
+    /// selkie::run(async {
+    ///     let pool = ThreadPool::new(2).unwrap();
+    ///     let job = pool.submit(|| 1).unwrap();
+    ///     pool.shutdown().await;
+    ///     assert!(job.is_finished() && pool.submit(|| 2).is_err());
+    /// });
+    /// ```
+    pub fn shutdown(&self) -> PoolShutdown {
+        self.inner.shared.lock().closed = true;
+        if let Backend::Threads(threads) = &self.inner.backend {
+            threads.shutdown();
+        }
+        self.inner.shared.ended()
+    }
+
+    /// As [`shutdown`](Self::shutdown), but jobs that have not begun never do: their error is
+    /// [lost](JoinError::is_lost).
+    ///
+    /// Mirrors `shutdown(cancel_futures=True)`. **Difference**: that calls the jobs cancelled, which nobody has asked for.
+    pub fn shutdown_now(&self) -> PoolShutdown {
+        self.inner.shared.lock().closed = true;
+        drop(self.inner.clear());
+        self.inner.shared.ended()
+    }
+
+    /// Shuts the pool down and blocks this thread until all jobs and threads have ended, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// - [`WaitError::TimedOut`]; the pool goes on ending.
+    /// - [`WaitError::WouldDeadlock`] in a job of this very pool, and in a simulation while jobs are left, which can run only
+    ///   when the caller waits by `shutdown().await`.
+    /// - [`WaitError::WouldBlock`] on a thread that must not block.
+    pub fn join(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
+        drop(self.shutdown());
+        match &self.inner.backend {
+            Backend::Threads(_) if WORKER.get() == self.inner.shared.id => Err(WaitError::WouldDeadlock),
+            Backend::Threads(threads) => threads.join(timeout),
+            Backend::Simulated(_) if self.inner.shared.lock().jobs == 0 => Ok(()),
+            Backend::Simulated(_) => Err(WaitError::WouldDeadlock),
+        }
+    }
+
+    /// The most threads there can be.
+    pub fn max_threads(&self) -> usize {
+        self.inner.shared.max
+    }
+
+    /// How many threads there are at this moment, busy and idle. None in a simulation.
+    pub fn threads(&self) -> usize {
+        match &self.inner.backend {
+            Backend::Threads(threads) => threads.threads(),
+            Backend::Simulated(_) => 0,
+        }
+    }
+
+    /// The name of the pool, with which the names of its threads begin.
+    pub fn name(&self) -> &str {
+        &self.inner.shared.name
+    }
+}
+
+impl fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPool")
+            .field("name", &self.name())
+            .field("max_threads", &self.max_threads())
+            .field("threads", &self.threads())
+            .field("jobs", &self.inner.shared.lock().jobs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn submit(self: &Arc<Self>, job: Job) -> Result<(), PoolError> {
+        let job = self.shared.admit(job, Arc::downgrade(self))?;
+        match &self.backend {
+            Backend::Threads(threads) => match threads.submit(Box::new(move || job.run())) {
+                Ok(true) => Ok(()),
+                // It was closed just now, by a shutdown or because it broke.
+                Ok(false) => Shared::check(&self.shared.lock()).and(Err(PoolError::ShutDown)),
+                Err(error) => Err(PoolError::Unavailable(error)),
+            },
+            Backend::Simulated(made_in) => {
+                let here = with_current(|scheduler| scheduler.platform().clone());
+                let here = here.filter(|platform| platform.nests()).or_else(|| made_in.upgrade());
+                let Some(platform) = here else {
+                    return Err(PoolError::Unavailable(Unavailable::new(
+                        "the simulation that the pool belongs to is over: make the pool in the loop that uses it",
+                    )));
+                };
+                let mut state = self.shared.lock();
+                state.next_key += 1;
+                let key = state.next_key;
+                state.queue.push_back((key, job));
+                drop(state);
+                let runner = Runner { shared: self.shared.clone(), key, used: false };
+                platform.run_blocking(Box::new(move || runner.run())).map_err(PoolError::Unavailable)
+            }
+        }
+    }
+
+    /// Takes no more jobs; returns those that have not begun.
+    fn clear(&self) -> Vec<selkie_platform::Job> {
+        match &self.backend {
+            Backend::Threads(threads) => threads.shutdown_now(),
+            Backend::Simulated(_) => {
+                let queue = std::mem::take(&mut self.shared.lock().queue);
+                queue
+                    .into_iter()
+                    .map(|(_, job)| Box::new(move || job.run()) as selkie_platform::Job)
+                    .collect()
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(state: &State) -> Result<(), PoolError> {
+        match &state.broken {
+            Some(reason) => Err(PoolError::Broken(reason.clone())),
+            None if state.closed => Err(PoolError::ShutDown),
+            None => Ok(()),
+        }
+    }
+
+    fn admit(self: &Arc<Self>, job: Job, pool: Weak<Inner>) -> Result<PoolJob, PoolError> {
+        let mut state = self.lock();
+        Self::check(&state)?;
+        state.jobs += 1;
+        drop(state);
+        Ok(PoolJob { job, pool, counted: Counted(self.clone()) })
+    }
+
+    fn ended(&self) -> PoolShutdown {
+        let (producer, task) = channel(None);
+        let mut state = self.lock();
+        if state.jobs > 0 {
+            state.waiting.push(producer);
+        } else {
+            drop(state);
+            producer.give(Ok(()));
+        }
+        PoolShutdown { task }
+    }
+
+    /// Prepares this thread for a job. If that fails, the jobs that wait learn it here and now.
+    fn verdict(&self, pool: Option<&Inner>) -> Result<(), JoinError> {
+        let state = self.lock();
+        if let Some(reason) = &state.broken {
+            return Err(JoinError::broken(reason.clone()));
+        }
+        let initialized = if self.simulated { state.initialized } else { WORKER.get() == self.id };
+        drop(state);
+        if initialized {
+            return Ok(());
+        }
+        let initialize = || self.initializer.as_ref().map_or(Ok(()), |initializer| initializer());
+        let reason = match catch_unwind(AssertUnwindSafe(initialize)) {
+            Ok(Ok(())) => {
+                match self.simulated {
+                    true => self.lock().initialized = true,
+                    false => WORKER.set(self.id),
+                }
+                return Ok(());
+            }
+            Ok(Err(reason)) => reason,
+            Err(payload) => {
+                let message = panic_message(&*payload);
+                discard(payload);
+                format!("it panicked: {message}")
+            }
+        };
+        let reason = self.lock().broken.get_or_insert_with(|| reason.into()).clone();
+        // Each of them comes here again and finds the pool broken.
+        pool.map(Inner::clear).into_iter().flatten().for_each(|job| job());
+        Err(JoinError::broken(reason))
+    }
+}
+
+/// The queue's entry of a job; run or dropped once.
+struct PoolJob {
+    /// Dropped first: when the pool has ended nothing of its jobs is left.
+    job: Job,
+    pool: Weak<Inner>,
+    counted: Counted,
+}
+
+impl PoolJob {
+    fn run(self) {
+        let Self { job, pool, counted } = self;
+        // A withdrawn one is no reason to prepare the thread.
+        if !job.slot().is_taken() {
+            job.run(counted.0.verdict(pool.upgrade().as_deref()));
+        }
+        drop(counted);
+    }
+}
+
+/// A job that the pool has not done with.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.jobs -= 1;
+        let waiting = if state.jobs == 0 { std::mem::take(&mut state.waiting) } else { Vec::new() };
+        drop(state);
+        for producer in waiting {
+            producer.give(Ok(()));
+        }
+    }
+}
+
+/// What a simulated world runs: a turn of the pool, made for one job and good for any.
+struct Runner {
+    shared: Arc<Shared>,
+    key: u64,
+    used: bool,
+}
+
+impl Runner {
+    fn pick(&self) -> Option<PoolJob> {
+        let mut state = self.shared.lock();
+        let place = state.queue.iter().position(|(key, _)| *key == self.key);
+        // Its own job, unless that would overtake one that each of the threads has to begin before.
+        let place = place.filter(|&place| place < self.shared.max).unwrap_or(0);
+        state.queue.remove(place).map(|(_, job)| job)
+    }
+
+    fn run(mut self) {
+        self.used = true;
+        if let Some(job) = self.pick() {
+            job.run();
+        }
+    }
+}
+
+impl Drop for Runner {
+    /// The world is gone, and one job with it.
+    fn drop(&mut self) {
+        if !self.used {
+            drop(self.pick());
+        }
+    }
+}
+
+/// Where jobs that borrow are submitted; from [`ThreadPool::scope`].
+///
+/// What a job borrows has to live longer than the scope, not than the call that submits it:
+///
+/// ```compile_fail,E0373
+/// let pool = selkie::ThreadPool::new(1).unwrap();
+/// pool.scope(|scope| {
+///     let local = String::new();
+///     scope.submit(|| local.len()).unwrap().detach();
+/// });
+/// ```
+pub struct PoolScope<'scope, 'env: 'scope> {
+    pool: &'env Arc<Inner>,
+    open: Arc<Open>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// The jobs of a scope that have not gone.
+struct Open {
+    count: AtomicUsize,
+    waiter: AtomicWaker,
+    /// What a caller that is a worker itself may have to run.
+    slots: Mutex<VecDeque<(Arc<Slot>, Option<Job>)>>,
+}
+
+struct OpenJob(Arc<Open>);
+
+impl Drop for OpenJob {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.waiter.wake();
+        }
+    }
+}
+
+impl<'scope> PoolScope<'scope, '_> {
+    /// Queues `f`, which may borrow what lives longer than the scope. As [`ThreadPool::submit`].
+    ///
+    /// Waiting for the task inside the scope, in a job of this very pool or in a simulation, may never end; leaving the scope
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError`]; `f` is dropped.
+    pub fn submit<R: Send + 'scope>(
+        &'scope self,
+        f: impl FnOnce() -> R + Send + 'scope,
+    ) -> Result<RemoteTask<R>, PoolError> {
+        let (producer, task) = channel(None);
+        self.open.count.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: `finish` does not return before the guard is gone, and `scope` calls it before what is borrowed ends.
+        let job = unsafe { Job::borrowing(f, producer, OpenJob(self.open.clone())) };
+        let shared = &self.pool.shared;
+        if shared.simulated {
+            Shared::check(&shared.lock())?;
+            self.open.slots().push_back((job.slot().clone(), Some(job)));
+            return Ok(task);
+        }
+        let slot = job.slot().clone();
+        self.pool.submit(job)?;
+        if WORKER.get() == shared.id {
+            self.open.slots().push_back((slot, None));
+        }
+        Ok(task)
+    }
+
+    /// Returns when nothing of the jobs is left.
+    fn finish(&self) {
+        // Any other thread would be one more than the pool may have.
+        let helps = self.pool.shared.simulated || WORKER.get() == self.pool.shared.id;
+        let next = || if helps { self.open.slots().pop_front() } else { None };
+        while let Some((slot, job)) = next() {
+            slot.run(self.pool.shared.verdict(Some(self.pool)));
+            drop(job);
+        }
+        let open = self.open.clone();
+        while self.open.count.load(Ordering::Acquire) > 0 {
+            // A host that refuses was refused before `f`, so this goes round only for what a canceller is dropping just now.
+            let _ = os::block(None, None, &mut |waker| {
+                open.waiter.register(waker);
+                open.count.load(Ordering::Acquire) == 0
+            });
+        }
+        // A job may have submitted more, which others have run.
+        self.open.slots().clear();
+    }
+}
+
+impl Open {
+    fn slots(&self) -> MutexGuard<'_, VecDeque<(Arc<Slot>, Option<Job>)>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for PoolScope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolScope")
+            .field("pool", &self.pool.shared.name)
+            .field("jobs", &self.open.count.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to make a [`ThreadPool`]; from [`ThreadPool::builder`].
+#[must_use = "`build` makes the pool"]
+pub struct PoolBuilder {
+    threads: NonZeroUsize,
+    name: String,
+    idle: Duration,
+    initializer: Option<Initializer>,
+}
+
+impl PoolBuilder {
+    /// The threads are called `{name}-0`, `{name}-1` and so on; `selkie-pool` unless set.
+    #[doc(alias = "thread_name_prefix")]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// How long a thread may be idle before it ends; 10 seconds unless set.
+    ///
+    /// **Difference**: asyncio's threads end with the pool.
+    pub fn idle_limit(mut self, limit: Duration) -> Self {
+        self.idle = limit;
+        self
+    }
+
+    /// Calls `f` on each thread before its first job; in a simulation once.
+    ///
+    /// An `Err`, or a panic, breaks the pool: the jobs that have not begun end with an error that
+    /// [is broken](JoinError::is_broken), and later submits with [`PoolError::Broken`].
+    ///
+    /// ```
+    /// use selkie::{PoolError, ThreadPool};
+    ///
+    /// let pool = ThreadPool::builder(1).initializer(|| Err::<(), _>("no licence")).build()?;
+    /// let error = pool.submit(|| 1)?.wait(None)?.unwrap_err();
+    /// assert!(error.is_broken());
+    /// assert!(matches!(pool.submit(|| 2), Err(PoolError::Broken(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn initializer<E: fmt::Display>(
+        mut self,
+        f: impl Fn() -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self {
+        self.initializer = Some(Box::new(move || f().map_err(|error| error.to_string())));
+        self
+    }
+
+    /// Makes the pool. No thread is started yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where the host has no threads.
+    pub fn build(self) -> Result<ThreadPool, Unavailable> {
+        /// Zero is no pool.
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let here = with_current(|scheduler| scheduler.platform().clone());
+        let backend = match here.filter(|platform| platform.nests()) {
+            Some(world) => Backend::Simulated(Arc::downgrade(&world)),
+            None => Backend::Threads(os::Pool::new(self.threads, self.idle, &self.name)?),
+        };
+        let shared = Shared {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            max: self.threads.get(),
+            name: self.name,
+            simulated: matches!(backend, Backend::Simulated(_)),
+            initializer: self.initializer,
+            state: Mutex::default(),
+        };
+        Ok(ThreadPool { inner: Arc::new(Inner { backend, shared: Arc::new(shared) }) })
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("threads", &self.threads)
+            .field("name", &self.name)
+            .field("idle_limit", &self.idle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of a pool's jobs; from [`ThreadPool::shutdown`]. Dropping it changes nothing.
+#[derive(Debug)]
+pub struct PoolShutdown {
+    task: RemoteTask<()>,
+}
+
+impl Future for PoolShutdown {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // An error would mean that the pool is gone, with all its jobs.
+        Pin::new(&mut self.task).poll(cx).map(drop)
+    }
+}
+
+/// Results in the order of the items; from [`ThreadPool::map`].
+///
+/// A panic of the function surfaces at its place, and then the stream ends. Dropping it withdraws what has not begun.
+#[must_use = "nothing is submitted before a result is asked for"]
+pub struct PoolMap<I: Iterator, F, R: Send> {
+    pool: ThreadPool,
+    items: Fuse<I>,
+    f: Arc<F>,
+    buffer: usize,
+    submitted: VecDeque<RemoteTask<R>>,
+    /// Why there will be no more, behind what was submitted.
+    refused: Option<JoinError>,
+    over: bool,
+}
+
+impl<I: Iterator, F, R: Send> Unpin for PoolMap<I, F, R> {}
+
+impl<I, F, R> PoolMap<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    /// How many items are submitted at most before their results were taken; twice the number of threads unless set, and 1 at
+    /// least.
+    #[doc(alias = "buffersize")]
+    pub fn buffer(mut self, size: usize) -> Self {
+        self.buffer = size.max(1);
+        self
+    }
+
+    /// The next result, in the order of the items.
+    pub async fn next(&mut self) -> Option<Result<R, JoinError>> {
+        poll_fn(|cx| self.poll_result(cx)).await
+    }
+
+    /// As [`next`](Self::next), blocking this thread for at most `timeout`; `None` waits as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`RemoteTask::wait`]; nothing is lost, the next call waits for the same result.
+    pub fn wait_next(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Result<R, JoinError>>, WaitError> {
+        self.fill();
+        let result = match self.submitted.front_mut() {
+            Some(first) => Some(first.wait(timeout)?),
+            None => None,
+        };
+        Ok(self.taken(result))
+    }
+
+    fn fill(&mut self) {
+        while !self.over && self.refused.is_none() && self.submitted.len() < self.buffer {
+            let Some(item) = self.items.next() else { return };
+            let f = self.f.clone();
+            match self.pool.submit(move || f(item)) {
+                Ok(task) => self.submitted.push_back(task),
+                Err(error) => self.refused = Some(error.into()),
+            }
+        }
+    }
+
+    /// `result` is that of the first one that was submitted, if there is one.
+    fn taken(&mut self, result: Option<Result<R, JoinError>>) -> Option<Result<R, JoinError>> {
+        let result = match result {
+            Some(result) => {
+                self.submitted.pop_front();
+                Some(result)
+            }
+            None => self.refused.take().map(Err),
+        };
+        if !matches!(result, Some(Ok(_))) {
+            self.over = true;
+            self.withdraw();
+        }
+        result
+    }
+
+    fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<R, JoinError>>> {
+        self.fill();
+        let result = match self.submitted.front_mut() {
+            Some(first) => match Pin::new(first).poll(cx) {
+                Poll::Ready(result) => Some(result),
+                Poll::Pending => return Poll::Pending,
+            },
+            None => None,
+        };
+        Poll::Ready(self.taken(result))
+    }
+}
+
+impl<I: Iterator, F, R: Send> PoolMap<I, F, R> {
+    fn withdraw(&mut self) {
+        for task in self.submitted.drain(..) {
+            task.cancel();
+        }
+    }
+}
+
+impl<I: Iterator, F, R: Send> Drop for PoolMap<I, F, R> {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+impl<I, F, R> Stream for PoolMap<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    type Item = Result<R, JoinError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_result(cx)
+    }
+}
+
+impl<I, F, R> FusedStream for PoolMap<I, F, R>
+where
+    I: Iterator,
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    fn is_terminated(&self) -> bool {
+        self.over
+    }
+}
+
+impl<I: Iterator, F, R: Send> fmt::Debug for PoolMap<I, F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolMap")
+            .field("pool", &self.pool)
+            .field("buffer", &self.buffer)
+            .field("submitted", &self.submitted.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a pool or an executor did not take work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// It was shut down.
+    ShutDown,
+    /// Its initializer failed, and said this.
+    #[doc(alias = "BrokenThreadPool")]
+    Broken(Arc<str>),
+    /// The host has no thread for it at present.
+    Unavailable(Unavailable),
+}
+
+impl fmt::Display for PoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShutDown => f.write_str("the pool is shut down: make a new one"),
+            Self::Broken(reason) => write!(f, "the pool is broken, as its initializer failed: {reason}"),
+            Self::Unavailable(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for PoolError {}
+
+impl From<PoolError> for JoinError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::ShutDown => Self::LOST,
+            PoolError::Broken(reason) => Self::broken(reason),
+            PoolError::Unavailable(error) => Self::unavailable(error),
+        }
+    }
+}
