@@ -32,6 +32,14 @@ const _: () = {
     send_sync::<TimedOut>();
     send_sync::<TaskError<String>>();
     send_sync::<YieldNow>();
+    send_sync::<ThreadPool>();
+    send_sync::<PoolScope<'static, 'static>>();
+    send_sync::<PoolShutdown>();
+    send_sync::<PoolError>();
+    send_sync::<Executor>();
+    send_sync::<RemoteSet<std::cell::Cell<u8>>>();
+    unpin::<PoolMap<std::vec::IntoIter<u8>, std::marker::PhantomPinned, std::marker::PhantomPinned>>();
+    unpin::<RemoteSet<std::marker::PhantomPinned>>();
     send_sync::<testing::Deadlock>();
     unpin::<Task<std::marker::PhantomPinned>>();
     unpin::<Join<std::marker::PhantomPinned>>();

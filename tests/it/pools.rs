@@ -1,0 +1,684 @@
+//! Pools of one's own: blocking jobs, maps, scopes, shutdowns, and futures on all processors.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use selkie::{
+    ContextVar, Executor, PoolError, RemoteSet, ThreadPool, sleep, spawn, to_thread, wait_for, yield_now,
+};
+
+/// The simulator has pools everywhere; a host without threads says so.
+fn pool(t: &crate::harness::T, threads: usize) -> Option<ThreadPool> {
+    if t.is_sim() || crate::harness::HOST_BLOCKS {
+        return Some(ThreadPool::new(threads).unwrap());
+    }
+    assert!(ThreadPool::new(threads).is_err());
+    assert!(Executor::with_threads(threads).is_err());
+    None
+}
+
+behaviour! {
+    /// Rows: F38, F72.
+    async fn a_job_of_a_pool_is_awaited(t) {
+        let Some(pool) = pool(&t, 2) else { return };
+        let jobs: Vec<_> = (0..10u64).map(|n| pool.submit(move || n * n).unwrap()).collect();
+        for (n, job) in jobs.into_iter().enumerate() {
+            assert_eq!(job.await.unwrap(), (n * n) as u64);
+        }
+        assert!(pool.threads() <= 2);
+    }
+}
+
+behaviour! {
+    /// Rows: F41, F38. Jobs, maps and executors get a copy of the context.
+    async fn a_job_sees_a_copy_of_the_context(t) {
+        static NAME: ContextVar<&'static str> = ContextVar::new();
+        let Some(pool) = pool(&t, 1) else { return };
+        NAME.set("somebody");
+        let seen = || {
+            let seen = NAME.get();
+            NAME.set("of the job");
+            seen
+        };
+        assert_eq!(pool.submit(seen).unwrap().await.unwrap(), Some("somebody"));
+        assert_eq!(pool.submit(seen).unwrap().await.unwrap(), Some("somebody"));
+        assert_eq!(NAME.get(), Some("somebody"));
+        let executor = Executor::with_threads(1).unwrap();
+        let later = async {
+            NAME.set("of the future");
+            futures::future::ready(()).await;
+            yield_now().await;
+            NAME.get()
+        };
+        assert_eq!(executor.spawn(later).unwrap().await.unwrap(), Some("of the future"));
+        assert_eq!(NAME.get(), Some("somebody"));
+    }
+}
+
+behaviour! {
+    /// Rows: F75. Difference: F75. What `shutdown_now` withdraws is lost, not cancelled: nobody asked for a cancel.
+    async fn a_shutdown_waits_and_then_refuses(t) {
+        let Some(pool) = pool(&t, 2) else { return };
+        let jobs: Vec<_> = (0..20).map(|n| pool.submit(move || n).unwrap()).collect();
+        let (first, second) = (pool.shutdown(), pool.shutdown());
+        assert_eq!(pool.submit(|| ()).unwrap_err(), PoolError::ShutDown);
+        first.await;
+        assert!(jobs.iter().all(|job| job.is_finished()));
+        second.await;
+        pool.shutdown_now().await;
+        for (n, job) in jobs.into_iter().enumerate() {
+            assert_eq!(job.await.unwrap(), n);
+        }
+        pool.join(None).unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F74, X34. Difference: F74. Lazy also without a buffer size: it holds two jobs for each thread.
+    seeds async fn a_map_keeps_the_order_and_pulls_items_as_it_goes(t) {
+        let Some(pool) = pool(&t, 2) else { return };
+        let pulled = Arc::new(AtomicUsize::new(0));
+        let counted = pulled.clone();
+        let items = (0..50).inspect(move |_| { counted.fetch_add(1, Ordering::Relaxed); });
+        let mut map = pool.map(items, |n| n * 2).buffer(3);
+        assert_eq!(pulled.load(Ordering::Relaxed), 0);
+        let mut next = 0;
+        while let Some(result) = map.next().await {
+            assert_eq!(result.unwrap(), next * 2);
+            next += 1;
+            assert!(pulled.load(Ordering::Relaxed) <= next + 2);
+        }
+        assert_eq!(next, 50);
+        assert!(map.next().await.is_none());
+    }
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: F72, F74. The error has its place; then the map ends and withdraws the rest.
+    async fn a_panic_in_a_map_comes_at_its_place(t) {
+        let Some(pool) = pool(&t, 2) else { return };
+        let mut map = pool.map(0..10, |n| if n == 2 { panic!("two") } else { n });
+        assert_eq!(map.next().await.unwrap().unwrap(), 0);
+        assert_eq!(map.next().await.unwrap().unwrap(), 1);
+        assert!(map.next().await.unwrap().unwrap_err().is_panic());
+        assert!(map.next().await.is_none());
+    }
+}
+
+behaviour! {
+    /// Rows: X34. Queued jobs and later submits get an error that says why.
+    async fn a_failing_initializer_breaks_the_pool(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let pool = ThreadPool::builder(1).initializer(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Err::<(), _>("no licence")
+        }).build().unwrap();
+        let mut jobs = Vec::new();
+        for _ in 0..5 {
+            match pool.submit(|| unreachable!()) {
+                Ok(job) => jobs.push(job),
+                // The thread may be as quick as that.
+                Err(error) => assert_eq!(error, PoolError::Broken("no licence".into())),
+            }
+        }
+        assert!(!jobs.is_empty());
+        for job in jobs {
+            let error: selkie::JoinError = job.await.unwrap_err();
+            assert!(error.is_broken() && error.to_string().ends_with("no licence"), "{error}");
+        }
+        assert_eq!(pool.submit(|| ()).unwrap_err(), PoolError::Broken("no licence".into()));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        pool.shutdown().await;
+    }
+}
+
+behaviour! {
+    /// Rows: X34. Once for each thread, before its first job.
+    async fn an_initializer_comes_before_the_jobs(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let pool = ThreadPool::builder(1).initializer(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, String>(())
+        }).build().unwrap();
+        for _ in 0..3 {
+            let seen = calls.clone();
+            assert_eq!(pool.submit(move || seen.load(Ordering::Relaxed)).unwrap().await.unwrap(), 1);
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: F76. Difference: F76. The empty set is at its end, as in `concurrent.futures`, not an error.
+    seeds async fn a_set_gives_results_of_pools_and_loops_as_they_come(t) {
+        let mut set = RemoteSet::new();
+        assert!(set.next().await.is_none());
+        let Some(pool) = pool(&t, 2) else { return };
+        let other = ThreadPool::new(1).unwrap();
+        let worker = selkie::EventLoop::spawn_thread("worker").unwrap();
+        for n in 0..10 {
+            set.insert(pool.submit(move || n).unwrap());
+            set.insert(other.submit(move || n).unwrap());
+            set.insert(worker.handle().submit(async move || n).unwrap());
+        }
+        let removed = set.remove(3).unwrap();
+        assert_eq!(set.len(), 29);
+        let mut keys = Vec::new();
+        while let Some((key, result)) = set.next().await {
+            assert_eq!(result.unwrap(), key / 3);
+            keys.push(key);
+        }
+        assert_eq!(removed.await.unwrap(), 1);
+        keys.sort_unstable();
+        assert_eq!(keys, (0..30).filter(|&key| key != 3).collect::<Vec<_>>());
+        worker.ended().await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: X35, F72. What is borrowed is back when the scope ends; scopes nest in jobs of their own pool.
+    async fn a_scope_ends_with_its_jobs(t) {
+        let Some(pool) = pool(&t, 1) else { return };
+        let mut numbers = [1, 2, 3];
+        let sum = pool.scope(|scope| {
+            for number in &mut numbers {
+                scope.submit(|| *number *= 10).unwrap().detach();
+            }
+            let withdrawn = scope.submit(String::new).unwrap();
+            withdrawn.cancel();
+            5
+        }).unwrap();
+        assert_eq!((numbers, sum), ([10, 20, 30], 5));
+        let inner = pool.clone();
+        let nested = pool.submit(move || {
+            let mut answer = 0;
+            inner.scope(|scope| scope.submit(|| answer = 42).unwrap().detach()).unwrap();
+            answer
+        });
+        assert_eq!(nested.unwrap().await.unwrap(), 42);
+        pool.shutdown().await;
+        pool.scope(|scope| assert_eq!(scope.submit(|| ()).unwrap_err(), PoolError::ShutDown)).unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F72. Futures that wait for each other, cancelled ones, and the end of the executor.
+    async fn an_executor_runs_futures_and_ends(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let executor = Executor::with_threads(2).unwrap();
+        let one = executor.spawn(async { 1 }).unwrap();
+        let sum = executor.spawn(async move { one.await.unwrap() + 1 }).unwrap();
+        assert_eq!(sum.await.unwrap(), 2);
+        let never = executor.spawn(std::future::pending::<()>()).unwrap();
+        assert!(never.cancel());
+        assert!(never.await.unwrap_err().is_cancelled());
+        let (sender, receiver) = futures::channel::oneshot::channel::<u8>();
+        let waits = executor.spawn(receiver).unwrap();
+        let end = spawn(executor.shutdown());
+        assert_eq!(executor.spawn(async {}).unwrap_err(), PoolError::ShutDown);
+        yield_now().await;
+        assert!(!end.is_finished());
+        sender.send(7).unwrap();
+        assert_eq!(waits.await.unwrap(), Ok(7));
+        end.await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F42, F73. A job that has not begun goes at once, with what it owns, and its result is the error of a cancel.
+    async fn a_withdrawn_job_goes_at_once(t) {
+        let Some(pool) = pool(&t, 1) else { return };
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        // In a simulation nothing begins before this task waits.
+        let blocked = (!t.is_sim()).then(|| pool.submit(move || receiver.recv()).unwrap());
+        let owned = Arc::new(());
+        let kept = owned.clone();
+        let job = pool.submit(move || drop(kept)).unwrap();
+        assert_eq!(Arc::strong_count(&owned), 2);
+        assert!(job.cancel());
+        assert_eq!(Arc::strong_count(&owned), 1);
+        assert!(job.is_finished() && !job.is_started() && !job.cancel());
+        assert!(job.await.unwrap_err().is_cancelled());
+        drop(sender);
+        drop(blocked);
+        pool.shutdown().await;
+    }
+}
+
+#[crate::harness::test]
+#[should_panic(expected = "no threads")]
+#[cfg(panic = "unwind")]
+fn a_pool_of_no_threads_is_a_misuse() {
+    let _ = ThreadPool::new(0);
+}
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[allow(clippy::disallowed_types, reason = "these tests block threads")]
+mod native {
+    use std::{
+        sync::{Barrier, Mutex, mpsc},
+        thread,
+        time::Instant,
+    };
+
+    use selkie::{Runner, WaitError};
+
+    use super::*;
+
+    /// Rows: F05, X32. Also when nobody waits for the job any more.
+    #[test]
+    fn run_waits_for_the_jobs_that_its_loop_began() {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let counted = ended.clone();
+        selkie::run(async move {
+            let (began, begin) = futures::channel::oneshot::channel();
+            let job = to_thread(move || {
+                began.send(()).unwrap();
+                thread::sleep(Duration::from_millis(100));
+                counted.fetch_add(1, Ordering::SeqCst);
+            });
+            begin.await.unwrap();
+            drop(job);
+        });
+        assert_eq!(ended.load(Ordering::SeqCst), 1);
+    }
+
+    /// Rows: X32. The number of those that have not ended is reported.
+    #[test]
+    fn a_runner_waits_for_jobs_no_longer_than_its_limit() {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let mut runner = Runner::new().shutdown_limit(Duration::from_millis(30));
+        let reports = crate::harness::Reports::of(&runner.event_loop().unwrap());
+        let job = runner.run(async move { spawn(to_thread(move || receiver.recv().is_err())).detach() });
+        job.unwrap();
+        // The task is cancelled, and the job runs on if it has begun; wait until it has.
+        let job = runner.run(async move {
+            let (began, begin) = futures::channel::oneshot::channel();
+            let (sender, receiver) = mpsc::channel::<()>();
+            let job = to_thread(move || {
+                began.send(()).unwrap();
+                let _ = receiver.recv();
+            });
+            begin.await.unwrap();
+            drop(job);
+            sender
+        });
+        let start = Instant::now();
+        runner.close();
+        assert!(start.elapsed() >= Duration::from_millis(30) && start.elapsed() < Duration::from_secs(5));
+        let reported = reports.take();
+        assert!(
+            reported.iter().any(|line| line.contains("blocking jobs of the loop still run")),
+            "{reported:?}"
+        );
+        drop((sender, job));
+    }
+
+    /// Rows: F39, F71. Three jobs, two threads: the third begins when one is free, on its thread.
+    #[test]
+    fn a_saturated_pool_hands_out_in_order_and_uses_its_threads_again() {
+        let pool = ThreadPool::builder(2).name("two").build().unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let jobs: Vec<_> = (0..6)
+            .map(|n| {
+                let (order, running, most) = (order.clone(), running.clone(), most.clone());
+                pool.submit(move || {
+                    order.lock().unwrap().push(n);
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(20));
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    thread::current().name().unwrap().to_owned()
+                })
+                .unwrap()
+            })
+            .collect();
+        let mut set: RemoteSet<_> = jobs.into_iter().collect();
+        let names = set.wait_all(None).unwrap();
+        assert_eq!(names.len(), 6);
+        assert!(names.iter().all(|(_, name)| ["two-0", "two-1"].contains(&name.as_deref().unwrap())));
+        assert_eq!(most.load(Ordering::SeqCst), 2);
+        let order = order.lock().unwrap();
+        // Two threads may swap what they took at nearly the same time.
+        assert!(
+            order.iter().enumerate().all(|(place, n): (usize, &usize)| place.abs_diff(*n) <= 1),
+            "{order:?}"
+        );
+        pool.join(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(pool.threads(), 0);
+    }
+
+    /// Rows: F39, F71. A burst leaves no thread behind, and never more than the maximum.
+    #[test]
+    fn a_burst_of_jobs_leaves_no_thread() {
+        let pool = ThreadPool::builder(4).idle_limit(Duration::from_millis(200)).build().unwrap();
+        let (ran, running, most) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..100_000 {
+            let (ran, running, most) = (ran.clone(), running.clone(), most.clone());
+            let job = pool.submit(move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                ran.fetch_add(1, Ordering::SeqCst);
+                running.fetch_sub(1, Ordering::SeqCst);
+            });
+            job.unwrap().detach();
+        }
+        pool.submit(|| ()).unwrap().wait(None).unwrap().unwrap();
+        let limit = Instant::now() + Duration::from_secs(2);
+        while pool.threads() > 0 && Instant::now() < limit {
+            assert!(pool.threads() <= 4);
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(pool.threads(), 0);
+        assert_eq!(ran.load(Ordering::SeqCst), 100_000);
+        assert!(most.load(Ordering::SeqCst) <= 4);
+        // It starts again.
+        assert_eq!(pool.submit(|| 1).unwrap().wait(None).unwrap().unwrap(), 1);
+    }
+
+    /// Rows: F42, F73. Each job runs or is cancelled, never both, and nothing of it is left.
+    #[test]
+    fn a_storm_of_cancels_loses_nothing() {
+        let pool = ThreadPool::new(3).unwrap();
+        let owned = Arc::new(());
+        let ran = Arc::new(AtomicUsize::new(0));
+        let mut cancelled = 0;
+        let mut finished = 0;
+        for round in 0..200 {
+            let jobs: Vec<_> = (0..50)
+                .map(|_| {
+                    let (owned, ran) = (owned.clone(), ran.clone());
+                    pool.submit(move || {
+                        ran.fetch_add(1, Ordering::SeqCst);
+                        owned
+                    })
+                    .unwrap()
+                })
+                .collect();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for job in jobs.iter().step_by(2) {
+                        job.cancel();
+                    }
+                });
+                for job in jobs.iter().skip(round % 3).step_by(3) {
+                    job.cancel();
+                }
+            });
+            for mut job in jobs {
+                match job.wait(None).unwrap() {
+                    Ok(_) => finished += 1,
+                    Err(error) => {
+                        assert!(error.is_cancelled(), "{error}");
+                        cancelled += 1;
+                    }
+                }
+            }
+        }
+        pool.join(None).unwrap();
+        assert_eq!(finished + cancelled, 10_000);
+        assert_eq!(ran.load(Ordering::SeqCst), finished);
+        assert_eq!(Arc::strong_count(&owned), 1);
+    }
+
+    /// Rows: F75. Every handle dropped in every state; what has begun ends, what has not is lost.
+    #[test]
+    fn a_pool_can_be_dropped_or_shut_down_in_every_state() {
+        let owned = Arc::new(());
+        for how in 0..6 {
+            let pool = ThreadPool::new(1).unwrap();
+            let (sender, receiver) = mpsc::channel::<()>();
+            let (began, begin) = mpsc::channel();
+            let kept = owned.clone();
+            let mut first = pool
+                .submit(move || {
+                    began.send(()).unwrap();
+                    let _ = receiver.recv();
+                    drop(kept);
+                })
+                .unwrap();
+            begin.recv().unwrap();
+            let kept = owned.clone();
+            let mut second = pool.submit(move || drop(kept)).unwrap();
+            assert!(first.is_started() && !second.is_started());
+            match how {
+                0 => drop(pool),
+                1 => drop(pool.shutdown()),
+                2 => {
+                    let end = pool.shutdown_now();
+                    assert!(second.wait(Some(Duration::ZERO)).unwrap().unwrap_err().is_lost());
+                    assert_eq!(pool.join(Some(Duration::from_millis(10))), Err(WaitError::TimedOut));
+                    sender.send(()).unwrap();
+                    selkie::run(end);
+                    first.wait(None).unwrap().unwrap();
+                    continue;
+                }
+                3 => {
+                    drop((first, second));
+                    sender.send(()).unwrap();
+                    pool.join(None).unwrap();
+                    continue;
+                }
+                4 => {
+                    drop(pool.shutdown_now());
+                    drop(pool);
+                    sender.send(()).unwrap();
+                    first.wait(None).unwrap().unwrap();
+                    assert!(second.wait(None).unwrap().unwrap_err().is_lost());
+                    continue;
+                }
+                _ => {
+                    second.cancel();
+                    sender.send(()).unwrap();
+                    first.wait(None).unwrap().unwrap();
+                    assert!(second.wait(None).unwrap().unwrap_err().is_cancelled());
+                    pool.join(None).unwrap();
+                    continue;
+                }
+            }
+            sender.send(()).unwrap();
+            first.wait(None).unwrap().unwrap();
+            second.wait(None).unwrap().unwrap();
+        }
+        assert_eq!(Arc::strong_count(&owned), 1);
+    }
+
+    /// Rows: F72. Panics of jobs, of destructors and of callbacks leave the threads as they were.
+    #[test]
+    fn panics_do_not_harm_a_pool() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                if !thread::panicking() {
+                    panic!("in a destructor");
+                }
+            }
+        }
+        let pool = ThreadPool::new(2).unwrap();
+        for _ in 0..20 {
+            let error = pool
+                .submit(|| {
+                    if true {
+                        panic!("in a job")
+                    }
+                })
+                .unwrap()
+                .wait(None)
+                .unwrap()
+                .unwrap_err();
+            assert!(error.is_panic());
+            pool.submit(|| Bomb).unwrap().detach();
+            let bomb = Bomb;
+            let withdrawn = pool.submit(move || std::mem::forget(bomb)).unwrap();
+            withdrawn.cancel();
+            let watched = pool.submit(|| 1).unwrap();
+            watched.on_done(|_| panic!("in a callback"));
+        }
+        let mut set: RemoteSet<_> = (0..10).map(|n| pool.submit(move || n).unwrap()).collect();
+        assert_eq!(set.wait_all(None).unwrap().len(), 10);
+        pool.join(Some(Duration::from_secs(5))).unwrap();
+    }
+
+    /// Rows: F71. As many at once as there are threads.
+    #[test]
+    fn threads_of_pools_and_executors_run_at_the_same_time() {
+        const N: usize = 4;
+        let barrier = Arc::new(Barrier::new(N));
+        let pool = ThreadPool::new(N).unwrap();
+        let mut set: RemoteSet<_> = (0..N)
+            .map(|_| {
+                let barrier = barrier.clone();
+                pool.submit(move || barrier.wait().is_leader()).unwrap()
+            })
+            .collect();
+        assert_eq!(set.wait_all(Some(Duration::from_secs(10))).unwrap().len(), N);
+        let executor = Executor::with_threads(N).unwrap();
+        assert_eq!(executor.threads(), N);
+        let mut set: RemoteSet<_> = (0..N)
+            .map(|_| {
+                let barrier = barrier.clone();
+                executor.spawn(async move { barrier.wait().is_leader() }).unwrap()
+            })
+            .collect();
+        assert_eq!(set.wait_all(Some(Duration::from_secs(10))).unwrap().len(), N);
+    }
+
+    /// Rows: F76, F45. Waits that run out of time take nothing, and a wait for one's own loop is refused.
+    #[test]
+    fn a_set_is_waited_for_without_a_loop() {
+        let pool = ThreadPool::new(2).unwrap();
+        let (sender, receiver) = mpsc::channel::<()>();
+        let mut set = RemoteSet::new();
+        assert!(set.wait_next(None).unwrap().is_none() && set.wait_all(None).unwrap().is_empty());
+        set.insert(pool.submit(move || receiver.recv().is_ok()).unwrap());
+        set.insert(pool.submit(|| true).unwrap());
+        let done = set.wait_all(Some(Duration::from_millis(50))).unwrap();
+        assert_eq!(done.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [1]);
+        assert!(matches!(set.wait_next(Some(Duration::from_millis(5))), Err(WaitError::TimedOut)));
+        sender.send(()).unwrap();
+        let (key, result) = set.wait_next(None).unwrap().unwrap();
+        assert!(key == 0 && result.unwrap() && set.is_empty());
+        selkie::run(async {
+            let own = selkie::EventLoop::current().unwrap().handle();
+            let mut set = RemoteSet::new();
+            set.insert(own.submit(async || 1).unwrap());
+            assert_eq!(set.wait_all(None).unwrap_err(), WaitError::WouldDeadlock);
+            assert_eq!(set.wait_next(None).unwrap_err(), WaitError::WouldDeadlock);
+            assert_eq!(set.next().await.unwrap().1.unwrap(), 1);
+        });
+    }
+
+    /// Rows: F75. In a job of the pool the wait could never end.
+    #[test]
+    fn a_job_cannot_join_its_own_pool() {
+        let pool = ThreadPool::new(1).unwrap();
+        let own = pool.clone();
+        let mut job = pool.submit(move || own.join(None)).unwrap();
+        assert_eq!(job.wait(None).unwrap().unwrap(), Err(WaitError::WouldDeadlock));
+    }
+
+    /// Scopes on every thread of a full pool, each of which needs its own jobs to end; panics pass when all have ended.
+    ///
+    /// Rows: F71.
+    #[test]
+    fn nested_scopes_of_a_full_pool_end() {
+        let pool = ThreadPool::new(2).unwrap();
+        for _ in 0..50 {
+            let total = AtomicUsize::new(0);
+            pool.scope(|scope| {
+                for _ in 0..4 {
+                    scope
+                        .submit(|| {
+                            pool.scope(|inner| {
+                                for _ in 0..4 {
+                                    inner.submit(|| total.fetch_add(1, Ordering::Relaxed)).unwrap().detach();
+                                }
+                            })
+                            .unwrap();
+                        })
+                        .unwrap()
+                        .detach();
+                }
+            })
+            .unwrap();
+            assert_eq!(total.load(Ordering::Relaxed), 16);
+        }
+        let ended = AtomicUsize::new(0);
+        let thrown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.scope(|scope| {
+                scope
+                    .submit(|| {
+                        thread::sleep(Duration::from_millis(30));
+                        ended.fetch_add(1, Ordering::SeqCst);
+                    })
+                    .unwrap()
+                    .detach();
+                panic!("in a scope");
+            })
+        }));
+        assert!(thrown.is_err() && ended.load(Ordering::SeqCst) == 1);
+    }
+
+    /// Rows: F72. Dropped with futures in every state: nothing of them is left, and their results are lost.
+    #[test]
+    fn an_executor_that_goes_drops_its_futures() {
+        let owned = Arc::new(());
+        for _ in 0..20 {
+            let executor = Executor::with_threads(2).unwrap();
+            let mut tasks: Vec<_> = (0..20)
+                .map(|n| {
+                    let owned = owned.clone();
+                    executor
+                        .spawn(async move {
+                            if n % 2 == 0 {
+                                std::future::pending::<()>().await;
+                            }
+                            drop(owned);
+                        })
+                        .unwrap()
+                })
+                .collect();
+            drop(executor);
+            for (n, task) in tasks.iter_mut().enumerate() {
+                match task.wait(Some(Duration::from_secs(10))).unwrap() {
+                    Ok(()) => assert_eq!(n % 2, 1),
+                    Err(error) => assert!(error.is_lost(), "{error}"),
+                }
+            }
+        }
+        let limit = Instant::now() + Duration::from_secs(5);
+        while Arc::strong_count(&owned) > 1 && Instant::now() < limit {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(Arc::strong_count(&owned), 1);
+    }
+
+    /// Rows: F42. A wait that is over withdraws what has not begun; a pool's job is detached.
+    #[test]
+    fn a_timeout_leaves_a_job_of_a_pool_running() {
+        selkie::run(async {
+            let pool = ThreadPool::new(1).unwrap();
+            let (sender, receiver) = mpsc::channel::<()>();
+            let job = pool.submit(move || receiver.recv()).unwrap();
+            assert!(wait_for(job, Duration::from_millis(5)).await.is_err());
+            sleep(Duration::from_millis(5)).await;
+            sender.send(()).unwrap();
+            pool.shutdown().await;
+        });
+    }
+}
