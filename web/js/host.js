@@ -23,7 +23,10 @@ const page = typeof document === 'object';
 const instances = [];
 const loops = [];
 
-export const now = () => performance.now();
+/** What the clock last said. A turn reads it when it ends, and to read it again would cost as much as ten polls. */
+let latest = 0;
+
+export const now = () => (latest = performance.now());
 
 /** Makes the functions `turn(slot, task)` and `call(address)`, indices into the table, known; answers a name for the instance. */
 export function attach(table, memory, turn, call) {
@@ -156,9 +159,10 @@ function sleep(loop, want) {
   if (want < loop.set) setTimer(loop);
 }
 
+/** Called when the clock has just been read: an older reading only makes the wait longer, never too short. */
 function setTimer(loop) {
   loop.set = loop.want;
-  loop.timer.start(Math.min(Math.max(loop.want - performance.now(), SHORTEST), LONGEST));
+  loop.timer.start(Math.min(Math.max(loop.want - latest, SHORTEST), LONGEST));
 }
 
 function stopTimer(loop) {
@@ -167,13 +171,13 @@ function stopTimer(loop) {
 }
 
 function ring(loop) {
-  const early = loop.set - performance.now();
+  const early = loop.set - now();
   loop.set = Infinity;
   if (loop.hopping) return;
   // Firefox cuts waits to whole ms, so that fractions ring early. A clock without isolation has a grain of 0.1 ms in
   // Chromium, and what is early by less than two grains proves nothing.
   if (early > 0.2 && early < 2) whole = true;
-  if (loop.want - performance.now() > 0) {
+  if (loop.want - latest > 0) {
     if (loop.want < Infinity) setTimer(loop);
     return;
   }
