@@ -78,8 +78,8 @@ mod interval;
 pub mod local;
 mod loop_thread;
 pub mod os;
-mod queue;
 mod pool;
+mod queue;
 mod ready;
 mod remote;
 mod remote_set;
@@ -112,11 +112,11 @@ pub use guest::{Guest, guest};
 pub use instrument::Instrument;
 pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};
 pub use loop_thread::LoopThread;
+pub use pool::{PoolBuilder, PoolError, PoolMap, PoolScope, PoolShutdown, ThreadPool};
 pub use queue::{
     AnyQueue, Fifo, GetError, Items, Lifo, LifoQueue, PriorityQueue, PutError, Queue, QueueKey, QueueOrder,
     QueueShutDown, QueueStatistics, Smallest,
 };
-pub use pool::{PoolBuilder, PoolError, PoolMap, PoolScope, PoolShutdown, ThreadPool};
 pub use ready::Priority;
 pub use remote::RemoteTask;
 pub use remote_set::RemoteSet;
