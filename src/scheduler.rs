@@ -10,8 +10,8 @@
 //!    waits for the next round. After every 15 of these polls a background task gets one.
 //! 3. Background tasks run until something else is ready.
 //!
-//! Counts decide what runs, never the clock. The clock is read once when a turn begins, every 32 polls, and before
-//! the loop goes to sleep. What the end of a slice cuts off keeps its place.
+//! Counts decide what runs, never the clock. The clock is read once when a turn begins, every 32 polls, or every 128
+//! of short ones, and before the loop goes to sleep. What the end of a slice cuts off keeps its place.
 //!
 //! # Who may touch it
 //!
@@ -51,8 +51,15 @@ use crate::{
     timers::{NEVER, Node, Timers},
 };
 
-/// Polls between two looks at the clock.
-const POLLS_PER_CLOCK: u32 = 32;
+/// Polls between two looks at the clock, at most.
+const POLLS_PER_CLOCK: u32 = 128;
+
+/// So many of these are skipped unless the polls before were [`SHORT`]. A look costs as much as ten polls in a browser,
+/// and long polls must not overrun the slice by much: those that follow short ones do it by 128, once.
+const SKIPPED_POLLS: u32 = 96;
+
+/// Nanoseconds between two looks at the clock.
+const SHORT: u64 = 100_000;
 
 /// Polls of other lanes between two of the background lane.
 const POLLS_PER_BACKGROUND: u32 = 15;
@@ -111,6 +118,8 @@ pub(crate) struct Scheduler {
     round: [Cell<usize>; 2],
     since_background: Cell<u32>,
     since_clock: Cell<u32>,
+    /// When `since_clock` was last reset. A sleep reads the clock between.
+    looked: Cell<u64>,
     now: Cell<u64>,
     slice: Cell<u64>,
     timers: Timers,
@@ -198,6 +207,7 @@ impl Scheduler {
             round: Default::default(),
             since_background: Cell::new(0),
             since_clock: Cell::new(0),
+            looked: Cell::new(0),
             now: Cell::new(nanos(platform.now())),
             slice: Cell::new(nanos(platform.slice())),
             timers: Timers::new(nanos(platform.grain())),
@@ -607,8 +617,9 @@ impl Scheduler {
     }
 
     fn rounds(&self) -> Next {
-        let end = self.time().saturating_add(self.slice.get());
-        self.since_clock.set(0);
+        self.looked.set(self.time());
+        self.since_clock.set(SKIPPED_POLLS);
+        let end = self.now.get().saturating_add(self.slice.get());
         loop {
             self.take_inbox();
             self.fire_timers();
@@ -686,8 +697,10 @@ impl Scheduler {
     }
 
     fn clock_is_over(&self, end: u64) -> bool {
-        self.since_clock.set(0);
-        self.time() >= end
+        let now = self.time();
+        let short = now.saturating_sub(self.looked.replace(now)) < SHORT;
+        self.since_clock.set(if short { 0 } else { SKIPPED_POLLS });
+        now >= end
     }
 
     /// Runs a round; whether the time was over before its end.
@@ -1087,11 +1100,84 @@ impl Scheduler {
 #[cfg(all(test, not(miri), not(all(target_family = "wasm", target_os = "unknown"))))]
 #[allow(clippy::disallowed_methods)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{
+        cell::Cell,
+        rc::Rc,
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering::Relaxed},
+            mpsc,
+        },
+        time::Duration,
+    };
 
-    use selkie_platform::Next;
+    use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 
     use crate::{EventLoop, spawn, spawn_lazy, testing::Sim};
+
+    /// A clock that goes on only when a task says so.
+    #[derive(Default)]
+    struct Steps {
+        now: AtomicU64,
+        looks: AtomicU64,
+    }
+
+    impl Platform for Steps {
+        fn now(&self) -> Duration {
+            self.looks.fetch_add(1, Relaxed);
+            Duration::from_nanos(self.now.load(Relaxed))
+        }
+        fn drive(&self, _: Rc<dyn Turn>) -> Driven {
+            Driven::Started
+        }
+        fn pend(&self) {}
+        fn can_block(&self) -> bool {
+            true
+        }
+        fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {
+            job();
+            Ok(())
+        }
+        fn sibling(&self) -> Arc<dyn Platform> {
+            Arc::new(Self::default())
+        }
+        fn spawn_thread(&self, _: &str, _: Job) -> Result<(), Unavailable> {
+            Err(Unavailable::new("one thread"))
+        }
+        fn report(&self, _: &str) {}
+    }
+
+    /// The polls and the looks at the clock in each of some turns, by the length of a poll in ns.
+    fn turns(lengths: &[u64]) -> Vec<(u64, u64)> {
+        let steps = Arc::new(Steps::default());
+        let event_loop = EventLoop::with_platform(steps.clone());
+        let (length, polls) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let (clock, every, counted) = (steps.clone(), length.clone(), polls.clone());
+        let task = event_loop.spawn(async move {
+            loop {
+                clock.now.fetch_add(every.get(), Relaxed);
+                counted.set(counted.get() + 1);
+                crate::yield_now().await;
+            }
+        });
+        let measured = lengths.iter().map(|&nanos| {
+            length.set(nanos);
+            polls.set(0);
+            steps.looks.store(0, Relaxed);
+            assert_eq!(event_loop.scheduler().turn(), Next::Now);
+            (polls.get(), steps.looks.load(Relaxed))
+        });
+        let measured = measured.collect();
+        task.unwrap().cancel();
+        event_loop.scheduler().turn();
+        measured
+    }
+
+    #[test]
+    fn the_clock_is_looked_at_every_128_short_polls_and_every_32_long_ones() {
+        // A slice is 10 ms: 20,000 polls of 0.5 us, or 500 of 20 us. A turn begins with a look, and with 32 polls.
+        assert_eq!(turns(&[500, 20_000]), [(20_000, 158), (512, 17)]);
+    }
 
     #[test]
     fn a_trap_in_an_eager_start_leaves_nothing_but_the_callers_behind() {

@@ -604,7 +604,7 @@ async fn wakes_within_the_loop_ask_the_host_for_nothing() {
     });
     let counted = task.await.unwrap();
     let wakes = TASKS * YIELDS;
-    // The clock is read every 32 polls, a slice may be over any time, and what else lives in the page counts as well.
+    // The clock is read at most every 32 polls, a slice may be over any time, and what else lives in the page counts as well.
     assert!(counted.clock <= wakes / 32 + 500, "{} looks at the clock", counted.clock);
     let hops = counted.tasks + counted.timers + counted.then;
     assert!(hops <= wakes / 100, "{hops} requests for {wakes} wakes");
