@@ -22,6 +22,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    collections::VecDeque,
     future::Future,
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -123,8 +124,8 @@ pub(crate) struct Scheduler {
     now: Cell<u64>,
     slice: Cell<u64>,
     timers: Timers,
-    /// Room for wakers that fire together, kept so that a timer allocates nothing.
-    fired: Cell<Vec<Waker>>,
+    /// Wakers whose timers are due. Room is kept, so that a timer allocates nothing.
+    fired: RefCell<VecDeque<Waker>>,
     #[expect(clippy::vec_box, reason = "the wheel points to them")]
     pub(crate) spare_nodes: RefCell<Vec<Box<Boxed>>>,
     running: Cell<Option<NonNull<Header>>>,
@@ -211,7 +212,7 @@ impl Scheduler {
             now: Cell::new(nanos(platform.now())),
             slice: Cell::new(nanos(platform.slice())),
             timers: Timers::new(nanos(platform.grain())),
-            fired: Cell::default(),
+            fired: RefCell::default(),
             spare_nodes: RefCell::default(),
             running: Cell::new(None),
             waits: Cell::new(ptr::null()),
@@ -325,7 +326,7 @@ impl Scheduler {
 
     #[inline(never)]
     fn fire_due(&self) {
-        let mut foreign = self.fired.take();
+        let mut foreign = self.fired.borrow_mut();
         self.timers.fire(self.now.get(), |node| {
             // SAFETY: a node that fires is live.
             if unsafe { node.as_ref() }.is_boxed() {
@@ -336,7 +337,7 @@ impl Scheduler {
                 // SAFETY: as below.
                 let task = unsafe { TaskRef::of_timer(node) };
                 task.set_timer(false);
-                foreign.push(task.waker());
+                foreign.push_back(task.waker());
             } else {
                 // SAFETY: other nodes are part of a cell, which was armed by `timer_ptr`.
                 let task = unsafe { TaskRef::of_timer(node) };
@@ -344,11 +345,17 @@ impl Scheduler {
                 task.wake();
             }
         });
-        // These may run code of users, so only now.
-        for waker in foreign.drain(..) {
+        drop(foreign);
+        self.wake_fired();
+    }
+
+    /// These may run code of users. One that traps must not take the rest with it, so that is kept outside of the stack.
+    fn wake_fired(&self) {
+        loop {
+            let waker = self.fired.borrow_mut().pop_front();
+            let Some(waker) = waker else { break };
             self.wake(waker);
         }
-        self.fired.set(foreign);
     }
 
     /// Wakes a waker that may be anybody's: one that panics fails nothing but itself.
@@ -798,6 +805,7 @@ impl Scheduler {
             self.push_ready(task);
         }
         self.run_taken();
+        self.wake_fired();
         if self.closing.get() && !self.orphaned.get() {
             self.finish_close();
         }
@@ -910,6 +918,8 @@ impl Scheduler {
             }
         }
         let mut foreign = Vec::new();
+        let fired = self.fired.take();
+        self.guarded("dropping a waker", || drop(fired));
         // SAFETY: cells took theirs out when they ended, so only boxed ones are left; no sleep is armed any more.
         self.timers.clear(|node| foreign.extend(unsafe { Boxed::fired(node) }));
         self.guarded("dropping a waker", || drop(foreign));
@@ -1206,5 +1216,53 @@ mod tests {
         // The task behind still runs, then the main task's end stops the loop.
         assert_eq!(scheduler.turn(), Next::Done);
         assert_eq!(scheduler.arena.live(), 1);
+    }
+
+    #[test]
+    fn a_waker_that_traps_when_its_timer_fires_leaves_those_behind_it_to_be_woken() {
+        use std::{
+            future::Future,
+            pin::pin,
+            task::{Context, Wake, Waker},
+        };
+
+        /// A trap: the stack stays where it is.
+        struct Trap(mpsc::Sender<()>);
+        impl Wake for Trap {
+            fn wake(self: Arc<Self>) {
+                let _ = self.0.send(());
+                loop {
+                    std::thread::park();
+                }
+            }
+        }
+        struct Count(AtomicU64);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+
+        let woken = Arc::new(Count(AtomicU64::new(0)));
+        let behind = Waker::from(woken.clone());
+        let (sender, trapped) = mpsc::channel();
+        let (loops, scheduler) = mpsc::channel();
+        std::thread::spawn(move || {
+            let run = Sim::new().event_loop().run_until_complete(async move {
+                loops.send(EventLoop::current().unwrap().scheduler().this()).unwrap();
+                let (mut first, mut second) =
+                    (pin!(crate::sleep(Duration::from_secs(1))), pin!(crate::sleep(Duration::from_secs(1))));
+                let trap = Waker::from(Arc::new(Trap(sender)));
+                assert!(first.as_mut().poll(&mut Context::from_waker(&trap)).is_pending());
+                assert!(second.as_mut().poll(&mut Context::from_waker(&behind)).is_pending());
+                std::future::pending::<()>().await;
+            });
+            drop(run);
+        });
+        let scheduler = scheduler.recv().unwrap();
+        trapped.recv().unwrap();
+        assert_eq!(woken.0.load(Relaxed), 0);
+        scheduler.trapped();
+        assert_eq!(woken.0.load(Relaxed), 1);
     }
 }
