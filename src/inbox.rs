@@ -133,8 +133,8 @@ impl Iterator for Taken {
     }
 }
 
-/// Run by `RUSTFLAGS="--cfg loom" cargo test -p selkie --lib --release loom`.
-#[cfg(all(loom, test))]
+/// Run by `RUSTFLAGS="--cfg selkie_loom" cargo test -p selkie --lib --release loom`.
+#[cfg(all(selkie_loom, test))]
 mod loom_models {
     use std::{ptr::NonNull, sync::Arc};
 

@@ -5,11 +5,11 @@
 /// A `const fn`, but under loom, whose atomics cannot be made by one.
 macro_rules! const_fn {
     ($(#[$meta:meta])* pub const fn $($rest:tt)*) => {
-        #[cfg(not(loom))]
+        #[cfg(not(selkie_loom))]
         $(#[$meta])*
         pub const fn $($rest)*
 
-        #[cfg(loom)]
+        #[cfg(selkie_loom)]
         $(#[$meta])*
         #[allow(clippy::new_without_default)]
         pub fn $($rest)*
@@ -36,8 +36,8 @@ pub use waiters::{Local, Mode, Shared, WaitStatistics};
 
 // The atomics of the crate: the standard ones, or loom's when a protocol is modelled.
 
-#[cfg(not(loom))]
+#[cfg(not(selkie_loom))]
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-#[cfg(loom)]
+#[cfg(selkie_loom)]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, Ordering};

@@ -132,7 +132,7 @@ export const HOSTS = [
         node: () => [[join("tools", "tour.mjs")]],
     },
     native("loom", "loom: every interleaving of the protocols", "deep", [],
-        () => calls(LOOM, "test", "--release"), { RUSTFLAGS: "--cfg loom", CARGO_TARGET_DIR: "target/loom" }),
+        () => calls(LOOM, "test", "--release"), { RUSTFLAGS: "--cfg selkie_loom", CARGO_TARGET_DIR: "target/loom" }),
     native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"], () => calls(MIRI, `+${NIGHTLY}`, "miri", "test"),
         { MIRIFLAGS: "-Zmiri-strict-provenance", CARGO_TARGET_DIR: "target/miri" }),
 ];

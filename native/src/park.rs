@@ -105,7 +105,7 @@ const AWAKE: u8 = 0;
 const PENDED: u8 = 1;
 const PARKED: u8 = 2;
 
-#[cfg(not(all(loom, test)))]
+#[cfg(not(all(selkie_loom, test)))]
 mod sys {
     pub(super) use std::{
         sync::atomic::AtomicU8,
@@ -113,7 +113,7 @@ mod sys {
     };
 }
 
-#[cfg(all(loom, test))]
+#[cfg(all(selkie_loom, test))]
 mod sys {
     pub(super) use loom::{
         sync::atomic::AtomicU8,
@@ -126,8 +126,8 @@ mod sys {
     }
 }
 
-/// Run by `RUSTFLAGS="--cfg loom" cargo test -p selkie-native --lib --release models`.
-#[cfg(all(loom, test))]
+/// Run by `RUSTFLAGS="--cfg selkie_loom" cargo test -p selkie-native --lib --release models`.
+#[cfg(all(selkie_loom, test))]
 mod models {
     use std::{cell::Cell, sync::Arc, time::Duration};
 
@@ -244,7 +244,7 @@ mod models {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(selkie_loom)))]
 mod tests {
     use std::{
         sync::{

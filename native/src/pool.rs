@@ -440,7 +440,7 @@ const LOOKS: usize = 32;
 /// A burst's queue is given back to the allocator when it has grown beyond this many jobs.
 const KEPT_CAPACITY: usize = 1024;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(selkie_loom)))]
 mod tests {
     use std::{
         collections::HashSet,

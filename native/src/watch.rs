@@ -97,7 +97,7 @@ impl Watchdog {
 /// An interval of zero would keep a core busy.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(selkie_loom)))]
 mod tests {
     use std::sync::{
         Arc,

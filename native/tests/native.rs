@@ -1,6 +1,6 @@
 //! The native backend: the contract of all platforms, and what only this one promises.
 
-#![cfg(not(loom))]
+#![cfg(not(selkie_loom))]
 
 #[expect(unreachable_pub, reason = "other backends may take the file into a crate of their own")]
 mod contract;

@@ -2,7 +2,7 @@
 //!
 //! The child is this very test binary, told by an environment variable which part to play.
 
-#![cfg(all(unix, not(loom)))]
+#![cfg(all(unix, not(selkie_loom)))]
 
 use std::{
     io::{self, BufRead, BufReader, Write},

@@ -392,7 +392,7 @@ impl<K: QueueKey, T> Store<(K, T)> for Heap<K, T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(selkie_loom)))]
 mod tests {
     use std::collections::{BTreeSet, VecDeque};
 

@@ -153,13 +153,13 @@ impl Latch for Local {
 /// Tries before a thread yields: longer than any critical section, shorter than a time slice.
 const SPINS: u32 = 100;
 
-#[cfg(not(loom))]
+#[cfg(not(selkie_loom))]
 use std::hint::spin_loop as spin;
 
-#[cfg(not(loom))]
+#[cfg(not(selkie_loom))]
 use crate::os::relax;
 
-#[cfg(loom)]
+#[cfg(selkie_loom)]
 use loom::thread::{yield_now as spin, yield_now as relax};
 
 /// The state of a primitive, behind the lock of its mode.
@@ -172,12 +172,12 @@ pub(crate) struct Guarded<S, M> {
 unsafe impl<S: Send, M: Sync> Sync for Guarded<S, M> {}
 
 impl<S> Guarded<S, Shared> {
-    #[cfg(not(loom))]
+    #[cfg(not(selkie_loom))]
     pub(crate) const fn shared(state: S) -> Self {
         Self { latch: Shared { locked: AtomicU32::new(0) }, state: UnsafeCell::new(state) }
     }
 
-    #[cfg(loom)]
+    #[cfg(selkie_loom)]
     pub(crate) fn shared(state: S) -> Self {
         Self::new(state)
     }
@@ -752,6 +752,6 @@ pub struct WaitStatistics {
     pub waited: u64,
 }
 
-#[cfg(all(loom, test))]
+#[cfg(all(selkie_loom, test))]
 #[path = "loom.rs"]
 mod loom_models;

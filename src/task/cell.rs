@@ -61,7 +61,7 @@ pub(crate) struct Header {
 }
 
 /// Of a million tasks that sleep, each word is eight megabytes, and reading it takes its time.
-#[cfg(all(target_pointer_width = "64", not(loom)))]
+#[cfg(all(target_pointer_width = "64", not(selkie_loom)))]
 const _: () = assert!(size_of::<Header>() == 96);
 
 const IS_COLD: usize = 1;

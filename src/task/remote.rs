@@ -17,7 +17,7 @@ pub(super) enum After {
 pub(super) struct Remote(AtomicU32);
 
 impl Remote {
-    #[cfg(loom)]
+    #[cfg(selkie_loom)]
     pub(super) fn new() -> Self {
         Self(AtomicU32::new(0))
     }
@@ -132,10 +132,10 @@ impl Remote {
     }
 }
 
-/// Run by `RUSTFLAGS="--cfg loom" cargo test -p selkie --lib --release loom`.
+/// Run by `RUSTFLAGS="--cfg selkie_loom" cargo test -p selkie --lib --release loom`.
 ///
 /// The owner's half of the protocol is spread over `cell`; here it is in one small piece, without the loop.
-#[cfg(all(loom, test))]
+#[cfg(all(selkie_loom, test))]
 mod loom_models {
     use std::{
         ptr::NonNull,
