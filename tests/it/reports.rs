@@ -120,6 +120,8 @@ behaviour! {
 #[cfg(panic = "unwind")]
 mod panics {
     use super::*;
+    // Not by the glob: the prelude has another `test`.
+    use crate::harness::test;
 
     static REQUEST: ContextVar<u32> = ContextVar::new();
 

@@ -460,12 +460,12 @@ behaviour! {
         let result = spawn(async { Aligned(4) }).await.unwrap();
         assert_eq!(result.0, 4);
         let large = spawn(async {
-            let mut block = [1u8; 50_000];
+            let mut block = [1u8; 20_000];
             yield_now().await;
             block[0] = 2;
             block
         });
-        assert_eq!(large.await.unwrap().iter().map(|&byte| usize::from(byte)).sum::<usize>(), 50_001);
+        assert_eq!(large.await.unwrap().iter().map(|&byte| usize::from(byte)).sum::<usize>(), 20_001);
         spawn(async {}).await.unwrap();
     }
 }
