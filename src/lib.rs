@@ -59,43 +59,59 @@
 //!
 //! [`testing::Sim`] runs the same code in virtual time, in an order that a seed chooses, and reports deadlocks.
 
-#![deny(unsafe_op_in_unsafe_fn)]
+// The modules that may are named below, each with `#[allow(unsafe_code)]`.
+#![deny(unsafe_code)]
 
 mod as_completed;
+#[allow(unsafe_code)]
 mod cancel;
 mod context;
 mod deferred;
+#[allow(unsafe_code)]
 mod error;
 mod event_loop;
 mod exception;
 mod executor;
+#[allow(unsafe_code)]
 mod gather;
 mod generator;
 mod guest;
+#[allow(unsafe_code)]
 mod inbox;
 mod instrument;
 mod interval;
 pub mod local;
 mod loop_thread;
 pub mod os;
+#[allow(unsafe_code)]
 mod pool;
 mod queue;
+#[allow(unsafe_code)]
 mod ready;
+#[allow(unsafe_code)]
 mod remote;
+#[allow(unsafe_code)]
 mod remote_set;
+#[allow(unsafe_code)]
 mod scheduler;
 mod shield;
+#[allow(unsafe_code)]
 mod sleep;
 mod slow;
 mod staggered;
+#[allow(unsafe_code)]
 mod submit;
+#[allow(unsafe_code)]
 mod sync;
+#[allow(unsafe_code)]
 mod task;
 mod task_group;
 pub mod testing;
 mod thread_local;
 mod timeout;
+#[allow(unsafe_code)]
 mod timers;
+#[allow(unsafe_code)]
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedWithin, as_completed};
