@@ -20,6 +20,31 @@ use crate::{
     scheduler::{Scheduler, current_scheduler},
 };
 
+/// Standard input and files as asynchronous readers, writers and streams, through threads of the crate
+/// [`blocking`](https://docs.rs/blocking). asyncio has `connect_read_pipe` for some of these and nothing for files.
+///
+/// It implements `futures::AsyncRead` and `AsyncWrite`, so `futures::AsyncReadExt` and its kin apply. A read that is
+/// dropped goes on in its thread, and what it had read is given to the next one; close or flush a writer before it
+/// is dropped, or its last bytes may be lost. The threads are not those of [`to_thread`](crate::to_thread), and no loop
+/// waits for them at its end: a read of a terminal that nobody types at does not keep the program.
+///
+/// ```
+/// use futures::AsyncReadExt;
+/// use selkie::os::native::Unblock;
+///
+/// # fn main() -> std::io::Result<()> {
+/// selkie::run(async {
+///     let file = std::fs::File::open("Cargo.toml")?;
+///     let mut text = String::new();
+///     Unblock::new(file).read_to_string(&mut text).await?;
+///     assert!(text.contains("name = \"selkie\""));
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[doc(alias = "connect_read_pipe")]
+pub use blocking::Unblock;
+
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_native::Native::new())
 }
