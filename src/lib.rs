@@ -144,8 +144,8 @@ pub use staggered::{Staggered, staggered_race};
 pub use submit::{ToThread, to_thread};
 pub use sync::{
     Barrier, BoundedSemaphore, BrokenBarrier, Condition, Event, Lock, LockGuard, LockOrderViolation, LockSet,
-    LockedAll, NotLocked, OverReleased, OwnedLockGuard, OwnedPermit, Permit, RLock, RLockGuard, Semaphore,
-    Shared, WaitStatistics, lock_all,
+    LockedAll, NotLocked, NotOwned, OverReleased, OwnedLockGuard, OwnedPermit, Permit, RLock, RLockGuard,
+    Semaphore, Shared, WaitStatistics, lock_all,
 };
 pub use task::{
     AnyTask, Builder, Ended, Join, Joined, Task, TaskState, all_tasks, current_task, spawn, spawn_lazy,

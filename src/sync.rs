@@ -21,6 +21,11 @@ mod condition;
 mod event;
 mod lock;
 mod lock_all;
+#[cfg(all(debug_assertions, not(loom)))]
+pub(crate) mod order;
+#[cfg(not(all(debug_assertions, not(loom))))]
+#[path = "sync/order_release.rs"]
+pub(crate) mod order;
 mod rlock;
 mod semaphore;
 pub(crate) mod waiters;
@@ -30,7 +35,8 @@ pub use condition::Condition;
 pub use event::Event;
 pub use lock::{Lock, LockGuard, NotLocked, OwnedLockGuard};
 pub use lock_all::{LockOrderViolation, LockSet, LockedAll, lock_all};
-pub use rlock::{RLock, RLockGuard};
+pub(crate) use rlock::owner_of;
+pub use rlock::{NotOwned, RLock, RLockGuard};
 pub use semaphore::{BoundedSemaphore, OverReleased, OwnedPermit, Permit, Semaphore};
 pub use waiters::{Local, Mode, Shared, WaitStatistics};
 

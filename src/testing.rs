@@ -4,7 +4,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     future::Future,
     rc::Rc,
@@ -14,7 +14,13 @@ use std::{
 
 use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 
-use crate::{EventLoop, RunError, error::JoinError, scheduler::random, task::AnyTask};
+use crate::{
+    EventLoop, RunError,
+    error::JoinError,
+    scheduler::random,
+    sync::{order::wanted_by, owner_of},
+    task::AnyTask,
+};
 
 /// A world of its own for loops: time passes only when nothing is ready, and everything has an order.
 ///
@@ -25,7 +31,8 @@ use crate::{EventLoop, RunError, error::JoinError, scheduler::random, task::AnyT
 /// - With [`seed`](Self::seed), the order within each round, the order of the loops and the moments at which blocking
 ///   jobs end are chosen by the seed. The same seed gives the same run on every target. A test that holds for a thousand
 ///   seeds relies on no order.
-/// - When every task waits and nothing can wake one, the run ends with a [`Deadlock`] that lists who waits for what.
+/// - When every task waits and nothing can wake one, the run ends with a [`Deadlock`] that lists who waits for what, and names the
+///   circle if tasks wait for each other's locks.
 ///
 /// ```
 /// use selkie::{sleep, testing::Sim};
@@ -297,6 +304,7 @@ impl Platform for Member {
 #[derive(Clone, Debug)]
 pub struct Deadlock {
     waiting: Vec<String>,
+    circle: Vec<String>,
     seed: Option<u64>,
 }
 
@@ -304,6 +312,16 @@ impl Deadlock {
     /// The tasks that wait, oldest first, each with what it waits for.
     pub fn waiting(&self) -> &[String] {
         &self.waiting
+    }
+
+    /// The tasks that wait for each other in a circle, if some do: each with the lock that it wants and the next one holds, and where
+    /// it asked for it, or with the task that it awaits.
+    ///
+    /// Who holds a lock is known in debug builds only. A lock of [`Lock::lock_owned`](crate::Lock::lock_owned) counts as held by
+    /// who took it.
+    #[doc(alias = "cycle")]
+    pub fn circle(&self) -> &[String] {
+        &self.circle
     }
 }
 
@@ -313,7 +331,11 @@ impl fmt::Display for Deadlock {
         if let Some(seed) = self.seed {
             write!(f, " (SELKIE_SEED={seed})")?;
         }
-        self.waiting.iter().try_for_each(|line| write!(f, "\n  {line}"))
+        self.waiting.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
+        if !self.circle.is_empty() {
+            write!(f, "\nin a circle:")?;
+        }
+        self.circle.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -401,25 +423,70 @@ impl Sim {
             Err(RunError::Stopped) if !std::mem::take(&mut self.world.state().stuck) => {
                 Ok(Err(JoinError::cancelled(Some("the loop was stopped".into()))))
             }
-            Err(RunError::Stopped) => Err(Deadlock { waiting: self.waiting(), seed: self.seed }),
+            Err(RunError::Stopped) => Err(self.deadlock()),
             Err(error) => Ok(Err(JoinError::cancelled(Some(error.to_string().into())))),
         };
         self.loops.borrow_mut().retain(|other| !same(other, &event_loop));
         result
     }
 
-    fn waiting(&self) -> Vec<String> {
+    fn deadlock(&self) -> Deadlock {
         let loops = self.loops.borrow();
         let pending = loops.iter().flat_map(|event_loop| event_loop.scheduler().pending());
-        pending
-            .filter(|task| task.is_task())
-            .map(|task| {
-                let task = AnyTask::new(&task);
-                let waits_for = task.waits_for().unwrap_or_else(|| "something outside of selkie".to_owned());
-                format!("{} waits for {waits_for}", task.name())
-            })
-            .collect()
+        let tasks: Vec<_> = pending.filter(|task| task.is_task()).map(|task| AnyTask::new(&task)).collect();
+        let waiting = tasks.iter().map(|task| {
+            let waits_for = task.waits_for().unwrap_or_else(|| "something outside of selkie".to_owned());
+            format!("{} waits for {waits_for}", task.name())
+        });
+        Deadlock { waiting: waiting.collect(), circle: circle(&tasks), seed: self.seed }
     }
+}
+
+/// Tasks that wait for each other's locks and ends, one line each; empty if none do.
+fn circle(tasks: &[AnyTask]) -> Vec<String> {
+    let owner = |task: &AnyTask| owner_of(task.id());
+    let name = |holder: u64| {
+        let known = tasks.iter().find(|task| owner(task) == holder);
+        known.map_or_else(|| format!("Task-{}", holder >> 1), |task| task.name().to_string())
+    };
+    // Who has to go on before each can, and why.
+    let next = |waiter: u64| {
+        let mut next = Vec::new();
+        for wanted in wanted_by(waiter) {
+            let whose = if wanted.holder == waiter {
+                "it holds itself".to_owned()
+            } else {
+                format!("{} holds", name(wanted.holder))
+            };
+            next.push((wanted.holder, format!("{} waits for {}, which {whose}", name(waiter), wanted.text)));
+        }
+        let awaited = tasks.iter().find(|task| owner(task) == waiter).and_then(AnyTask::awaits);
+        if let Some(task) = awaited
+            .and_then(|id| tasks.iter().find(|task| task.id() as usize & (usize::MAX >> 1) == id as usize))
+        {
+            next.push((owner(task), format!("{} waits for {}", name(waiter), task.name())));
+        }
+        next
+    };
+    let mut seen = BTreeSet::new();
+    for task in tasks {
+        // Depth first; the path is the way to the task that is looked at.
+        let mut path = vec![(owner(task), next(owner(task)), String::new())];
+        while let Some((_, open, why)) = path.last_mut() {
+            let Some((holder, text)) = open.pop() else {
+                path.pop();
+                continue;
+            };
+            *why = text;
+            if let Some(start) = path.iter().position(|(on_path, ..)| *on_path == holder) {
+                return path.drain(start..).map(|(.., why)| why).collect();
+            }
+            if seen.insert(holder) {
+                path.push((holder, next(holder), String::new()));
+            }
+        }
+    }
+    Vec::new()
 }
 
 fn same(a: &EventLoop, b: &EventLoop) -> bool {

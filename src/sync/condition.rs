@@ -4,6 +4,7 @@ use std::{fmt, future::Future, pin::pin, time::Duration};
 
 use super::{
     lock::LockGuard,
+    order::Site,
     waiters::{Guarded, List, Local, Mode, Now, Request, Shared, WaitStatistics, Waiting, Wakes, block_on},
 };
 use crate::WaitError;
@@ -76,7 +77,19 @@ impl<M: Mode> Condition<M> {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the lock released, and hands a notification that had come to another waiter.
-    pub async fn wait<'a, T: ?Sized, N: Mode>(&self, guard: LockGuard<'a, T, N>) -> LockGuard<'a, T, N> {
+    #[track_caller]
+    pub fn wait<'a, T: ?Sized, N: Mode>(
+        &self,
+        guard: LockGuard<'a, T, N>,
+    ) -> impl Future<Output = LockGuard<'a, T, N>> {
+        self.wait_at(Site::here(), guard)
+    }
+
+    async fn wait_at<'a, T: ?Sized, N: Mode>(
+        &self,
+        site: Site,
+        guard: LockGuard<'a, T, N>,
+    ) -> LockGuard<'a, T, N> {
         let lock = LockGuard::of(&guard);
         let mut notified = pin!(Waiting::new(Notified { guarded: &self.guarded }));
         let mut guard = Some(guard);
@@ -88,7 +101,7 @@ impl<M: Mode> Condition<M> {
         })
         .await;
         let mut unused = Unused { guarded: &self.guarded, armed: outcome == ONE };
-        let guard = lock.lock().await;
+        let guard = lock.lock_at(site).await;
         unused.armed = false;
         guard
     }
@@ -98,15 +111,19 @@ impl<M: Mode> Condition<M> {
     /// # Cancel safety
     ///
     /// As [`wait`](Self::wait).
-    pub async fn wait_for<'a, T: ?Sized, N: Mode>(
+    #[track_caller]
+    pub fn wait_for<'a, T: ?Sized, N: Mode>(
         &self,
         mut guard: LockGuard<'a, T, N>,
         mut predicate: impl FnMut(&mut T) -> bool,
-    ) -> LockGuard<'a, T, N> {
-        while !predicate(&mut guard) {
-            guard = self.wait(guard).await;
+    ) -> impl Future<Output = LockGuard<'a, T, N>> {
+        let site = Site::here();
+        async move {
+            while !predicate(&mut guard) {
+                guard = self.wait_at(site, guard).await;
+            }
+            guard
         }
-        guard
     }
 
     /// As [`wait`](Self::wait), blocking this thread for at most `timeout` and for as long as it takes to get the lock back.
@@ -115,17 +132,19 @@ impl<M: Mode> Condition<M> {
     ///
     /// [`WaitError::TimedOut`], or [`WaitError::WouldBlock`] inside a task or on a page's main thread. Either comes with the
     /// guard; in the second case the lock was not released.
+    #[track_caller]
     pub fn wait_blocking<'a, T: ?Sized, N: Mode>(
         &self,
         guard: LockGuard<'a, T, N>,
         timeout: Option<Duration>,
     ) -> (LockGuard<'a, T, N>, Result<(), WaitError>) {
+        let site = Site::here();
         let lock = LockGuard::of(&guard);
         let mut guard = Some(guard);
         let mut notified = pin!(Waiting::new(Notified { guarded: &self.guarded }));
         let result = block_on(&mut notified, timeout, || drop(guard.take()));
         let guard = guard.unwrap_or_else(|| {
-            lock.lock_blocking(None).expect("a thread that has just been blocked may block")
+            lock.lock_blocking_at(site, None).expect("a thread that has just been blocked may block")
         });
         (guard, result.map(drop).map_err(|not_now| not_now.error))
     }

@@ -3,14 +3,16 @@
 use std::{
     cell::UnsafeCell,
     fmt,
+    future::Future,
     marker::PhantomData,
     ops::{Deref, DerefMut},
     sync::Arc,
     time::Duration,
 };
 
-use super::waiters::{
-    Guarded, List, Local, Mode, Now, Request, Shared, WaitStatistics, Waiting, Wakes, block,
+use super::{
+    order::{self, Hold, Mark, Site, Wish},
+    waiters::{Guarded, List, Local, Mode, Now, Request, Shared, WaitStatistics, Waiting, Wakes, block},
 };
 use crate::WaitError;
 
@@ -26,6 +28,11 @@ use crate::WaitError;
 /// - **Taking a free lock does not yield.** A task that does nothing but take a lock again and again keeps its loop busy:
 ///   [`yield_now`](crate::yield_now) now and then lets the others run.
 /// - A panic while it is held just releases it: there is no poisoning.
+/// - **Debug builds watch the order** in which locks are taken. The first time that two orders are seen which could make tasks
+///   wait for each other, the loop's exception handler is told of the locks, the tasks and the places, even if no deadlock
+///   happened. Guards that may be released by somebody else, those of [`lock_owned`](Self::lock_owned) and
+///   [`acquire`](Lock::acquire), say nothing of an order, and neither does [`try_lock`](Self::try_lock) of what it takes, as it
+///   never waits. [`lock_all`](crate::lock_all) takes several in one order. Release builds pay nothing for this.
 ///
 /// **Difference**: asyncio's belongs to the loop where it was first waited for.
 ///
@@ -63,10 +70,11 @@ pub struct Lock<T: ?Sized, M: Mode = Shared> {
 pub(super) struct Held {
     locked: bool,
     waiters: List<()>,
+    mark: Mark,
 }
 
 impl Held {
-    const NEW: Self = Self { locked: false, waiters: List::new() };
+    const NEW: Self = Self { locked: false, waiters: List::new(), mark: Mark::NEW };
 }
 
 // SAFETY: the value is only reached through guards, of which one exists at a time; a guard may be made and dropped in another
@@ -110,17 +118,30 @@ impl<T: ?Sized, M: Mode> Lock<T, M> {
     ///
     /// Dropping the future leaves the queue; if the lock was being handed over, the next one gets it.
     #[doc(alias = "acquire")]
-    pub async fn lock(&self) -> LockGuard<'_, T, M> {
+    #[track_caller]
+    pub fn lock(&self) -> impl Future<Output = LockGuard<'_, T, M>> {
+        self.lock_at(Site::here())
+    }
+
+    /// As [`lock`](Self::lock), on behalf of code at `site`.
+    pub(super) async fn lock_at(&self, site: Site) -> LockGuard<'_, T, M> {
+        let wish = Wish::new(|| number(&self.guarded), self.name, site, Hold::Scoped);
         if !take(&self.guarded) {
             Waiting::after_look(Acquire { guarded: &self.guarded }).await;
         }
+        wish.taken();
         LockGuard { lock: self, marker: PhantomData }
     }
 
     /// Takes the lock if it is free.
     #[doc(alias = "acquire_nowait")]
+    #[track_caller]
     pub fn try_lock(&self) -> Option<LockGuard<'_, T, M>> {
-        take(&self.guarded).then(|| LockGuard { lock: self, marker: PhantomData })
+        if !take(&self.guarded) {
+            return None;
+        }
+        order::taken_at_once(|| number(&self.guarded), self.name, Site::here());
+        Some(LockGuard { lock: self, marker: PhantomData })
     }
 
     /// Takes the lock, blocking this thread for at most `timeout`; `None` waits as long as it takes.
@@ -130,15 +151,30 @@ impl<T: ?Sized, M: Mode> Lock<T, M> {
     /// - [`WaitError::TimedOut`].
     /// - [`WaitError::WouldBlock`] if it would have to wait on a thread that must not block: inside a task, or on a page's
     ///   main thread. Await [`lock`](Self::lock) there.
+    #[track_caller]
     pub fn lock_blocking(&self, timeout: Option<Duration>) -> Result<LockGuard<'_, T, M>, WaitError> {
+        self.lock_blocking_at(Site::here(), timeout)
+    }
+
+    pub(super) fn lock_blocking_at(
+        &self,
+        site: Site,
+        timeout: Option<Duration>,
+    ) -> Result<LockGuard<'_, T, M>, WaitError> {
+        let wish = Wish::new(|| number(&self.guarded), self.name, site, Hold::Scoped);
         block(Acquire { guarded: &self.guarded }, timeout)?;
+        wish.taken();
         Ok(LockGuard { lock: self, marker: PhantomData })
     }
 
     /// As [`lock`](Self::lock), with a guard that keeps the lock alive itself and can be moved anywhere.
-    pub async fn lock_owned(self: Arc<Self>) -> OwnedLockGuard<T, M> {
-        Waiting::new(Acquire { guarded: &self.guarded }).await;
-        OwnedLockGuard { lock: self, marker: PhantomData }
+    #[track_caller]
+    pub fn lock_owned(self: Arc<Self>) -> impl Future<Output = OwnedLockGuard<T, M>> {
+        let site = Site::here();
+        async move {
+            take_in_turn(&self.guarded, self.name, site, Hold::Loose).await;
+            OwnedLockGuard { lock: self, marker: PhantomData }
+        }
     }
 
     /// Whether somebody holds the lock, at this moment.
@@ -174,8 +210,9 @@ impl<T: ?Sized, M: Mode> Lock<T, M> {
 /// asyncio's own form: no value, no guard, and whoever likes may release.
 impl<M: Mode> Lock<(), M> {
     /// Waits until the lock is free, and takes it until [`release`](Self::release).
-    pub async fn acquire(&self) {
-        Waiting::new(Acquire { guarded: &self.guarded }).await;
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = ()> {
+        take_in_turn(&self.guarded, self.name, Site::here(), Hold::Loose)
     }
 
     /// Gives the lock up; any task or thread may.
@@ -190,9 +227,21 @@ impl<M: Mode> Lock<(), M> {
     }
 }
 
-/// For [`lock_all`](crate::lock_all): as `lock`, without a guard.
-pub(super) async fn take_in_turn<M: Mode>(guarded: &Guarded<Held, M>) {
+/// As `lock`, without a guard.
+pub(super) async fn take_in_turn<M: Mode>(
+    guarded: &Guarded<Held, M>,
+    name: &'static str,
+    site: Site,
+    hold: Hold,
+) {
+    let wish = Wish::new(|| number(guarded), name, site, hold);
     Waiting::new(Acquire { guarded }).await;
+    wish.taken();
+}
+
+/// What the lock is called in `order`.
+fn number<M: Mode>(guarded: &Guarded<Held, M>) -> u64 {
+    guarded.look(|held| held.mark.number())
 }
 
 /// Undoes [`take_in_turn`].
@@ -207,6 +256,7 @@ fn take<M: Mode>(guarded: &Guarded<Held, M>) -> bool {
 /// Hands the lock to the next, or frees it. It stays locked while it is handed over, so nobody can overtake.
 #[inline]
 fn release<M: Mode>(guarded: &Guarded<Held, M>) -> Result<(), NotLocked> {
+    order::released(|| number(guarded));
     guarded.with(|held, wakes| {
         if !held.locked {
             return Err(NotLocked);

@@ -1,9 +1,10 @@
 //! Taking several locks in one order, so that no two tasks wait for each other.
 
-use std::{cell::RefCell, collections::HashMap, error::Error, fmt, marker::PhantomData};
+use std::{cell::RefCell, collections::HashMap, error::Error, fmt, future::Future, marker::PhantomData};
 
 use super::{
     lock::{Held, Lock, take_in_turn, untake},
+    order::{Hold, Site},
     rlock::me,
     waiters::{Guarded, Shared},
 };
@@ -12,7 +13,8 @@ use super::{
 ///
 /// Tasks that take their locks by this never wait for each other in a circle. The order is that of the locks' addresses. While a
 /// task holds what one call took it may take more by another call, but only locks that come later in the order; what does not is
-/// refused before anything is taken. (Locks that were taken by [`Lock::lock`] are not looked at.) The locks are released in reverse,
+/// refused before anything is taken. (Locks that were taken by [`Lock::lock`] are not refused; debug builds report an order of them
+/// that could make tasks wait for each other.) The locks are released in reverse,
 /// also when the task is cancelled or panics. No lock at all is fine.
 ///
 /// Takes tuples of up to six references to locks, arrays and vectors; [`LockedAll::values`] gives what they protect, in the order of
@@ -41,7 +43,12 @@ use super::{
 ///     Ok::<(), selkie::LockOrderViolation>(())
 /// }).unwrap();
 /// ```
-pub async fn lock_all<L: LockSet>(locks: L) -> Result<LockedAll<L>, LockOrderViolation> {
+#[track_caller]
+pub fn lock_all<L: LockSet>(locks: L) -> impl Future<Output = Result<LockedAll<L>, LockOrderViolation>> {
+    lock_all_at(Site::here(), locks)
+}
+
+async fn lock_all_at<L: LockSet>(site: Site, locks: L) -> Result<LockedAll<L>, LockOrderViolation> {
     let mut order: Vec<(Raw, &'static str)> = Vec::new();
     locks.each(&mut |raw, name| order.push((raw, name)));
     order.sort_unstable_by_key(|(raw, _)| raw.0.addr());
@@ -60,7 +67,7 @@ pub async fn lock_all<L: LockSet>(locks: L) -> Result<LockedAll<L>, LockOrderVio
     let mut all = LockedAll { taken: Vec::with_capacity(order.len()), owner, locks, not_send: PhantomData };
     for (Raw(guarded), name) in order {
         // SAFETY: `all.locks` borrows the locks for longer than this.
-        take_in_turn(unsafe { &*guarded }).await;
+        take_in_turn(unsafe { &*guarded }, name, site, Hold::Scoped).await;
         all.taken.push(guarded);
         let _ = HELD.try_with(|held| {
             held.borrow_mut().entry(owner).or_default().push((guarded.addr(), name));

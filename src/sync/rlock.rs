@@ -3,13 +3,17 @@
 use std::{
     cell::Cell,
     fmt,
+    future::Future,
     marker::PhantomData,
     ops::Deref,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use super::waiters::{Guarded, List, Now, Request, Shared, WaitStatistics, Waiting, Wakes, block};
+use super::{
+    order::{self, Hold, Mark, Site, Wish},
+    waiters::{Guarded, List, Now, Request, Shared, WaitStatistics, Waiting, Wakes, block},
+};
 use crate::{WaitError, scheduler};
 
 /// A lock that its owner, a task, may take again.
@@ -19,9 +23,11 @@ use crate::{WaitError, scheduler};
 /// as were taken. Since the owner may hold several guards at a time they give shared access: put a `Cell` or `RefCell` inside to
 /// change the value.
 ///
-/// Fair as [`Lock`](crate::Lock) is; taking it when it is free, or one's own, does not yield.
+/// Fair as [`Lock`](crate::Lock) is, and watched in debug builds as that is. Taking it when it is free, or one's own, does not
+/// yield: [`yield_now`](crate::yield_now) now and then lets others run.
 ///
-/// **Difference**: only a guard can release, and it cannot leave its thread, so no release by somebody else needs an error.
+/// **Difference**: a guard cannot leave its thread, so no release by somebody else needs an error. [`RLock<()>`](#impl-RLock<()>)
+/// has Python's explicit `acquire` and `release`, which does.
 ///
 /// # Examples
 ///
@@ -45,6 +51,7 @@ use crate::{WaitError, scheduler};
 #[doc(alias = "ReentrantMutex")]
 pub struct RLock<T: ?Sized> {
     guarded: Guarded<Owned, Shared>,
+    name: &'static str,
     value: T,
 }
 
@@ -53,6 +60,7 @@ struct Owned {
     owner: u64,
     count: usize,
     waiters: List<u64>,
+    mark: Mark,
 }
 
 // SAFETY: one task at a time, which stays on its thread, gets `&T`; the next may be in another thread, so `T` must be `Send`.
@@ -65,7 +73,7 @@ pub(super) fn me() -> u64 {
         static THREAD: Cell<u64> = const { Cell::new(0) };
     }
     if let Some(task) = scheduler::running().filter(|task| task.is_task()) {
-        return task.id.get() << 1;
+        return owner_of(task.id.get());
     }
     THREAD.with(|number| {
         if number.get() == 0 {
@@ -75,11 +83,24 @@ pub(super) fn me() -> u64 {
     })
 }
 
+/// How [`me`] numbers a task.
+pub(crate) fn owner_of(task: u64) -> u64 {
+    task << 1
+}
+
 impl<T> RLock<T> {
     const_fn! {
         /// A lock that nobody holds.
         pub const fn new(value: T) -> Self {
-            Self { guarded: Guarded::shared(Owned { owner: 0, count: 0, waiters: List::new() }), value }
+            Self::named("a reentrant lock", value)
+        }
+    }
+
+    const_fn! {
+        /// A lock with a name, for `Debug` and errors.
+        pub const fn named(name: &'static str, value: T) -> Self {
+            let owned = Owned { owner: 0, count: 0, waiters: List::new(), mark: Mark::NEW };
+            Self { guarded: Guarded::shared(owned), name, value }
         }
     }
 
@@ -100,15 +121,31 @@ impl<T: ?Sized> RLock<T> {
     ///
     /// Dropping the future leaves the queue; if the lock was being handed over, the next one gets it.
     #[doc(alias = "acquire")]
-    pub async fn lock(&self) -> RLockGuard<'_, T> {
+    #[track_caller]
+    pub fn lock(&self) -> impl Future<Output = RLockGuard<'_, T>> {
+        let site = Site::here();
+        async move {
+            self.enter(site, Hold::Scoped).await;
+            self.guard()
+        }
+    }
+
+    async fn enter(&self, site: Site, hold: Hold) {
+        let wish = Wish::new(|| number(&self.guarded), self.name, site, hold);
         Waiting::new(Acquire { guarded: &self.guarded }).await;
-        self.guard()
+        wish.taken();
     }
 
     /// Takes the lock if it is free or this task's own.
+    #[doc(alias = "acquire_nowait")]
+    #[track_caller]
     pub fn try_lock(&self) -> Option<RLockGuard<'_, T>> {
         let me = me();
-        self.guarded.look(|owned| owned.enter(me)).then(|| self.guard())
+        if !self.guarded.look(|owned| owned.enter(me)) {
+            return None;
+        }
+        order::taken_at_once(|| number(&self.guarded), self.name, Site::here());
+        Some(self.guard())
     }
 
     /// Takes the lock, blocking this thread for at most `timeout`; `None` waits as long as it takes.
@@ -116,8 +153,11 @@ impl<T: ?Sized> RLock<T> {
     /// # Errors
     ///
     /// As [`Lock::lock_blocking`](crate::Lock::lock_blocking).
+    #[track_caller]
     pub fn lock_blocking(&self, timeout: Option<Duration>) -> Result<RLockGuard<'_, T>, WaitError> {
+        let wish = Wish::new(|| number(&self.guarded), self.name, Site::here(), Hold::Scoped);
         block(Acquire { guarded: &self.guarded }, timeout)?;
+        wish.taken();
         Ok(self.guard())
     }
 
@@ -125,6 +165,11 @@ impl<T: ?Sized> RLock<T> {
     #[doc(alias = "locked")]
     pub fn is_locked(&self) -> bool {
         self.guarded.look(|owned| owned.owner != 0)
+    }
+
+    /// The name given to [`named`](RLock::named).
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Whether the running task, or outside of tasks this thread, holds the lock.
@@ -144,6 +189,35 @@ impl<T: ?Sized> RLock<T> {
     }
 }
 
+/// The explicit form: no value and no guard. A task gives back what it has taken.
+impl RLock<()> {
+    /// Waits until the lock is free or this task's own, and takes it (once more) until [`release`](Self::release).
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = ()> {
+        self.enter(Site::here(), Hold::Scoped)
+    }
+
+    /// Gives one hold back. A guard of [`lock`](Self::lock) does so by itself: do not do both.
+    ///
+    /// Mirrors `RLock.release`.
+    ///
+    /// # Errors
+    ///
+    /// [`NotOwned`] if the running task, or outside of tasks this thread, does not hold the lock.
+    pub fn release(&self) -> Result<(), NotOwned> {
+        if !self.is_mine() {
+            return Err(NotOwned);
+        }
+        release(&self.guarded);
+        Ok(())
+    }
+}
+
+/// What the lock is called in `order`.
+fn number(guarded: &Guarded<Owned, Shared>) -> u64 {
+    guarded.look(|owned| owned.mark.number())
+}
+
 impl Owned {
     fn enter(&mut self, me: u64) -> bool {
         if self.owner != 0 && self.owner != me {
@@ -156,8 +230,11 @@ impl Owned {
 }
 
 fn release(guarded: &Guarded<Owned, Shared>) {
+    // 0 is no lock.
+    order::released(|| guarded.look(|owned| if owned.count == 1 { owned.mark.number() } else { 0 }));
     guarded.with(|owned, wakes| {
-        owned.count -= 1;
+        // Only an `RLock<()>` that was released once too often can be free here.
+        owned.count = owned.count.saturating_sub(1);
         if owned.count == 0 {
             match owned.waiters.grant(0, wakes) {
                 Some(next) => (owned.owner, owned.count) = (next, 1),
@@ -212,6 +289,7 @@ impl Request for Acquire<'_> {
 impl<T: ?Sized + fmt::Debug> fmt::Debug for RLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("RLock");
+        out.field("name", &self.name);
         match self.try_lock() {
             Some(guard) => out.field("value", &&*guard),
             None => out.field("value", &format_args!("<locked>")),
@@ -246,3 +324,17 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RLockGuard<'_, T> {
         fmt::Debug::fmt(&**self, f)
     }
 }
+
+/// Only who holds a reentrant lock can release it. Mirrors `RuntimeError: cannot release un-acquired lock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotOwned;
+
+impl fmt::Display for NotOwned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the lock is not held by who releases it: each `acquire` takes one `release`, by the same task",
+        )
+    }
+}
+
+impl std::error::Error for NotOwned {}

@@ -529,6 +529,13 @@ impl AnyTask {
         waits_for(&self.raw)
     }
 
+    /// The number of the task that this one awaits, as many of its bits as there is room for.
+    pub(crate) fn awaits(&self) -> Option<u64> {
+        let link = self.raw.link.get();
+        let says = !self.raw.is_done() && !self.raw.is_running() && link.addr() & 1 == 1;
+        says.then_some((link.addr() >> 1) as u64)
+    }
+
     /// The type of the task's future.
     pub fn type_name(&self) -> &'static str {
         self.raw.type_name()

@@ -8,11 +8,11 @@ use std::{
 };
 
 use selkie::{
-    BoundedSemaphore, Event, EventLoop, Lock, NotLocked, OverReleased, RLock, Semaphore, Task, WaitError,
-    gather, local, lock_all, sleep, spawn, testing::Sim, yield_now,
+    BoundedSemaphore, Event, EventLoop, Lock, NotLocked, NotOwned, OverReleased, RLock, Semaphore, Task,
+    WaitError, gather, local, lock_all, sleep, spawn, testing::Sim, yield_now,
 };
 
-use crate::harness::{HOST_BLOCKS, T, test};
+use crate::harness::{HOST_BLOCKS, Reports, T, test};
 
 /// Numbers that follow the seed of the run: the order in which tasks run is the seed's.
 pub struct Dice(Cell<u64>);
@@ -162,6 +162,10 @@ fn a_lock_taken_twice_is_a_deadlock_that_the_simulator_names() {
         .unwrap_err();
     assert_eq!(deadlock.waiting().len(), 1);
     assert!(deadlock.waiting()[0].ends_with("waits for a lock"), "{deadlock}");
+    if WATCHED {
+        assert_eq!(deadlock.circle().len(), 1);
+        assert!(deadlock.circle()[0].ends_with("which it holds itself"), "{deadlock}");
+    }
 }
 
 behaviour! {
@@ -565,6 +569,7 @@ behaviour! {
 fn two_locks_in_opposite_order_by_hand_are_a_deadlock() {
     let deadlock = Sim::new()
         .try_run(async {
+            let _quiet = Reports::of_current();
             let locks = Rc::new([Lock::new(()), Lock::new(())]);
             let tasks = [(0, 1), (1, 0)].map(|(a, b)| {
                 let locks = locks.clone();
@@ -584,6 +589,182 @@ fn two_locks_in_opposite_order_by_hand_are_a_deadlock() {
         2,
         "{deadlock}"
     );
+}
+
+/// Whether the build looks at the order in which locks are taken.
+const WATCHED: bool = cfg!(debug_assertions);
+
+/// Takes the locks one inside the other, and gives them back.
+async fn nested(locks: &[&Lock<()>]) {
+    if let [first, rest @ ..] = locks {
+        let _first = first.lock().await;
+        yield_now().await;
+        Box::pin(nested(rest)).await;
+    }
+}
+
+behaviour! {
+    /// Rows: F56. No deadlock happened: the two orders were seen one after the other.
+    async fn two_orders_of_locks_are_reported_when_both_have_been_seen(t) {
+        let reports = Reports::of_current();
+        let locks = Rc::new([Lock::named("left", ()), Lock::named("right", ())]);
+        for (name, first, second) in [("there", 0, 1), ("again", 0, 1), ("back", 1, 0), ("back again", 1, 0)] {
+            let locks = locks.clone();
+            let task = Task::builder().name(name).spawn(async move {
+                let _first = locks[first].lock().await;
+                let _second = locks[second].lock().await;
+            });
+            task.await.unwrap();
+        }
+        let reported = reports.take();
+        assert_eq!(reported.len(), usize::from(WATCHED), "{reported:?}");
+        for message in reported {
+            assert!(message.starts_with("potential deadlock"), "{message}");
+            for part in ["back asked for \"left\" at ", "while it held \"right\", taken at ", "there asked for \"right\" at "] {
+                assert!(message.contains(part), "{part} is not in {message}");
+            }
+            assert_eq!(message.matches(file!()).count(), 4, "{message}");
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: F56. Longer ways round count, and what a common outer lock keeps apart does not.
+    async fn a_circle_of_orders_is_reported_unless_something_keeps_the_tasks_apart(t) {
+        let reports = Reports::of_current();
+        let names = ["a", "b", "c", "gate"];
+        let [a, b, c, gate] = &names.map(|name| Lock::named(name, ()));
+        nested(&[gate, a, b]).await;
+        nested(&[gate, b, c]).await;
+        nested(&[gate, c, a]).await;
+        assert_eq!(reports.take(), [""; 0], "the gate lets one of them in at a time");
+        nested(&[a, b]).await;
+        assert_eq!(reports.take(), [""; 0], "the other two still pass the gate");
+        nested(&[b, c]).await;
+        let reported = reports.take();
+        assert_eq!(reported.len(), usize::from(WATCHED), "{reported:?}");
+        for message in reported {
+            assert_eq!(message.matches("asked for \"").count(), 3, "{message}");
+        }
+        // What was known of a lock goes with it.
+        let [a, b] = &["a", "b"].map(|name| Lock::named(name, ()));
+        nested(&[b, a]).await;
+        assert_eq!(reports.take(), [""; 0]);
+    }
+}
+
+behaviour! {
+    /// Rows: F56. What cannot wait, and what somebody else may release, says nothing of an order.
+    async fn locks_that_are_tried_or_released_by_others_give_no_order(t) {
+        let reports = Reports::of_current();
+        let [a, b] = ["a", "b"].map(|name| Arc::new(Lock::named(name, ())));
+        nested(&[&a, &b]).await;
+        let outer = b.lock().await;
+        drop(a.try_lock().unwrap());
+        drop(outer);
+        let outer = b.clone().lock_owned().await;
+        nested(&[&a]).await;
+        drop(outer);
+        b.acquire().await;
+        nested(&[&a]).await;
+        b.release().unwrap();
+        assert_eq!(reports.take(), [""; 0]);
+        // One that was tried is held all the same; and a reentrant lock is part of it, but not in front of itself.
+        let again = RLock::named("again", ());
+        let outer = (again.lock().await, again.lock().await);
+        nested(&[&b]).await;
+        drop(outer);
+        let outer = b.try_lock().unwrap();
+        drop(again.lock().await);
+        drop(outer);
+        assert_eq!(reports.take().len(), usize::from(WATCHED));
+        // `lock_all` against an order by hand.
+        let [c, d] = &["c", "d"].map(|name| Lock::named(name, ()));
+        drop(lock_all((d, c)).await.unwrap());
+        nested(&[c, d]).await;
+        nested(&[d, c]).await;
+        assert_eq!(reports.take().len(), usize::from(WATCHED));
+    }
+}
+
+behaviour! {
+    /// Rows: F54. Without guards; only the owner may release.
+    async fn an_rlock_is_released_by_its_owner_as_often_as_it_was_taken(t) {
+        let lock = Rc::new(RLock::named("again", ()));
+        assert_eq!(lock.release(), Err(NotOwned));
+        lock.acquire().await;
+        lock.acquire().await;
+        let theirs = lock.clone();
+        spawn(async move { assert_eq!(theirs.release(), Err(NotOwned)) }).await.unwrap();
+        lock.release().unwrap();
+        assert!(lock.is_mine());
+        lock.release().unwrap();
+        assert!(!lock.is_locked());
+        assert_eq!(lock.release(), Err(NotOwned));
+        assert_eq!(format!("{lock:?}"), r#"RLock { name: "again", value: (), waiting: 0 }"#);
+    }
+}
+
+/// Rows: F56. The circle of a real deadlock, from a seed that has one: who holds what, and who wants it.
+#[test]
+fn the_simulator_names_the_circle_of_a_deadlock() {
+    let deadlock = |seed| {
+        Sim::seeded(seed).try_run(async {
+            let _quiet = Reports::of_current();
+            let locks = Rc::new(["left", "middle", "right"].map(|name| Lock::named(name, ())));
+            let tasks = [("one", 0, 1), ("two", 1, 2), ("three", 2, 0)].map(|(name, a, b)| {
+                let locks = locks.clone();
+                Task::builder().name(name).lazy().spawn(async move {
+                    let _a = locks[a].lock().await;
+                    yields(a as u64 % 2).await;
+                    let _b = locks[b].lock().await;
+                })
+            });
+            for task in tasks {
+                task.await.unwrap();
+            }
+        })
+    };
+    let deadlocks: Vec<_> = (0..50).filter_map(|seed| deadlock(seed).err()).collect();
+    assert!(!deadlocks.is_empty() && deadlocks.len() < 50, "the order decides: {}", deadlocks.len());
+    for deadlock in deadlocks {
+        if !WATCHED {
+            assert!(deadlock.circle().is_empty());
+            continue;
+        }
+        let circle = deadlock.circle();
+        assert_eq!(circle.len(), 3, "{deadlock}");
+        for (name, lock, holder) in
+            [("one", "middle", "two"), ("two", "right", "three"), ("three", "left", "one")]
+        {
+            let found = circle.iter().any(|line| {
+                line.starts_with(&format!("{name} waits for \"{lock}\" (asked for at {}", file!()))
+                    && line.ends_with(&format!("which {holder} holds"))
+            });
+            assert!(found, "{name} waits for {lock}, which {holder} holds: {deadlock}");
+        }
+        assert!(deadlock.to_string().contains("in a circle:"));
+    }
+}
+
+/// Rows: F56. A task that holds a lock and awaits another one, which wants it.
+#[test]
+fn the_circle_of_a_deadlock_may_go_through_an_await() {
+    let deadlock = Sim::new()
+        .try_run(async {
+            let lock = Rc::new(Lock::named("it", ()));
+            let theirs = lock.clone();
+            let _held = lock.lock().await;
+            let child = Task::builder().name("child").spawn(async move { drop(theirs.lock().await) });
+            child.await.unwrap();
+        })
+        .unwrap_err();
+    let circle = deadlock.circle();
+    if WATCHED {
+        assert_eq!(circle.len(), 2, "{deadlock}");
+        assert!(circle.iter().any(|line| line.ends_with(" waits for child")), "{deadlock}");
+        assert!(circle.iter().any(|line| line.starts_with("child waits for \"it\"")), "{deadlock}");
+    }
 }
 
 /// Threads that block share the primitives with each other, and with a loop.
