@@ -45,7 +45,10 @@
 //! | `sleep`, `sleep(0)`, `timeout`, `wait_for`, `shield` | [`sleep`], [`yield_now`], [`timeout`], [`timeout_scope`], [`wait_for`], [`shield`] |
 //! | `Future`, `create_future` | [`Deferred`], [`Resolver`] |
 //! | `to_thread`, `run_coroutine_threadsafe` | [`to_thread`], [`LoopHandle::submit`], [`RemoteTask`] |
-//! | `contextvars` | [`ContextVar`], [`Context`] |
+//! | `contextvars` | [`ContextVar`], [`Context`]; of a loop or a thread: [`LoopLocal`], [`ThreadLocal`] |
+//! | `Queue`, `LifoQueue`, `PriorityQueue`, also those of `queue` | [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
+//! | `Lock`, `Event`, `Condition`, `Semaphore`, `Barrier`, also those of `threading` | the same names; [`RLock`], [`lock_all`] |
+//! | `threading.Thread` | [`Thread`] |
 //! | debug mode, exception handler | [`EventLoop::report_slow_polls`], [`Instrument`], [`EventLoop::set_exception_handler`] |
 //! | inside another loop, as Trio's guest mode | [`guest`], [`EventLoop::guest`] |
 //!
@@ -81,6 +84,7 @@ mod inbox;
 mod instrument;
 mod interval;
 pub mod local;
+mod loop_local;
 mod loop_thread;
 pub mod os;
 #[allow(unsafe_code)]
@@ -107,6 +111,7 @@ mod sync;
 mod task;
 mod task_group;
 pub mod testing;
+mod thread;
 mod thread_local;
 mod timeout;
 #[allow(unsafe_code)]
@@ -127,6 +132,7 @@ pub use generator::{Generator, GeneratorStream, Step, Yielder, generator};
 pub use guest::{Guest, guest};
 pub use instrument::Instrument;
 pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};
+pub use loop_local::{LoopLocal, LoopScope};
 pub use loop_thread::LoopThread;
 pub use pool::{PoolBuilder, PoolError, PoolMap, PoolScope, PoolShutdown, ThreadPool};
 pub use queue::{
@@ -151,6 +157,7 @@ pub use task::{
     AnyTask, Builder, Ended, Join, Joined, Task, TaskState, all_tasks, current_task, spawn, spawn_lazy,
 };
 pub use task_group::{GroupError, TaskGroup};
+pub use thread::{Thread, ThreadBuilder, ThreadPanic, current_thread_name};
 pub use thread_local::{AlreadySet, ThreadLocal, ThreadScope};
 pub use timeout::{Deadline, Timeout, WaitForError, timeout, timeout_at, timeout_scope, wait_for};
 pub use wait::{TaskSet, Until, Wait, wait};

@@ -44,6 +44,7 @@ use crate::{
     exception::{ExceptionContext, Handler},
     inbox::{Closed, Inbox, Kind, Link, Taken},
     instrument::{Instrument, TaskInfo},
+    loop_local::Locals,
     ready::{Lane, Priority},
     sleep::Boxed,
     slow::SlowPolls,
@@ -151,6 +152,7 @@ pub(crate) struct Scheduler {
     /// The last one that was given to a task. A multiple of `IDS` is the last of those that were taken.
     id: Cell<u64>,
     keys: Cell<u64>,
+    pub(crate) locals: Locals,
     handler: RefCell<Option<Handler>>,
     instrument: RefCell<Option<Rc<dyn Instrument>>>,
     slow_polls: RefCell<Option<Rc<SlowPolls>>>,
@@ -229,6 +231,7 @@ impl Scheduler {
             orphaned: Cell::new(false),
             id: Cell::new(0),
             keys: Cell::new(0),
+            locals: Locals::new(),
             handler: RefCell::default(),
             instrument: RefCell::default(),
             slow_polls: RefCell::default(),
@@ -893,7 +896,11 @@ impl Scheduler {
             // A destructor may spawn; such tasks end at once, but they may leave callbacks.
             let pending = self.pending();
             if pending.is_empty() {
-                break;
+                // No task is left that could use them, but they may leave callbacks too.
+                let Some(locals) = self.locals.close() else { break };
+                for value in locals {
+                    self.guarded("dropping a value of the loop", || drop(value));
+                }
             }
             for task in pending {
                 if task.is_done() {

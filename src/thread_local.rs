@@ -17,7 +17,8 @@ use std::{
 /// be part of a value that threads share. What a thread has set is dropped when the thread ends; **Difference**: not when the
 /// `ThreadLocal` is dropped in another thread.
 ///
-/// Tasks of one loop share it, as they share a thread; [`ContextVar`](crate::ContextVar) is theirs alone.
+/// Tasks of one loop share it, as they share a thread; [`ContextVar`](crate::ContextVar) is theirs alone, and
+/// [`LoopLocal`](crate::LoopLocal) is their loop's, where several loops share a thread.
 ///
 /// # Examples
 ///
@@ -156,13 +157,13 @@ impl<T: fmt::Debug> fmt::Debug for ThreadScope<'_, T> {
     }
 }
 
-/// This thread has a value already.
+/// This thread, or this loop, has a value already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlreadySet;
 
 impl fmt::Display for AlreadySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this thread has a value already: drop its guard first")
+        f.write_str("there is a value here already: drop its guard first")
     }
 }
 

@@ -100,8 +100,9 @@ pub trait Platform: Send + Sync + 'static {
     /// A platform for another loop, of the same kind and with the same clock.
     fn sibling(&self) -> Arc<dyn Platform>;
 
-    /// Runs `main` on a thread of its own, where it drives one loop: a thread, a Worker, or this thread where
-    /// [`drive`](Platform::drive) of a second loop returns at once.
+    /// Runs `main` on a thread of its own, where it may block, and may drive one loop: a thread, a Worker, or this thread
+    /// where [`drive`](Platform::drive) of a second loop returns at once. The thread ends when `main` has returned and no
+    /// loop is driven there any more.
     ///
     /// # Errors
     ///

@@ -3,9 +3,11 @@
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub mod native;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-pub(crate) use native::{Pool, Workers, block, cancelled_main, default_loop, host, relax, report};
+pub(crate) use native::{
+    Pool, Workers, block, cancelled_main, default_loop, host, relax, report, thread_name,
+};
 
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 pub mod web;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
-pub(crate) use web::{Pool, Workers, block, cancelled_main, default_loop, host, relax, report};
+pub(crate) use web::{Pool, Workers, block, cancelled_main, default_loop, host, relax, report, thread_name};

@@ -83,6 +83,12 @@ pub(crate) fn relax() {
     std::thread::yield_now();
 }
 
+/// What the running thread is called.
+#[expect(clippy::disallowed_methods, reason = "natively it answers")]
+pub(crate) fn thread_name() -> Option<Arc<str>> {
+    std::thread::current().name().map(Into::into)
+}
+
 pub(crate) fn report(message: &str) {
     host().report(message);
 }

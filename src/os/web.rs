@@ -32,6 +32,11 @@ pub(crate) fn block(
 /// A page cannot yield, and the holder of a lock that is spun for runs in another Worker.
 pub(crate) use std::hint::spin_loop as relax;
 
+/// A page and a Worker have no name of their own.
+pub(crate) fn thread_name() -> Option<Arc<str>> {
+    None
+}
+
 pub(crate) fn report(message: &str) {
     host().report(message);
 }

@@ -37,6 +37,9 @@ const _: () = {
     send_sync::<PoolShutdown>();
     send_sync::<PoolError>();
     send_sync::<Executor>();
+    send_sync::<Thread<std::cell::Cell<u8>>>();
+    send_sync::<ThreadPanic>();
+    send_sync::<LoopLocal<std::rc::Rc<u8>>>();
     send_sync::<RemoteSet<std::cell::Cell<u8>>>();
     unpin::<PoolMap<std::vec::IntoIter<u8>, std::marker::PhantomPinned, std::marker::PhantomPinned>>();
     unpin::<RemoteSet<std::marker::PhantomPinned>>();
@@ -50,7 +53,7 @@ const _: () = {
 };
 
 not!(Send: EventLoop, Handle, Runner, Task<()>, AnyTask, Join<()>, Joined<'static, ()>, Ended, Sleep,
-    CatchCancel<()>, ContextScope<'static, u32>, testing::Sim);
+    CatchCancel<()>, ContextScope<'static, u32>, LoopScope<'static, u32>, testing::Sim);
 not!(Sync: EventLoop, Handle, Runner, Task<()>, AnyTask, Join<()>, Joined<'static, ()>, Ended, Sleep,
     CatchCancel<()>, ContextScope<'static, u32>, testing::Sim);
 not!(Unpin: CatchCancel<std::marker::PhantomPinned>);

@@ -31,6 +31,7 @@ mod interval;
 mod lanes;
 mod locks;
 mod macros;
+mod named_threads;
 mod pools;
 mod priorities;
 mod queues;

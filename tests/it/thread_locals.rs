@@ -1,10 +1,16 @@
-//! Values of a thread, and resources that each thread has one of.
+//! Values of a thread or a loop, and resources that each has one of.
 
-use std::{cell::Cell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
-use selkie::{AlreadySet, ThreadLocal, spawn};
+use selkie::{AlreadySet, EventLoop, LoopLocal, ThreadLocal, spawn, testing::Sim};
 
-use crate::harness::OnDrop;
+use crate::{
+    harness::{OnDrop, test},
+    locks::has_threads,
+};
 
 behaviour! {
     /// Rows: F57.
@@ -39,6 +45,91 @@ behaviour! {
         drop(second);
         assert!(connections.get().is_none());
     } => ["open", "close", "open", "close"]
+}
+
+behaviour! {
+    /// Rows: F57. The values of a loop need not cross threads, and no other loop sees them.
+    async fn a_value_of_the_loop_is_shared_by_its_tasks_alone(t) {
+        static LOCAL: LoopLocal<Cell<u32>> = LoopLocal::new();
+        assert!(LOCAL.get().is_none());
+        assert_eq!(LOCAL.get_or_init(|| Cell::new(1)).get(), 1);
+        spawn(async { LOCAL.get().unwrap().set(2) }).await.unwrap();
+        assert_eq!(format!("{LOCAL:?}"), "LoopLocal(Some(Cell { value: 2 }))");
+        // A loop inside of this one, on the same thread.
+        Sim::new().run(async {
+            assert!(LOCAL.get().is_none());
+            LOCAL.set(Cell::new(100));
+        });
+        if has_threads(&t) {
+            let worker = EventLoop::spawn_thread("worker").unwrap();
+            let theirs = worker.handle().submit(async || {
+                let seen = LOCAL.get().map(|value| value.get());
+                LOCAL.set(Cell::new(200));
+                seen
+            });
+            assert_eq!(theirs.unwrap().await.unwrap(), None);
+            worker.ended().await.unwrap();
+        }
+        assert_eq!(LOCAL.set(Cell::new(4)).unwrap().get(), 2);
+        assert_eq!(LOCAL.clear().unwrap().get(), 4);
+        assert!(LOCAL.clear().is_none());
+    }
+}
+
+behaviour! {
+    /// Rows: F58. As for threads: one per loop, closed by its guard.
+    async fn a_resource_of_a_loop_is_opened_once(t) {
+        let connections = LoopLocal::new();
+        let open = |t: &crate::harness::T| {
+            t.log("open");
+            let t = t.clone();
+            OnDrop(move || t.log("close"))
+        };
+        let first = connections.scope(|| open(&t)).unwrap();
+        assert_eq!(connections.scope(|| open(&t)).map(drop), Err(AlreadySet));
+        drop(first);
+        drop(connections.scope(|| open(&t)).unwrap());
+        assert!(connections.get().is_none());
+    } => ["open", "close", "open", "close"]
+}
+
+/// Rows: F57. Values go when their loop closes, after its tasks; whoever goes last may still use the loop.
+#[test]
+fn a_loop_drops_its_values_when_it_closes() {
+    type Value = OnDrop<Box<dyn FnMut()>>;
+    static LOCAL: LoopLocal<Value> = LoopLocal::new();
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let (value, task) = (log.clone(), log.clone());
+    let event_loop = Sim::new().event_loop();
+    let run = event_loop.run_until_complete(async move {
+        let in_task = OnDrop(move || task.borrow_mut().push(format!("task, has {}", LOCAL.get().is_some())));
+        spawn(async move {
+            let _in_task = in_task;
+            std::future::pending::<()>().await;
+        })
+        .detach();
+        LOCAL.set(OnDrop(Box::new(move || {
+            value.borrow_mut().push(format!("value, has {}", LOCAL.get().is_some()));
+            // Ends at once, and what is set is not kept.
+            spawn(async {}).detach();
+            assert!(LOCAL.set(OnDrop(Box::new(|| ()))).is_none());
+        })));
+    });
+    run.unwrap();
+    assert!(log.borrow().is_empty() && LOCAL.get().is_none());
+    event_loop.set_exception_handler(Some(Rc::new(|_| ())));
+    event_loop.close().unwrap();
+    assert_eq!(*log.borrow(), ["task, has true", "value, has false"]);
+}
+
+/// Rows: F57. Nobody has a value where no loop runs.
+#[test]
+fn a_value_without_a_loop_is_refused() {
+    static LOCAL: LoopLocal<u8> = LoopLocal::new();
+    assert!(LOCAL.get().is_none() && LOCAL.clear().is_none());
+    if cfg!(panic = "unwind") {
+        assert!(std::panic::catch_unwind(|| LOCAL.set(1)).is_err());
+    }
 }
 
 /// Rows: F57, F58.

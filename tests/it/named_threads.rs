@@ -1,0 +1,136 @@
+//! Threads by name: what they are called, whether they are alive, how they end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use selkie::{ContextVar, Event, Queue, Thread, ThreadPanic, WaitError, current_thread_name, sleep};
+
+use crate::locks::has_threads;
+
+behaviour! {
+    /// Rows: F51. What the host cannot do is an error that says so, and the function is dropped.
+    async fn a_thread_has_a_name_and_gives_a_result(t) {
+        static REQUEST: ContextVar<u32> = ContextVar::new();
+        REQUEST.set(7);
+        let dropped = Arc::new(());
+        let (kept, go) = (dropped.clone(), Arc::new(Event::new()));
+        let gate = go.clone();
+        let thread = Thread::spawn("reader", move || {
+            let _kept = kept;
+            // In a simulation this is no thread, and the event is set by then.
+            gate.wait_blocking(None).unwrap();
+            (current_thread_name(), REQUEST.get())
+        });
+        let mut thread = match thread {
+            Err(error) if !has_threads(&t) => {
+                assert!(!error.to_string().is_empty());
+                assert_eq!(Arc::strong_count(&dropped), 1);
+                return;
+            }
+            thread => thread.unwrap(),
+        };
+        assert_eq!(thread.name(), "reader");
+        assert!(thread.is_alive());
+        assert_eq!(format!("{thread:?}"), r#"Thread { name: "reader", alive: true }"#);
+        go.set();
+        let (name, request) = (&mut thread).await.unwrap();
+        assert_eq!((name.as_deref(), request), (Some("reader"), Some(7)));
+        assert!(!thread.is_alive());
+        assert_eq!(thread.join(None).unwrap_err(), WaitError::Taken);
+        assert_ne!(current_thread_name().as_deref(), Some("reader"));
+    }
+}
+
+behaviour! {
+    /// Rows: F51. The hook is told on the thread, then whoever waits.
+    async fn a_panic_of_a_thread_is_reported_and_reaches_whoever_waits(t) {
+        if !cfg!(panic = "unwind") || !has_threads(&t) {
+            return;
+        }
+        let told = Queue::unbounded();
+        let hook = told.clone();
+        let thread = Thread::builder("worker").on_panic(move |panic: &ThreadPanic| {
+            let here = current_thread_name();
+            hook.try_put((here, panic.thread().to_owned(), panic.message().to_owned())).unwrap();
+        });
+        let thread = thread.spawn(|| if true { panic!("out of paper (expected by a test)") }).unwrap();
+        let error = thread.await.unwrap_err();
+        assert!(error.is_panic());
+        assert_eq!(error.to_string(), "thread worker panicked: out of paper (expected by a test)");
+        let (here, thread, message) = told.try_get().unwrap();
+        assert_eq!((here.as_deref(), &*thread), (Some("worker"), "worker"));
+        assert_eq!(message, "out of paper (expected by a test)");
+        // A hook that panics itself changes nothing.
+        let thread = Thread::builder("worker").on_panic(|_| panic!("the hook as well (expected by a test)"));
+        let thread = thread.spawn(|| if true { panic!("again (expected by a test)") }).unwrap();
+        assert!(thread.await.unwrap_err().to_string().contains("again"));
+    }
+}
+
+behaviour! {
+    /// Difference: F52. Every thread is a daemon: who drops it, or ends the program, does not wait.
+    async fn a_thread_that_is_dropped_runs_on(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let done = Arc::new(Event::new());
+        let theirs = done.clone();
+        Thread::spawn("behind", move || theirs.set()).unwrap().detach();
+        done.wait().await;
+    }
+}
+
+behaviour! {
+    /// Rows: F51. In a simulation the thread runs only when the caller awaits.
+    async fn joining_what_cannot_run_meanwhile_is_refused(t) {
+        if !t.is_sim() {
+            return;
+        }
+        let mut thread = Thread::spawn("later", || 3).unwrap();
+        assert_eq!(thread.join(None).unwrap_err(), WaitError::WouldDeadlock);
+        while thread.is_alive() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(thread.join(None).unwrap().unwrap(), 3);
+    }
+}
+
+/// Rows: F51.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[test]
+fn a_thread_is_joined_with_and_without_a_limit() {
+    let go = Arc::new(AtomicBool::new(false));
+    let gate = go.clone();
+    let mut thread = Thread::spawn("slow", move || {
+        while !gate.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        current_thread_name()
+    })
+    .unwrap();
+    assert_eq!(thread.join(Some(Duration::from_millis(5))).unwrap_err(), WaitError::TimedOut);
+    assert!(thread.is_alive());
+    go.store(true, Ordering::Release);
+    assert_eq!(thread.join(None).unwrap().unwrap().as_deref(), Some("slow"));
+    assert!(!thread.is_alive());
+}
+
+/// Rows: F51. Waiting for oneself is an error, not a hang.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[test]
+fn a_thread_that_joins_itself_is_refused() {
+    let (send, receive) = std::sync::mpsc::channel::<Thread<WaitError>>();
+    let (other, told) = std::sync::mpsc::channel();
+    let thread = Thread::spawn("itself", move || {
+        let error = receive.recv().unwrap().join(None).unwrap_err();
+        other.send(error).unwrap();
+        error
+    });
+    send.send(thread.unwrap()).unwrap();
+    assert_eq!(told.recv().unwrap(), WaitError::WouldDeadlock);
+}
