@@ -716,12 +716,13 @@ impl<T, O: QueueOrder<T>, M: Mode> Default for AnyQueue<T, O, M> {
 impl<T, O: QueueOrder<T>, M: Mode> fmt::Debug for AnyQueue<T, O, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let statistics = self.statistics();
-        f.debug_struct("Queue")
+        f.debug_struct(O::NAME)
             .field("len", &statistics.len)
             .field("limit", &self.limit())
             .field("unfinished", &statistics.unfinished)
             .field("getting", &statistics.getting)
             .field("putting", &statistics.putting)
+            .field("joining", &statistics.joining)
             .field("shut_down", &self.is_shut_down())
             .finish()
     }
@@ -859,3 +860,7 @@ impl fmt::Display for GetError {
 }
 
 impl Error for GetError {}
+
+#[cfg(all(loom, test))]
+#[path = "queue/loom.rs"]
+mod loom_models;

@@ -125,7 +125,7 @@ export const HOSTS = [
     web("threads-page", "page in headless Chromium, threads and unwinding", "deep", "threads", page, chromium),
     web("threads-worker", "dedicated Worker in headless Chromium, threads and unwinding", "deep", "threads", worker, chromium),
     native("release", "native, optimised, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests"]],
-        { PROPTEST_CASES: "4096" }),
+        { PROPTEST_CASES: "4096", SELKIE_STORMS: "100000", SELKIE_FAULTS: "10000" }),
     {
         ...native("tour", "the tour against the clock, in a terminal and in a page", "deep", ["wasm", "bindgen", "chromium"],
             () => [["run", "--example", "tour"]], {}),

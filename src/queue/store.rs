@@ -10,6 +10,9 @@ use std::{cmp::Reverse, collections::VecDeque};
 pub trait QueueOrder<T>: 'static {
     #[doc(hidden)]
     type Store: Store<T>;
+    /// The queue in `Debug`.
+    #[doc(hidden)]
+    const NAME: &'static str;
 }
 
 /// First in, first out.
@@ -26,14 +29,17 @@ pub struct Smallest;
 
 impl<T> QueueOrder<T> for Fifo {
     type Store = Line<T>;
+    const NAME: &'static str = "Queue";
 }
 
 impl<T> QueueOrder<T> for Lifo {
     type Store = Stack<T>;
+    const NAME: &'static str = "LifoQueue";
 }
 
 impl<K: QueueKey, T> QueueOrder<(K, T)> for Smallest {
     type Store = Heap<K, T>;
+    const NAME: &'static str = "PriorityQueue";
 }
 
 /// A key of a [`PriorityQueue`](crate::PriorityQueue): the integers, and [`Reverse`] of them for "greatest first". Sealed: no code of

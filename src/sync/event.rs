@@ -13,6 +13,9 @@ use crate::WaitError;
 /// [`set`](Self::set) wakes everybody and the flag stays set; whoever waited at that moment goes on, even if it is cleared
 /// right after.
 ///
+/// Waiting for one that is set does not yield: a task that does nothing else needs [`yield_now`](crate::yield_now) to let others
+/// run.
+///
 /// # Examples
 ///
 /// ```

@@ -13,6 +13,11 @@ use crate::WaitError;
 /// `threading.Semaphore` in one. Fair: first come, first served, also if the first wants many permits and the next few.
 /// [`release`](Self::release) may add permits that were never taken; [`BoundedSemaphore`] refuses that.
 ///
+/// A permit gives itself back when it is dropped. asyncio's explicit form is [`Permit::forget`] and `release`.
+///
+/// **Taking a free permit does not yield.** A task that does nothing else again and again keeps its loop busy:
+/// [`yield_now`](crate::yield_now) now and then lets the others run.
+///
 /// # Examples
 ///
 /// ```

@@ -90,7 +90,7 @@ behaviour! {
 
 behaviour! {
     /// Rows: X15, U10. Rounds stay complete while others leave.
-    seeds async fn a_storm_of_cancels_leaves_rounds_complete(t) {
+    storm async fn a_storm_of_cancels_leaves_rounds_complete(t) {
         let dice = Dice::new().await;
         let barrier = Rc::new(Barrier::new(3));
         let tasks: Vec<_> = (0..30).map(|_| {
@@ -116,9 +116,12 @@ behaviour! {
                 lasts += usize::from(task.await.is_ok_and(|place| place == 2));
             } else {
                 pending += 1;
+                task.cancel();
+                assert!(task.await.unwrap_err().is_cancelled());
             }
         }
         assert_eq!(pending, waiting);
+        assert_eq!(barrier.waiting(), 0);
         assert!(lasts >= (30 - 8 - 2) / 3);
     }
 }

@@ -151,7 +151,7 @@ behaviour! {
 
 behaviour! {
     /// Rows: X20, U10. As many units go out as came in, whoever is cancelled.
-    seeds async fn a_storm_of_cancels_loses_no_notification(t) {
+    storm async fn a_storm_of_cancels_loses_no_notification(t) {
         let dice = Dice::new().await;
         let shared = shared();
         let taken = Rc::new(Cell::new(0));

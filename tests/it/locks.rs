@@ -8,8 +8,9 @@ use std::{
 };
 
 use selkie::{
-    BoundedSemaphore, Event, EventLoop, Lock, NotLocked, NotOwned, OverReleased, RLock, Semaphore, Task,
-    WaitError, gather, local, lock_all, sleep, spawn, testing::Sim, yield_now,
+    Barrier, BoundedSemaphore, Condition, Event, EventLoop, LifoQueue, Lock, NotLocked, NotOwned,
+    OverReleased, PriorityQueue, Queue, RLock, Semaphore, Task, WaitError, gather, local, lock_all, sleep,
+    spawn, testing::Sim, yield_now,
 };
 
 use crate::harness::{HOST_BLOCKS, Reports, T, test};
@@ -362,7 +363,7 @@ behaviour! {
 
 behaviour! {
     /// Rows: U10. Many waiters, cancelled at any moment: exclusion holds, and nothing is lost.
-    seeds async fn a_storm_of_cancels_loses_no_lock_and_no_permit(t) {
+    storm async fn a_storm_of_cancels_loses_no_lock_and_no_permit(t) {
         let dice = Dice::new().await;
         let lock = Rc::new(Lock::new(()));
         let rlock = Rc::new(RLock::new(()));
@@ -480,6 +481,76 @@ behaviour! {
         assert_eq!(format!("{lock:?}"), r#"Lock { name: "accounts", value: <locked>, waiting: 1 }"#);
         drop(guard);
         task.await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F60, F64, X15, X19. Every primitive tells how many wait, in numbers and in words.
+    async fn every_primitive_says_how_it_is(t) {
+        let (lock, again) = (Rc::new(Lock::named("one", 1)), Rc::new(RLock::named("again", 2)));
+        let (gate, event, barrier) = (Rc::new(Semaphore::new(1)), Rc::new(Event::new()), Rc::new(Barrier::new(3)));
+        let (bounded, changed) = (Rc::new(BoundedSemaphore::new(1)), Rc::new(Condition::new()));
+        let (line, pile, heap) = (Queue::bounded(1), LifoQueue::unbounded(), PriorityQueue::<u8, u8>::unbounded());
+        let held = (lock.lock().await, gate.acquire().await, bounded.acquire().await);
+        let others = Rc::new(Lock::new(()));
+        line.try_put(0).unwrap();
+        macro_rules! waits {
+            ($($clone:ident),* => $wait:expr) => {{
+                $(let $clone = $clone.clone();)*
+                spawn(async move { $wait; })
+            }};
+        }
+        let holder = {
+            let again = again.clone();
+            spawn(async move {
+                let _held = again.lock().await;
+                std::future::pending::<()>().await
+            })
+        };
+        let tasks = [
+            waits!(lock => drop(lock.lock().await)),
+            waits!(again => drop(again.lock().await)),
+            waits!(gate => drop(gate.acquire().await)),
+            waits!(bounded => drop(bounded.acquire().await)),
+            waits!(event => event.wait().await),
+            waits!(barrier => barrier.wait().await.unwrap()),
+            waits!(changed, others => drop(changed.wait(others.lock().await).await)),
+            waits!(line => line.put(1).await.unwrap()),
+            waits!(line => line.join().await),
+            waits!(pile => pile.get().await.map(|_: u8| ()).unwrap()),
+            waits!(heap => heap.get().await.map(|_| ()).unwrap()),
+        ];
+        let shown = [
+            format!("{lock:?}"), format!("{again:?}"), format!("{gate:?}"), format!("{bounded:?}"), format!("{event:?}"),
+            format!("{barrier:?}"), format!("{changed:?}"), format!("{line:?}"), format!("{pile:?}"), format!("{heap:?}"),
+        ];
+        assert_eq!(shown, [
+            r#"Lock { name: "one", value: <locked>, waiting: 1 }"#,
+            r#"RLock { name: "again", value: <locked>, waiting: 1 }"#,
+            "Semaphore { available: 0, waiting: 1 }",
+            "BoundedSemaphore { available: 0, bound: 1, waiting: 1 }",
+            "Event { set: false, waiting: 1 }",
+            "Barrier { parties: 3, waiting: 1, broken: false }",
+            "Condition { waiting: 1 }",
+            "Queue { len: 1, limit: Some(1), unfinished: 1, getting: 0, putting: 1, joining: 1, shut_down: false }",
+            "LifoQueue { len: 0, limit: None, unfinished: 0, getting: 1, putting: 0, joining: 0, shut_down: false }",
+            "PriorityQueue { len: 0, limit: None, unfinished: 0, getting: 1, putting: 0, joining: 0, shut_down: false }",
+        ]);
+        let statistics = || [
+            lock.statistics(), again.statistics(), gate.statistics(), bounded.statistics(), event.statistics(),
+            barrier.statistics(), changed.statistics(),
+        ];
+        assert!(statistics().iter().all(|one| (one.waiting, one.waited) == (1, 1)), "{:?}", statistics());
+        for task in tasks.iter().chain([&holder]) {
+            task.cancel();
+        }
+        for task in tasks.into_iter().chain([holder]) {
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        assert!(statistics().iter().all(|one| (one.waiting, one.waited) == (0, 1)), "{:?}", statistics());
+        assert_eq!((line.statistics().putting, line.statistics().joining), (0, 0));
+        assert_eq!((pile.statistics().getting, heap.statistics().getting), (0, 0));
+        drop(held);
     }
 }
 

@@ -42,6 +42,7 @@ mod safety;
 mod shield;
 mod slow;
 mod staggered;
+mod storms;
 mod task_group;
 mod tasks;
 mod thread_locals;

@@ -420,7 +420,7 @@ behaviour! {
 
 behaviour! {
     /// Rows: F62, U10. 50 producers and 50 consumers, some of them cancelled: every item that went in comes out, once.
-    seeds async fn fifty_producers_and_fifty_consumers_lose_nothing(t) {
+    storm async fn fifty_producers_and_fifty_consumers_lose_nothing(t) {
         let dice = Dice::new().await;
         let queue = Queue::bounded(1 + dice.roll(5) as usize);
         let put = Rc::new(RefCell::new(Vec::new()));
@@ -481,7 +481,7 @@ behaviour! {
 
 behaviour! {
     /// Rows: F62, F66, F67. Against the models of the standard library, for operations at random.
-    seeds async fn the_three_orders_agree_with_their_models(t) {
+    storm async fn the_three_orders_agree_with_their_models(t) {
         let dice = Dice::new().await;
         let limit = 1 + dice.roll(70) as usize;
         let (queue, stack, heap) = (Queue::bounded(limit), LifoQueue::bounded(limit), PriorityQueue::bounded(limit));
