@@ -74,6 +74,7 @@ mod deferred;
 mod error;
 mod event_loop;
 mod exception;
+#[cfg(not(loom))]
 mod executor;
 #[allow(unsafe_code)]
 mod gather;
@@ -126,6 +127,7 @@ pub use deferred::{Deferred, Resolver, Settled, SettledRef};
 pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedOut, WaitError};
 pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, start, try_run};
 pub use exception::ExceptionContext;
+#[cfg(not(loom))]
 pub use executor::Executor;
 pub use gather::{Gather, IntoTask, IntoTasks, Limit, TryGather, gather, limit, try_gather};
 pub use generator::{Generator, GeneratorStream, Step, Yielder, generator};

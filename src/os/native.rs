@@ -1,22 +1,15 @@
 //! What native programs have beyond the common ground.
 
-use std::{
-    future::Future,
-    num::NonZeroUsize,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    process::Termination,
-    sync::Arc,
-    task::{Context, Waker},
-    time::Duration,
-};
+#[cfg(not(loom))]
+mod workers;
+
+use std::{future::Future, num::NonZeroUsize, process::Termination, sync::Arc, task::Waker, time::Duration};
 
 use selkie_native::Refused;
 use selkie_platform::{Job, Platform, Unavailable};
 
 use crate::{
-    EventLoop, JoinError, RemoteTask, WaitError,
-    remote::{Producer, channel},
+    EventLoop, JoinError, WaitError,
     scheduler::{Scheduler, current_scheduler},
 };
 
@@ -44,6 +37,8 @@ use crate::{
 /// ```
 #[doc(alias = "connect_read_pipe")]
 pub use blocking::Unblock;
+#[cfg(not(loom))]
+pub(crate) use self::workers::Workers;
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_native::Native::new())
@@ -128,53 +123,6 @@ impl Pool {
     pub(crate) fn threads(&self) -> usize {
         self.0.counts().threads
     }
-}
-
-/// The threads of an [`Executor`](crate::Executor).
-pub(crate) struct Workers {
-    executor: Arc<async_executor::Executor<'static>>,
-    /// A thread ends when its producer is gone.
-    _stops: Vec<Producer<()>>,
-}
-
-impl Workers {
-    /// One thread for each processor, if no number is given.
-    #[expect(clippy::disallowed_methods, reason = "natively it answers")]
-    pub(crate) fn new(threads: Option<NonZeroUsize>, name: &str) -> Result<Self, Unavailable> {
-        let threads =
-            threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let executor = Arc::new(async_executor::Executor::new());
-        let mut stops = Vec::with_capacity(threads);
-        for number in 0..threads {
-            let (producer, stop) = channel(None);
-            let executor = executor.clone();
-            host().spawn_thread(&format!("{name}-{number}"), Box::new(move || work(&executor, stop)))?;
-            // When a later one cannot start, these go with it.
-            stops.push(producer);
-        }
-        Ok(Self { executor, _stops: stops })
-    }
-
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        self.executor.spawn(future).detach();
-    }
-
-    pub(crate) fn threads(&self) -> usize {
-        self._stops.len()
-    }
-}
-
-/// The life of a thread of an executor.
-fn work(executor: &async_executor::Executor<'static>, mut stop: RemoteTask<()>) {
-    let mut round = || {
-        let mut run = pin!(executor.run(async {
-            // The error says that the executor has gone.
-            let _ = (&mut stop).await;
-        }));
-        block(None, None, &mut |waker| run.as_mut().poll(&mut Context::from_waker(waker)).is_ready())
-    };
-    // Tasks catch their panics; this is for wakers of others.
-    while catch_unwind(AssertUnwindSafe(&mut round)).is_err() {}
 }
 
 /// `#[selkie::main]`.
