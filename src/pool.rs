@@ -127,6 +127,8 @@ struct State {
     /// Jobs of a simulated pool that have not begun, with the keys of their runners.
     queue: VecDeque<(u64, PoolJob)>,
     next_key: u64,
+    /// The "threads" of a simulated pool that are busy.
+    busy: usize,
     /// A simulated pool has one "thread" that is initialized once.
     initialized: bool,
 }
@@ -387,8 +389,14 @@ impl Inner {
                 state.next_key += 1;
                 let key = state.next_key;
                 state.queue.push_back((key, job));
+                if state.busy >= self.shared.max {
+                    // Whoever is busy goes on with it.
+                    return Ok(());
+                }
+                state.busy += 1;
                 drop(state);
-                let runner = Runner { shared: self.shared.clone(), key, used: false };
+                let world = Arc::downgrade(&platform);
+                let runner = Runner { shared: self.shared.clone(), world, key, used: false };
                 platform.run_blocking(Box::new(move || runner.run())).map_err(PoolError::Unavailable)
             }
         }
@@ -510,9 +518,11 @@ impl Drop for Counted {
     }
 }
 
-/// What a simulated world runs: a turn of the pool, made for one job and good for any.
+/// What a simulated world runs: a busy thread of the pool, made for one job and good for any.
 struct Runner {
     shared: Arc<Shared>,
+    /// The loop that made it. Weak, because the world owns this.
+    world: Weak<dyn Platform>,
     key: u64,
     used: bool,
 }
@@ -535,11 +545,30 @@ impl Runner {
 }
 
 impl Drop for Runner {
-    /// The world is gone, and one job with it.
+    /// The thread goes on with the next job, or one that takes the place of a thread that has died, with its job.
     fn drop(&mut self) {
         if !self.used {
             drop(self.pick());
         }
+        let mut state = self.shared.lock();
+        // The others have runners of their own.
+        let next = state.queue.get(state.busy - 1).map(|(key, _)| *key);
+        let world = self.world.upgrade();
+        if let (Some(key), Some(world)) = (next, world) {
+            drop(state);
+            let runner = Self { shared: self.shared.clone(), world: self.world.clone(), key, used: false };
+            let _ = world.run_blocking(Box::new(move || runner.run()));
+            return;
+        }
+        state.busy -= 1;
+        // A world that is gone runs nothing any more.
+        let rest = if next.is_some() && state.busy == 0 {
+            std::mem::take(&mut state.queue)
+        } else {
+            VecDeque::new()
+        };
+        drop(state);
+        drop(rest);
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     future::Future,
+    ops::RangeInclusive,
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -31,6 +32,7 @@ use crate::{
 /// - With [`seed`](Self::seed), the order within each round, the order of the loops and the moments at which blocking
 ///   jobs end are chosen by the seed. The same seed gives the same run on every target. A test that holds for a thousand
 ///   seeds relies on no order.
+/// - With [`Faults`], workers die, wakes are late, loops close and jobs are slow, at moments that the seed chooses.
 /// - When every task waits and nothing can wake one, the run ends with a [`Deadlock`] that lists who waits for what, and names the
 ///   circle if tasks wait for each other's locks.
 ///
@@ -66,17 +68,30 @@ struct State {
     members: BTreeMap<usize, Need>,
     jobs: VecDeque<Job>,
     /// Jobs that run for a while, by the time of their end.
-    running: BTreeMap<(Duration, usize), Job>,
+    running: BTreeMap<(Duration, usize), Running>,
     next_job: usize,
+    /// The shortest and the longest, if the user has said so.
+    job_time: Option<(Duration, Duration)>,
+    faults: Faults,
     stuck: bool,
     /// A loop is being put on a "thread" of this world.
     starting: bool,
+}
+
+struct Running {
+    job: Job,
+    /// Its worker dies before the job has ended.
+    dies: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Need {
     next: Next,
     pended: bool,
+    /// A wake that is on its way until then.
+    wake: Option<Duration>,
+    /// The loop has a "thread" of its own, which a fault may end.
+    thread: bool,
     /// Its turn runs, below on this stack: no other turn inside of it.
     busy: bool,
 }
@@ -123,13 +138,46 @@ impl State {
         }
     }
 
-    /// Starts the jobs that wait: each takes a time that the seed chooses, or none.
+    /// Whether a fault happens that does so once in so many times. Never without a seed.
+    fn happens(&mut self, one_in: u32) -> bool {
+        match &mut self.random {
+            Some(state) if one_in > 0 => random(state) % u64::from(one_in) == 0,
+            _ => false,
+        }
+    }
+
+    /// A length up to `longest`.
+    fn length(&mut self, longest: Duration) -> Duration {
+        let nanos = usize::try_from(longest.as_nanos()).unwrap_or(usize::MAX);
+        Duration::from_nanos(self.choose(nanos.saturating_add(1)) as u64)
+    }
+
+    /// Starts the jobs that wait: each takes the time that was set, or one that the seed chooses, or none.
     fn start_jobs(&mut self) {
         while let Some(job) = self.jobs.pop_front() {
-            let length = Duration::from_micros(self.choose(10_000) as u64);
+            let mut length = match self.job_time {
+                Some((shortest, longest)) => shortest + self.length(longest - shortest),
+                None => Duration::from_micros(self.choose(10_000) as u64),
+            };
+            let Faults { slow_jobs, slow_by, dying_workers, .. } = self.faults;
+            if self.happens(slow_jobs) {
+                length += self.length(slow_by);
+            }
+            let dies = self.happens(dying_workers);
             self.next_job += 1;
-            self.running.insert((self.now + length, self.next_job), job);
+            self.running.insert((self.now + length, self.next_job), Running { job, dies });
         }
+    }
+
+    /// The loop whose thread a fault ends now, if one does.
+    fn ends(&mut self) -> Option<usize> {
+        if !self.happens(self.faults.closing_loops) {
+            return None;
+        }
+        let threads = self.members.iter().filter(|(_, need)| need.thread && !need.busy);
+        let threads: Vec<usize> = threads.map(|(&member, _)| member).collect();
+        let choice = self.choose(threads.len());
+        threads.get(choice).copied()
     }
 }
 
@@ -137,6 +185,10 @@ impl State {
 enum Step {
     Turn(usize),
     Job(Job),
+    /// The worker that ran it has died.
+    Lost(Job),
+    /// The thread of a loop has died.
+    Ended(usize),
     Stuck,
 }
 
@@ -144,6 +196,9 @@ impl World {
     fn step(&self) -> Step {
         let mut state = self.state();
         state.start_jobs();
+        if let Some(member) = state.ends() {
+            return Step::Ended(member);
+        }
         loop {
             let now = state.now;
             let ready: Vec<usize> = state
@@ -152,6 +207,7 @@ impl World {
                 .filter(|(_, need)| {
                     !need.busy
                         && (need.pended
+                            || need.wake.is_some_and(|time| time <= now)
                             || need.next == Next::Now
                             || matches!(need.next, Next::At(time) if time <= now))
                 })
@@ -168,15 +224,15 @@ impl World {
                 if let Some(&member) = ready.get(choice) {
                     state.last = member;
                     let need = state.members.get_mut(&member).expect("a ready member is listed");
-                    (need.pended, need.busy) = (false, true);
+                    (need.pended, need.wake, need.busy) = (false, None, true);
                     return Step::Turn(member);
                 }
-                let (_, job) = state.running.pop_first().expect("a job is due");
-                return Step::Job(job);
+                let (_, Running { job, dies }) = state.running.pop_first().expect("a job is due");
+                return if dies { Step::Lost(job) } else { Step::Job(job) };
             }
-            let first_deadline = state.members.values().filter_map(|need| match need.next {
-                Next::At(time) if !need.busy => Some(time),
-                _ => None,
+            let first_deadline = state.members.values().filter(|need| !need.busy).flat_map(|need| {
+                let deadline = if let Next::At(time) = need.next { Some(time) } else { None };
+                deadline.into_iter().chain(need.wake)
             });
             let first_job = state.running.first_key_value().map(|((time, _), _)| *time);
             match first_deadline.chain(first_job).min() {
@@ -215,9 +271,13 @@ impl Platform for Member {
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
         let key = self.world.key();
         TURNS.with_borrow_mut(|turns| turns.push((key, self.id, turn)));
-        let pended = self.world.state().members.get(&self.id).is_some_and(|need| need.pended);
-        self.world.state().members.insert(self.id, Need { next: Next::Now, pended, busy: false });
-        if self.world.state().starting {
+        let mut state = self.world.state();
+        let pended = state.members.get(&self.id).is_some_and(|need| need.pended);
+        let thread = state.starting;
+        let need = Need { next: Next::Now, pended, wake: None, thread, busy: false };
+        state.members.insert(self.id, need);
+        drop(state);
+        if thread {
             // A loop of a "thread": whoever drives the world gives it its turns.
             return Driven::Started;
         }
@@ -233,6 +293,9 @@ impl Platform for Member {
             match self.world.step() {
                 Step::Stuck => return Driven::Finished,
                 Step::Job(job) => job(),
+                // What it owed is lost, which whoever waits for it is told.
+                Step::Lost(job) => drop(job),
+                Step::Ended(member) => self.world.leave(member),
                 Step::Turn(member) => {
                     let turn = TURNS.with_borrow(|turns| {
                         turns
@@ -261,8 +324,15 @@ impl Platform for Member {
     }
 
     fn pend(&self) {
-        if let Some(need) = self.world.state().members.get_mut(&self.id) {
-            need.pended = true;
+        let mut state = self.world.state();
+        let Faults { delayed_wakes, delayed_by, .. } = state.faults;
+        let late = if state.happens(delayed_wakes) { Some(state.length(delayed_by)) } else { None };
+        let now = state.now;
+        let Some(need) = state.members.get_mut(&self.id) else { return };
+        match late {
+            // Late, but not later than one that is on its way.
+            Some(late) => need.wake = Some(need.wake.map_or(now + late, |wake| wake.min(now + late))),
+            None => need.pended = true,
         }
     }
 
@@ -297,6 +367,65 @@ impl Platform for Member {
 
     fn grain(&self) -> Duration {
         Duration::ZERO
+    }
+}
+
+/// What may go wrong in a [`Sim`], each once in so many times; the moments are the seed's. For tests of code that has to survive it.
+///
+/// What is lost ends in the error that a real fault would leave, [`JoinError::is_lost`](crate::JoinError::is_lost), so that
+/// nobody waits for ever. 0 means never, as does leaving it out.
+///
+/// ```
+/// use selkie::{testing::{Faults, Sim}, to_thread};
+///
+/// let mut lost = 0;
+/// for seed in 0..100 {
+///     let sim = Sim::seeded(seed).with_faults(Faults::new().dying_workers(4));
+///     lost += sim.run(async {
+///         match to_thread(|| "done").await {
+///             Ok(_) => 0,
+///             Err(error) => i32::from(error.is_lost()),
+///         }
+///     });
+/// }
+/// assert!(lost > 5 && lost < 60);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    dying_workers: u32,
+    slow_jobs: u32,
+    slow_by: Duration,
+    delayed_wakes: u32,
+    delayed_by: Duration,
+    closing_loops: u32,
+}
+
+impl Faults {
+    /// Nothing goes wrong.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One in so many blocking jobs is lost with the thread that runs it: its function never runs.
+    pub fn dying_workers(self, one_in: u32) -> Self {
+        Self { dying_workers: one_in, ..self }
+    }
+
+    /// One in so many blocking jobs takes longer, by at most `by`.
+    pub fn slow_jobs(self, one_in: u32, by: Duration) -> Self {
+        Self { slow_jobs: one_in, slow_by: by, ..self }
+    }
+
+    /// One in so many wakes of a loop that had nothing to do comes late, by at most `by`. None is lost.
+    pub fn delayed_wakes(self, one_in: u32, by: Duration) -> Self {
+        Self { delayed_wakes: one_in, delayed_by: by, ..self }
+    }
+
+    /// Before one in so many steps of the world, a loop of [`EventLoop::spawn_thread`] ends as if its thread had died.
+    ///
+    /// What it owes is lost, and what is submitted later refused.
+    pub fn closing_loops(self, one_in: u32) -> Self {
+        Self { closing_loops: one_in, ..self }
     }
 }
 
@@ -363,6 +492,54 @@ impl Sim {
     /// The seed, if there is one.
     pub fn seed(&self) -> Option<u64> {
         self.seed
+    }
+
+    /// Makes faults happen at moments that the seed chooses; see [`Faults`].
+    ///
+    /// # Panics
+    ///
+    /// Without a seed: nothing would choose.
+    #[track_caller]
+    pub fn with_faults(self, faults: Faults) -> Self {
+        assert!(self.seed.is_some(), "faults need a seed to choose their moments: `Sim::seeded`");
+        self.world.state().faults = faults;
+        self
+    }
+
+    /// Lets every blocking job ([`to_thread`](crate::to_thread), a [`ThreadPool`](crate::ThreadPool), a
+    /// [`Thread`](crate::Thread)) take so long, from the shortest to the longest, as the seed chooses; without a seed the shortest.
+    ///
+    /// A job's function runs at the end of that time, in one go. Unless said otherwise jobs take no time, and up to 10 ms with a
+    /// seed.
+    ///
+    /// ```
+    /// use selkie::{gather, testing::Sim, to_thread};
+    /// use std::time::Duration;
+    ///
+    /// let second = Duration::from_secs(1);
+    /// let sim = Sim::new();
+    /// sim.set_job_time(second..=second);
+    /// sim.run(async {
+    ///     gather([to_thread(|| 1), to_thread(|| 2)]).await; // two threads
+    /// });
+    /// assert_eq!(sim.elapsed(), second);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the shortest is longer than the longest.
+    #[track_caller]
+    pub fn set_job_time(&self, range: RangeInclusive<Duration>) {
+        let (shortest, longest) = range.into_inner();
+        assert!(shortest <= longest, "the shortest time is longer than the longest");
+        self.world.state().job_time = Some((shortest, longest));
+    }
+
+    /// Lets time pass while the caller holds up its loop, as a function that blocks would do.
+    ///
+    /// To be called inside of a task or callback of this world. Timers that become due meanwhile fire afterwards.
+    pub fn advance(&self, time: Duration) {
+        self.world.state().now += time;
     }
 
     /// The virtual time that has passed.

@@ -19,6 +19,7 @@ mod context;
 mod deferred;
 mod eager;
 mod event_loop;
+mod faults;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod forever;
 mod futures_interop;

@@ -564,6 +564,91 @@ fn a_getter_of_a_queue_that_nobody_fills_is_named() {
     assert!(deadlock.waiting()[0].ends_with("waits for an item of a queue"), "{deadlock}");
 }
 
+/// Any operations, with shrinking, against the collections of the standard library.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod models {
+    use std::collections::BinaryHeap;
+
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Put(u8),
+        Get,
+        TaskDone,
+        Shutdown,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            8 => any::<u8>().prop_map(|key| Step::Put(key % 5)),
+            7 => Just(Step::Get),
+            4 => Just(Step::TaskDone),
+            1 => Just(Step::Shutdown),
+        ];
+        vec(step, 0..200)
+    }
+
+    proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+        /// Rows: F62, F64, F65, F66, F67, X14.
+        #[test]
+        fn three_queues_do_what_their_models_do(steps in steps(), limit in 1..40usize) {
+            let (line, pile, heap) =
+                (Queue::bounded(limit), LifoQueue::bounded(limit), PriorityQueue::bounded(limit));
+            let (mut queue, mut stack, mut sorted) = (VecDeque::new(), Vec::new(), BinaryHeap::new());
+            let (mut unfinished, mut shut) = (0, false);
+            for (n, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Put(key) => {
+                        let expected = match (shut, queue.len() == limit) {
+                            (true, _) => Err(PutError::ShutDown(n)),
+                            (false, true) => Err(PutError::Full(n)),
+                            (false, false) => Ok(()),
+                        };
+                        prop_assert_eq!(line.try_put(n), expected);
+                        prop_assert_eq!(pile.try_put(n), expected);
+                        let refused = heap.try_put((key, n)).map_err(|refused| refused.into_item().1);
+                        prop_assert_eq!(refused, expected.map_err(PutError::into_item));
+                        if expected.is_ok() {
+                            queue.push_back(n);
+                            stack.push(n);
+                            sorted.push(Reverse((key, n)));
+                            unfinished += 1;
+                        }
+                    }
+                    Step::Get => {
+                        let none = if shut { GetError::ShutDown } else { GetError::Empty };
+                        prop_assert_eq!(line.try_get(), queue.pop_front().ok_or(none));
+                        prop_assert_eq!(pile.try_get(), stack.pop().ok_or(none));
+                        prop_assert_eq!(heap.try_get(), sorted.pop().map(|item| item.0).ok_or(none));
+                    }
+                    Step::TaskDone if unfinished > 0 => {
+                        unfinished -= 1;
+                        line.task_done();
+                        pile.task_done();
+                        heap.task_done();
+                    }
+                    Step::TaskDone => {}
+                    Step::Shutdown => {
+                        shut = true;
+                        line.shutdown(false);
+                        pile.shutdown(false);
+                        heap.shutdown(false);
+                    }
+                }
+                for statistics in [line.statistics(), pile.statistics(), heap.statistics()] {
+                    prop_assert_eq!((statistics.len, statistics.unfinished), (queue.len(), unfinished));
+                }
+                prop_assert_eq!(line.is_full(), queue.len() == limit);
+            }
+        }
+    }
+}
+
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod threads {
     use super::*;

@@ -1,0 +1,293 @@
+//! Faults of the simulator: workers that die, jobs that are slow, wakes that come late, loops that close. What crosses threads
+//! survives them: everything that is waited for ends, with what it should or with an error that says why.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use selkie::{
+    Event, EventLoop, JoinError, Lock, LoopClosed, Queue, RemoteTask, Semaphore, Thread, ThreadPool, gather,
+    sleep,
+    testing::{Faults, Sim},
+    to_thread, yield_now,
+};
+
+use crate::harness::{HOST_BLOCKS, Reports, seeds, test};
+
+const SEEDS: u64 = if HOST_BLOCKS { 300 } else { 50 };
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Runs `body` with each seed, and the sum of what it gives.
+fn sum<F>(faults: Faults, body: impl Fn() -> F) -> u64
+where
+    F: Future<Output = u64> + 'static,
+{
+    let mut sum = 0;
+    for seed in seeds("SELKIE_FAULTS", SEEDS) {
+        let run = std::panic::AssertUnwindSafe(|| Sim::seeded(seed).with_faults(faults).run(body()));
+        match std::panic::catch_unwind(run) {
+            Ok(one) => sum += one,
+            Err(payload) => {
+                eprintln!("failed with SELKIE_SEED={seed}");
+                std::panic::resume_unwind(payload);
+            }
+        }
+    }
+    sum
+}
+
+fn count() -> u64 {
+    let seeds = seeds("SELKIE_FAULTS", SEEDS);
+    seeds.end - seeds.start
+}
+
+/// Whether it ended well; otherwise it has to be lost.
+fn ended<T>(result: Result<T, JoinError>) -> Option<T> {
+    result.map_err(|error| assert!(error.is_lost(), "{error}")).ok()
+}
+
+/// Rows: F43, F45, F46, F48. A loop dies at any moment: what it owes is lost, the rest refused, and submits keep their order.
+#[test]
+fn a_loop_that_dies_leaves_no_one_waiting() {
+    let faults = Faults::new().closing_loops(60).delayed_wakes(5, MS).slow_jobs(4, 20 * MS);
+    let lost = sum(faults, || async {
+        let _quiet = Reports::of_current();
+        let workers: Vec<_> = (0..2).map(|n| EventLoop::spawn_thread(format!("{n}")).unwrap()).collect();
+        let other = workers[1].handle().clone();
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut results: Vec<Result<RemoteTask<usize>, LoopClosed>> = Vec::new();
+        for k in 0..8 {
+            let (next, other) = (next.clone(), other.clone());
+            results.push(workers[0].handle().submit(async move || {
+                assert_eq!(next.fetch_add(1, Ordering::Relaxed), k, "in the order of the submits");
+                let doubled = to_thread(move || 2 * k).await.unwrap();
+                // The other loop may be gone, or go.
+                match other.submit(async move || {
+                    sleep(MS).await;
+                    doubled + 1
+                }) {
+                    Ok(remote) => remote.await.unwrap_or(0),
+                    Err(LoopClosed) => 0,
+                }
+            }));
+            if k % 3 == 0 {
+                sleep(MS / 2).await;
+            }
+        }
+        let mut lost = 0;
+        for (k, result) in results.into_iter().enumerate() {
+            match result.map(|remote| async { ended(remote.await) }) {
+                Ok(value) => match value.await {
+                    Some(value) => assert!(value == 2 * k + 1 || value == 0),
+                    None => lost += 1,
+                },
+                Err(LoopClosed) => lost += 1,
+            }
+        }
+        for worker in workers {
+            ended(worker.ended().await);
+        }
+        u64::from(lost > 0)
+    });
+    // Else it would be a test of nothing.
+    assert!(count() < 20 || (lost > count() / 10 && lost < count()), "{lost}");
+}
+
+/// Rows: F37, F42, F43, F48. Wakes that come late are not lost: everything ends as without.
+#[test]
+fn late_wakes_are_not_lost() {
+    let late = sum(Faults::new().delayed_wakes(2, 50 * MS), || async {
+        let start = EventLoop::current().unwrap().time();
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let (queue, go, lock) = (Queue::bounded(2), Arc::new(Event::new()), Arc::new(Lock::new(0)));
+        let gate = Arc::new(Semaphore::new(0));
+        let theirs = (queue.clone(), go.clone(), lock.clone(), gate.clone());
+        let remote = worker.handle().submit(async move || {
+            let (queue, go, lock, gate) = theirs;
+            go.wait().await;
+            for n in 0..10 {
+                queue.put(n).await.unwrap();
+                *lock.lock().await += 1;
+                let _permit = gate.acquire().await;
+            }
+        });
+        let job = to_thread(|| 7);
+        go.set();
+        for n in 0..10 {
+            assert_eq!(queue.get().await, Ok(n));
+            *lock.lock().await += 1;
+            gate.release(1);
+        }
+        remote.unwrap().await.unwrap();
+        assert_eq!(job.await.unwrap(), 7);
+        assert_eq!(*lock.lock().await, 20);
+        worker.ended().await.unwrap();
+        u64::from(EventLoop::current().unwrap().time() - start > 20 * MS)
+    });
+    assert!(late > count() / 2, "{late}");
+}
+
+/// Rows: F39, F72, F75, F76, X34. A pool goes on when its workers die; each job that went with one is lost, and no other.
+#[test]
+fn a_pool_survives_its_workers() {
+    let faults = Faults::new().dying_workers(5).slow_jobs(3, 30 * MS).delayed_wakes(6, MS);
+    let lost = sum(faults, || async {
+        let pool = ThreadPool::new(2).unwrap();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let jobs: Vec<_> = (0..12)
+            .map(|n| {
+                let ran = ran.clone();
+                pool.submit(move || {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    n
+                })
+                .unwrap()
+            })
+            .collect();
+        let mut lost = 0;
+        for (n, job) in jobs.into_iter().enumerate() {
+            match ended(job.await) {
+                Some(value) => assert_eq!(value, n),
+                None => lost += 1,
+            }
+        }
+        assert_eq!(ran.load(Ordering::Relaxed) + lost, 12);
+        let mut squares = pool.map(0..6u64, |n| n * n);
+        let mut n = 0;
+        // A job that is lost ends the map at its place.
+        while let Some(square) = squares.next().await {
+            let Some(square) = ended(square) else { break };
+            assert_eq!(square, n * n);
+            n += 1;
+        }
+        drop(squares);
+        pool.shutdown().await;
+        let thread = Thread::spawn("one", || 1).unwrap();
+        lost as u64 + u64::from(ended(thread.await).is_none())
+    });
+    assert!(count() < 20 || (lost > count() && lost < 6 * count()), "{lost}");
+}
+
+/// Rows: U11, U12, F68. Loops that die while they wait at a queue or a lock take nothing along that was not theirs.
+#[test]
+fn a_loop_that_dies_at_a_queue_loses_no_item_of_others() {
+    let died = sum(Faults::new().closing_loops(40).delayed_wakes(4, MS), || async {
+        let _quiet = Reports::of_current();
+        let queue: Queue<usize> = Queue::bounded(2);
+        let lock = Arc::new(Lock::new(()));
+        let got = Arc::new(AtomicUsize::new(0));
+        let workers: Vec<_> = (0..3).map(|n| EventLoop::spawn_thread(format!("{n}")).unwrap()).collect();
+        let mut consumers = Vec::new();
+        for worker in &workers {
+            let (queue, lock, got) = (queue.clone(), lock.clone(), got.clone());
+            consumers.push(worker.handle().submit(async move || {
+                while let Ok(item) = queue.get().await {
+                    // Counted in the same step: a loop dies between steps.
+                    got.fetch_add(item, Ordering::Relaxed);
+                    queue.task_done();
+                    let _held = lock.lock().await;
+                    yield_now().await;
+                }
+            }));
+        }
+        let theirs = queue.clone();
+        let producer = selkie::spawn(async move {
+            for _ in 0..20 {
+                theirs.put(1).await.unwrap();
+            }
+        });
+        let mut left = 0;
+        // This loop never dies, and takes what they leave.
+        while !producer.is_finished() || !queue.is_empty() {
+            if queue.try_get().is_ok() {
+                left += 1;
+                queue.task_done();
+            }
+            sleep(MS).await;
+        }
+        producer.await.unwrap();
+        queue.join().await;
+        queue.shutdown(false);
+        let mut died = 0;
+        for consumer in consumers {
+            match consumer {
+                Ok(consumer) => died += u64::from(ended(consumer.await).is_none()),
+                Err(LoopClosed) => died += 1,
+            }
+        }
+        for worker in workers {
+            ended(worker.ended().await);
+        }
+        assert_eq!(got.load(Ordering::Relaxed) + left, 20);
+        // A lock that was held by a loop that died is free again.
+        assert!(!lock.is_locked());
+        let statistics = queue.statistics();
+        assert_eq!(
+            (statistics.len, statistics.unfinished, statistics.getting, statistics.putting),
+            (0, 0, 0, 0)
+        );
+        died
+    });
+    assert!(count() < 20 || died > count() / 10, "{died}");
+}
+
+/// Rows: F24, F39. Jobs take the time that was said, on as many threads as there are, and slow ones longer.
+#[test]
+fn jobs_take_their_time_in_a_simulation() {
+    let two = Duration::from_secs(2);
+    let sim = Sim::new();
+    sim.set_job_time(two..=two);
+    let elapsed = sim.elapsed();
+    sim.run(async move {
+        let now = || EventLoop::current().unwrap().time();
+        let start = now();
+        gather([to_thread(|| ()), to_thread(|| ()), to_thread(|| ())]).await;
+        assert_eq!(now() - start, two);
+        // Two workers: the third job starts when the first has ended.
+        let pool = ThreadPool::new(2).unwrap();
+        let mut ends = Vec::new();
+        for job in [0, 1, 2].map(|n| pool.submit(move || n).unwrap()) {
+            job.await.unwrap();
+            ends.push((now() - start).as_secs());
+        }
+        assert_eq!(ends, [4, 4, 6]);
+    });
+    assert_eq!(sim.elapsed() - elapsed, 3 * two);
+    for seed in 0..20 {
+        let sim = Sim::seeded(seed).with_faults(Faults::new().slow_jobs(2, two));
+        sim.set_job_time(two..=2 * two);
+        sim.run(async { to_thread(|| ()).await.unwrap() });
+        assert!(sim.elapsed() >= two && sim.elapsed() <= 3 * two, "{:?}", sim.elapsed());
+    }
+}
+
+/// Rows: X24. A task that blocks: time passes for all, and what was due fires late.
+#[test]
+fn time_passes_while_a_task_holds_up_its_loop() {
+    let sim = std::rc::Rc::new(Sim::new());
+    let inner = sim.clone();
+    let late = sim.run(async move {
+        let timer = selkie::spawn(async {
+            let start = EventLoop::current().unwrap().time();
+            sleep(MS).await;
+            EventLoop::current().unwrap().time() - start
+        });
+        inner.advance(5 * MS);
+        timer.await.unwrap()
+    });
+    assert_eq!(late, 5 * MS);
+}
+
+/// What would choose the moments?
+#[test]
+fn faults_need_a_seed() {
+    if cfg!(panic = "unwind") {
+        assert!(std::panic::catch_unwind(|| Sim::new().with_faults(Faults::new())).is_err());
+    }
+}
