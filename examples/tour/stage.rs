@@ -3,9 +3,19 @@
 //! Everything here is the same on every target. A front end makes a loop, calls [`begin`], runs the loop until it is
 //! stopped, and calls [`Stage::end`].
 
-use std::{cell::RefCell, fmt, future::Future, pin::Pin, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
+};
 
-use selkie::{AnyTask, EventLoop, Instrument, Task, TaskState};
+use selkie::{
+    AnyTask, EventLoop, Instrument, LoopHandle, LoopLocal, Task, TaskState, ThreadPool, current_thread_name,
+    testing::Sim, to_thread,
+};
 
 /// One transcript: how it is played, and what has to come out.
 #[derive(Debug)]
@@ -18,6 +28,10 @@ pub struct Scenario {
     /// The promises of `tests/rows.txt` that it keeps.
     pub rows: &'static [&'static str],
     pub play: Play,
+    /// Whether there is nothing to see on a host without threads.
+    pub needs_threads: bool,
+    /// What is different on a host that is not a native program.
+    pub note: fn(Host) -> Option<&'static str>,
     /// Every event, in order.
     pub expected: &'static [Expected],
 }
@@ -26,6 +40,49 @@ impl Scenario {
     /// How long it takes, in seconds.
     pub fn seconds(&self) -> f64 {
         self.expected.iter().fold(0.0, |longest, expected| expected.at.max(longest))
+    }
+
+    /// What has to come on `host`.
+    pub fn expected_on(&self, host: Host) -> &'static [Expected] {
+        if self.is_refused_on(host) { WITHOUT_THREADS } else { self.expected }
+    }
+
+    /// Whether the host has to say that it cannot.
+    pub fn is_refused_on(&self, host: Host) -> bool {
+        self.needs_threads && host == Host::OneThread
+    }
+}
+
+/// What a scenario runs on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Host {
+    /// The simulator, where jobs and loops have threads of its own making.
+    Virtual,
+    /// A real clock, and threads for blocking work.
+    Threads,
+    /// A real clock and one thread, as in a page of a build without threads.
+    OneThread,
+}
+
+impl Host {
+    /// The real one that this program runs on.
+    pub fn real() -> Self {
+        if ThreadPool::new(1).is_ok() { Self::Threads } else { Self::OneThread }
+    }
+}
+
+/// What a host without threads has to answer.
+const WITHOUT_THREADS: &[Expected] = &[
+    at(0.0, "main", "to_thread: the error of a host without threads"),
+    at(0.0, "main", "EventLoop::spawn_thread: the same, before anything has begun"),
+];
+
+async fn without_threads(stage: Stage) {
+    if to_thread(|| ()).await.is_err_and(|error| error.is_unavailable()) {
+        stage.log("to_thread: the error of a host without threads");
+    }
+    if EventLoop::spawn_thread("worker").is_err() {
+        stage.log("EventLoop::spawn_thread: the same, before anything has begun");
     }
 }
 
@@ -83,16 +140,106 @@ impl Event {
 /// What a front end is told while a scenario plays.
 #[derive(Debug)]
 pub enum Record {
-    /// A task was made, or has another state.
+    /// A task or a job was made, or has another state.
     Task {
         at: Duration,
         id: u64,
         name: String,
-        state: TaskState,
+        state: State,
         /// What it waits for, if it waits.
         waits_for: Option<String>,
+        /// Where a job runs.
+        thread: Option<String>,
     },
     Event(Event),
+}
+
+/// What a task or a job does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum State {
+    Created,
+    Running,
+    Waiting,
+    /// It blocks its thread.
+    Busy,
+    Done,
+    Cancelled,
+    Failed,
+}
+
+impl From<TaskState> for State {
+    fn from(state: TaskState) -> Self {
+        match state {
+            TaskState::Created => Self::Created,
+            TaskState::Running => Self::Running,
+            TaskState::Finished => Self::Done,
+            TaskState::Cancelled => Self::Cancelled,
+            TaskState::Failed => Self::Failed,
+            _ => Self::Waiting,
+        }
+    }
+}
+
+/// The stage of the loop, for what other threads have to say.
+static STAGE: LoopLocal<Stage> = LoopLocal::new();
+
+/// Says things on a stage from any thread.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    handle: LoopHandle,
+    who: &'static str,
+}
+
+impl Reporter {
+    /// As [`Stage::log`]. What one thread says comes in its order.
+    pub fn log(&self, text: &'static str) {
+        let who = self.who;
+        self.call(move |stage| stage.log_as(who.to_owned(), text.to_owned()));
+    }
+
+    /// Calls `what` on the loop of the stage.
+    pub fn call(&self, what: impl FnOnce(&Stage) + Send + 'static) {
+        // A loop that has closed needs to hear nothing more.
+        let _ = self.handle.call_soon_threadsafe(move || {
+            if let Some(stage) = STAGE.get() {
+                what(&stage);
+            }
+        });
+    }
+}
+
+/// Work that blocks the thread it is given to.
+#[derive(Debug)]
+pub struct Job {
+    reporter: Reporter,
+    id: u64,
+    name: &'static str,
+    length: Duration,
+    simulated: bool,
+}
+
+impl Job {
+    /// Blocks, and gives back its name.
+    #[allow(clippy::disallowed_methods, reason = "this is what blocking work does")]
+    pub fn run(self) -> &'static str {
+        let Self { reporter, id, name, length, simulated } = self;
+        let thread = match current_thread_name() {
+            _ if simulated => "a simulated thread".to_owned(),
+            Some(name) => format!("thread {name}"),
+            None => "a thread".to_owned(),
+        };
+        // The simulator has let the time pass already.
+        let early = if simulated { length } else { Duration::ZERO };
+        reporter.call(move |stage| {
+            let at = stage.time().saturating_sub(early);
+            stage.tell_job(at, id, name, State::Busy, Some(thread));
+        });
+        if !simulated {
+            std::thread::sleep(length);
+        }
+        reporter.call(move |stage| stage.tell_job(stage.time(), id, name, State::Done, None));
+        name
+    }
 }
 
 /// Where a scenario plays. Cheap to clone.
@@ -103,8 +250,12 @@ pub struct Stage {
 
 struct Scene {
     event_loop: EventLoop,
+    /// The world, on virtual time.
+    sim: Option<Rc<Sim>>,
     start: Duration,
     scenario: &'static Scenario,
+    expected: &'static [Expected],
+    jobs: Cell<u64>,
     tolerance: Duration,
     listener: Box<dyn Fn(&Record)>,
     score: RefCell<Score>,
@@ -133,17 +284,23 @@ impl Outcome {
     }
 }
 
-/// Puts a scenario on a stopped loop. `listener` is told of everything, as it happens; an event may be off by `tolerance`.
+/// Puts a scenario on a stopped loop: of `sim`, or of the host. `listener` is told of everything, as it happens; an event may be off by
+/// `tolerance`.
 pub fn begin(
     scenario: &'static Scenario,
     event_loop: &EventLoop,
+    sim: Option<Rc<Sim>>,
     tolerance: Duration,
     listener: impl Fn(&Record) + 'static,
 ) -> Stage {
+    let host = if sim.is_some() { Host::Virtual } else { Host::real() };
     let scene = Scene {
         event_loop: event_loop.clone(),
+        sim,
         start: event_loop.time(),
         scenario,
+        expected: scenario.expected_on(host),
+        jobs: Cell::new(0),
         tolerance,
         listener: Box::new(listener),
         score: RefCell::default(),
@@ -153,7 +310,13 @@ pub fn begin(
     match scenario.play {
         Play::Main(body) => {
             let builder = Task::builder().name("main").lazy();
-            let main = event_loop.spawn_with(builder, body(stage.clone())).expect("the loop is open");
+            let refused = scenario.is_refused_on(host);
+            let inner = stage.clone();
+            let body = async move {
+                STAGE.set(inner.clone());
+                if refused { without_threads(inner).await } else { body(inner).await }
+            };
+            let main = event_loop.spawn_with(builder, body).expect("the loop is open");
             let running = event_loop.clone();
             main.on_done(move |_| running.stop());
             main.detach();
@@ -177,6 +340,59 @@ impl Stage {
         Task::builder().name(name).spawn(future)
     }
 
+    /// Work that blocks for so many seconds, to be given to another thread: `to_thread(move || job.run())`.
+    ///
+    /// On virtual time the jobs that are given away at one moment take equally long.
+    pub fn job(&self, name: &'static str, seconds: f64) -> Job {
+        self.jobs_take(seconds);
+        let length = Duration::from_secs_f64(seconds);
+        let id = self.new_job(name);
+        Job { reporter: self.reporter(name), id, name, length, simulated: self.scene.sim.is_some() }
+    }
+
+    /// On virtual time, how long the jobs take that are given away next.
+    pub fn jobs_take(&self, seconds: f64) {
+        let length = Duration::from_secs_f64(seconds);
+        if let Some(sim) = &self.scene.sim {
+            sim.set_job_time(length..=length);
+        }
+    }
+
+    /// Work that blocks the loop itself: nothing else happens meanwhile.
+    #[allow(clippy::disallowed_methods, reason = "to show what blocking does to a loop")]
+    pub fn block_the_loop(&self, name: &'static str, seconds: f64) {
+        let id = self.new_job(name);
+        self.tell_job(self.time(), id, name, State::Busy, Some("the loop's own thread".to_owned()));
+        let length = Duration::from_secs_f64(seconds);
+        match &self.scene.sim {
+            Some(sim) => sim.advance(length),
+            None => std::thread::sleep(length),
+        }
+        self.tell_job(self.time(), id, name, State::Done, None);
+    }
+
+    fn new_job(&self, name: &'static str) -> u64 {
+        self.scene.jobs.set(self.scene.jobs.get() + 1);
+        // Far from the numbers of tasks, and a number for JavaScript too.
+        let id = self.scene.jobs.get() + (1 << 50);
+        self.tell_job(self.time(), id, name, State::Created, None);
+        id
+    }
+
+    fn tell_job(&self, at: Duration, id: u64, name: &str, state: State, thread: Option<String>) {
+        self.tell(&Record::Task { at, id, name: name.to_owned(), state, waits_for: None, thread });
+    }
+
+    /// Says things in the name of `who`, from any thread.
+    pub fn reporter(&self, who: &'static str) -> Reporter {
+        Reporter { handle: self.scene.event_loop.handle(), who }
+    }
+
+    /// Whether loops and jobs have threads here.
+    pub fn has_threads(&self) -> bool {
+        self.scene.sim.is_some() || Host::real() == Host::Threads
+    }
+
     /// Says that something happened, in the name of the task that runs, or of the callback.
     pub fn log(&self, text: impl Into<String>) {
         let who = selkie::current_task().map_or("callback".to_owned(), |task| task.name().to_string());
@@ -188,7 +404,7 @@ impl Stage {
         let expected = {
             let mut score = self.scene.score.borrow_mut();
             score.events += 1;
-            self.scene.scenario.expected.get(score.events - 1)
+            self.scene.expected.get(score.events - 1)
         };
         let in_order = expected.is_some_and(|expected| expected.who == who && expected.text == text);
         let in_time = expected.is_some_and(|expected| {
@@ -209,7 +425,7 @@ impl Stage {
         // Also drops the stages that tasks and the instrument hold.
         self.scene.event_loop.close().expect("the loop has stopped");
         let score = self.scene.score.borrow();
-        let missing = self.scene.scenario.expected.get(score.events..).unwrap_or_default();
+        let missing = self.scene.expected.get(score.events..).unwrap_or_default();
         Outcome { wrong: score.wrong, missing }
     }
 
@@ -231,8 +447,13 @@ impl Stage {
             let awaited = score.names.iter().find(|(id, _)| waits_for == format!("Task-{id}"));
             awaited.map_or(waits_for, |(_, name)| name.clone())
         });
-        let name = task.name().to_string();
-        self.tell(&Record::Task { at: self.time(), id: task.id(), name, state: task.state(), waits_for });
+        let (at, id, state) = (self.time(), task.id(), task.state().into());
+        let name = match task.name() {
+            // Only what is submitted has no name of its own.
+            name if *name == format!("Task-{id}") => "submitted".to_owned(),
+            name => name.to_string(),
+        };
+        self.tell(&Record::Task { at, id, name, state, waits_for, thread: None });
     }
 }
 

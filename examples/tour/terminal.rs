@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use selkie::{EventLoop, TaskState, testing::Sim};
+use selkie::{EventLoop, testing::Sim};
 
 use super::{
     scenarios,
-    stage::{self, Event, Expected, Outcome, Record, Scenario},
+    stage::{self, Event, Expected, Host, Outcome, Record, Scenario, State},
 };
 
 /// How far an event may be off by the real clock.
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
     let start = clock.time();
     println!(
         "{}\n",
-        paint.dim("timelines: █ polled   ─ waits   · not started   ✓ done   ✗ cancelled   ! failed")
+        paint.dim("timelines: █ polled, or blocks its thread   ─ waits   · not started   ✓ done   ✗ cancelled   ! failed")
     );
     let mut failed = Vec::new();
     for scenario in &chosen {
@@ -73,6 +73,9 @@ pub fn main() -> ExitCode {
 fn play(scenario: &'static Scenario, simulated: bool, paint: Paint) -> Outcome {
     println!("{}  {}", paint.bold(scenario.title), paint.dim(&scenario.rows.join(" ")));
     println!("{}", paint.dim(&wrap(scenario.shows, 96)));
+    if let Some(note) = (scenario.note)(if simulated { Host::Virtual } else { Host::real() }) {
+        println!("{}", paint.dim(&wrap(note, 96)));
+    }
     println!("{}", paint.dim("       at  expected  who       event"));
 
     let rows = Rc::new(RefCell::new(Rows::default()));
@@ -82,14 +85,16 @@ fn play(scenario: &'static Scenario, simulated: bool, paint: Paint) -> Outcome {
             print_event(event, paint);
             let _ = io::stdout().flush();
         }
-        Record::Task { at, id, name, state, .. } => written.borrow_mut().add(*id, name, *at, *state),
+        Record::Task { at, id, name, state, thread, .. } => {
+            written.borrow_mut().add(*id, name, *at, *state, thread);
+        }
     };
-    let sim = Sim::new();
-    let (event_loop, tolerance) = match simulated {
-        true => (sim.event_loop(), Duration::ZERO),
-        false => (EventLoop::new(), TOLERANCE),
+    let sim = simulated.then(|| Rc::new(Sim::new()));
+    let (event_loop, tolerance) = match &sim {
+        Some(sim) => (sim.event_loop(), Duration::ZERO),
+        None => (EventLoop::new(), TOLERANCE),
     };
-    let stage = stage::begin(scenario, &event_loop, tolerance, listener);
+    let stage = stage::begin(scenario, &event_loop, sim, tolerance, listener);
     event_loop.run_forever().expect("no loop runs on this thread");
     let outcome = stage.end();
     for Expected { at, who, text } in outcome.missing {
@@ -130,20 +135,28 @@ struct Row {
     id: u64,
     name: String,
     /// Each state from when on.
-    states: Vec<(Duration, TaskState)>,
+    states: Vec<(Duration, State)>,
+    /// Where it runs, if it is a job.
+    thread: Option<String>,
 }
 
 impl Rows {
-    fn add(&mut self, id: u64, name: &str, at: Duration, state: TaskState) {
+    fn add(&mut self, id: u64, name: &str, at: Duration, state: State, thread: &Option<String>) {
         let place = self.rows.iter().position(|row| row.id == id).unwrap_or_else(|| {
-            self.rows.push(Row { id, name: name.to_owned(), states: Vec::new() });
+            self.rows.push(Row { id, name: name.to_owned(), states: Vec::new(), thread: None });
             self.rows.len() - 1
         });
-        self.rows[place].states.push((at, state));
+        let row = &mut self.rows[place];
+        row.states.push((at, state));
+        if thread.is_some() {
+            row.thread.clone_from(thread);
+        }
     }
 
     fn print(&self, length: f64, paint: Paint) {
-        for Row { name, states, .. } in &self.rows {
+        // A scenario without any time in it is one column.
+        let length = length.max(0.001);
+        for Row { name, states, thread, .. } in &self.rows {
             // A poll is too short to see, so it marks its column, and an end comes on top of everything.
             let mut line = vec![' '; WIDTH + 1];
             let column =
@@ -151,21 +164,26 @@ impl Rows {
             for (index, &(at, state)) in states.iter().enumerate() {
                 let from = column(at);
                 let to = states.get(index + 1).map_or(from, |&(next, _)| column(next));
-                let filler = if state == TaskState::Created { '·' } else { '─' };
+                let filler = match state {
+                    State::Created => '·',
+                    State::Busy => '█',
+                    _ => '─',
+                };
                 for cell in &mut line[from..=to] {
-                    if *cell == ' ' {
+                    if *cell == ' ' || state == State::Busy {
                         *cell = filler;
                     }
                 }
                 match state {
-                    TaskState::Running => line[from] = '█',
-                    TaskState::Finished => line[from] = '✓',
-                    TaskState::Cancelled => line[from] = '✗',
-                    TaskState::Failed => line[from] = '!',
+                    State::Running => line[from] = '█',
+                    State::Done => line[from] = '✓',
+                    State::Cancelled => line[from] = '✗',
+                    State::Failed => line[from] = '!',
                     _ => {}
                 }
             }
-            println!("  {name:<8} {}", paint.cyan(&line.iter().collect::<String>()));
+            let place = thread.as_ref().map_or_else(String::new, |thread| format!("  {thread}"));
+            println!("  {name:<9} {}{}", paint.cyan(&line.iter().collect::<String>()), paint.dim(&place));
         }
         let mut axis = vec![' '; WIDTH + 8];
         for second in 0..=length as usize {
@@ -174,7 +192,7 @@ impl Rows {
                 *cell = letter;
             }
         }
-        println!("  {:<8} {}", "", paint.dim(axis.iter().collect::<String>().trim_end()));
+        println!("  {:<9} {}", "", paint.dim(axis.iter().collect::<String>().trim_end()));
     }
 }
 

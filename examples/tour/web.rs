@@ -1,13 +1,13 @@
 //! What the page of the tour calls. What is shown, and how, is the business of `web/tour/tour.js`.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
-use selkie::{EventLoop, TaskState, os::web::run_forever, testing::Sim};
+use selkie::{EventLoop, os::web::run_forever, testing::Sim};
 use wasm_bindgen::prelude::*;
 
 use super::{
     scenarios,
-    stage::{self, Expected, Outcome, Play, Record, Scenario},
+    stage::{self, Expected, Host, Outcome, Record, Scenario, State},
 };
 
 /// How far an event may be off by the clock of a page.
@@ -19,17 +19,29 @@ extern "C" {
     pub type Reader;
 
     #[wasm_bindgen(method, structural)]
-    fn scenario(this: &Reader, name: &str, title: &str, shows: &str, rows: &str, forever: bool, seconds: f64);
+    fn scenario(this: &Reader, name: &str, title: &str, shows: &str, rows: &str, seconds: f64);
+
+    /// What is special here, on the clock of that name.
+    #[wasm_bindgen(method, structural)]
+    fn note(this: &Reader, clock: &str, text: &str);
 
     #[wasm_bindgen(method, structural)]
-    fn expected(this: &Reader, at: f64, who: &str, text: &str);
+    fn expected(this: &Reader, clock: &str, at: f64, who: &str, text: &str);
 
     /// The page, while a scenario plays.
     #[derive(Clone)]
     pub type Watcher;
 
     #[wasm_bindgen(method, structural)]
-    fn task(this: &Watcher, at: f64, id: f64, name: &str, state: &str, waits_for: Option<String>);
+    fn task(
+        this: &Watcher,
+        at: f64,
+        id: f64,
+        name: &str,
+        state: &str,
+        waits_for: Option<String>,
+        thread: Option<String>,
+    );
 
     #[wasm_bindgen(method, structural)]
     fn event(this: &Watcher, at: f64, who: &str, text: &str, in_order: bool, in_time: bool);
@@ -42,11 +54,15 @@ extern "C" {
 #[wasm_bindgen]
 pub fn scenarios(reader: &Reader) {
     for scenario in scenarios::ALL {
-        let forever = matches!(scenario.play, Play::Forever(_));
         let Scenario { name, title, shows, rows, .. } = scenario;
-        reader.scenario(name, title, shows, &rows.join(" "), forever, scenario.seconds());
-        for Expected { at, who, text } in scenario.expected {
-            reader.expected(*at, who, text);
+        reader.scenario(name, title, shows, &rows.join(" "), scenario.seconds());
+        for (clock, host) in [("real", Host::real()), ("virtual", Host::Virtual)] {
+            if let Some(note) = (scenario.note)(host) {
+                reader.note(clock, note);
+            }
+            for Expected { at, who, text } in scenario.expected_on(host) {
+                reader.expected(clock, *at, who, text);
+            }
         }
     }
 }
@@ -63,7 +79,7 @@ pub fn play(name: &str, watcher: Watcher) {
     let Some(scenario) = find(name) else { return };
     // Made here, because the clock of the scenario starts with its loop.
     let event_loop = EventLoop::new();
-    let stage = stage::begin(scenario, &event_loop, TOLERANCE, listener(watcher.clone()));
+    let stage = stage::begin(scenario, &event_loop, None, TOLERANCE, listener(watcher.clone()));
     let stopped = run_forever(&event_loop).expect("the loop is new");
     // The thread's default loop waits for the loop of the scenario.
     selkie::spawn(async move {
@@ -78,9 +94,9 @@ pub fn play(name: &str, watcher: Watcher) {
 #[wasm_bindgen]
 pub fn play_virtual(name: &str, watcher: Watcher) {
     let Some(scenario) = find(name) else { return };
-    let sim = Sim::new();
+    let sim = Rc::new(Sim::new());
     let event_loop = sim.event_loop();
-    let stage = stage::begin(scenario, &event_loop, Duration::ZERO, listener(watcher.clone()));
+    let stage = stage::begin(scenario, &event_loop, Some(sim), Duration::ZERO, listener(watcher.clone()));
     event_loop.run_forever().expect("a simulated loop may run anywhere");
     let at = stage.time();
     tell_end(&watcher, at, &stage.end());
@@ -92,16 +108,17 @@ fn find(name: &str) -> Option<&'static Scenario> {
 
 fn listener(watcher: Watcher) -> impl Fn(&Record) {
     move |record| match record {
-        Record::Task { at, id, name, state, waits_for } => {
+        Record::Task { at, id, name, state, waits_for, thread } => {
             let state = match state {
-                TaskState::Created => "created",
-                TaskState::Running => "running",
-                TaskState::Finished => "done",
-                TaskState::Cancelled => "cancelled",
-                TaskState::Failed => "failed",
-                _ => "waiting",
+                State::Created => "created",
+                State::Running => "running",
+                State::Waiting => "waiting",
+                State::Busy => "busy",
+                State::Done => "done",
+                State::Cancelled => "cancelled",
+                State::Failed => "failed",
             };
-            watcher.task(at.as_secs_f64(), *id as f64, name, state, waits_for.clone());
+            watcher.task(at.as_secs_f64(), *id as f64, name, state, waits_for.clone(), thread.clone());
         }
         Record::Event(event) => {
             let stage::Event { at, who, text, in_order, in_time, .. } = event;

@@ -11,20 +11,17 @@ const cards = [];
 /** Room at the right end of a track, so that the mark of an end at the last second fits. */
 const ROOM = 1.04;
 
-const NOTE = {
-    real: "A page cannot block. Here run_forever gives the loop to the browser and returns at once, and the last event is the moment \
-at which the loop has stopped. The events and their order are those of a native program.",
-    virtual: "On virtual time this is run_forever itself. It blocks the page, for no time at all.",
-};
-
 const seconds = (value) => value.toFixed(2);
 const percent = (part) => `${(part * 100).toFixed(3)}%`;
 const clock = () => $("#clock input:checked").value;
 
 /** One scenario: its card, and what has happened so far. */
 class Card {
-    constructor({ name, title, shows, rows, forever, length }) {
-        Object.assign(this, { name, title, length, expected: [], result: undefined, playing: false });
+    constructor({ name, title, shows, rows, length }) {
+        const each = { real: [], virtual: [] };
+        Object.assign(this, { name, title, expectedOn: each, expected: [], notes: {}, result: undefined, playing: false });
+        // A scenario without any time in it needs a scale nevertheless.
+        this.length = Math.max(length, 1);
         const article = (this.article = $("#card").content.cloneNode(true).firstElementChild);
         article.id = name;
         article.setAttribute("aria-labelledby", `${name}-title`);
@@ -36,13 +33,15 @@ class Card {
         $(".of", article).textContent = `: ${title}`;
         this.button = $(".play", article);
         this.button.addEventListener("click", () => this.play());
-        this.note = forever ? $(".note", article) : undefined;
+        this.note = $(".note", article);
         this.lanes = $(".lanes", article);
         this.body = $("tbody", article);
         const axis = $(".axis > div", article);
-        for (let second = 0; second <= length; second += 1) {
+        // At most a dozen fit on a phone.
+        const every = Math.ceil(this.length / 12);
+        for (let second = 0; second <= this.length; second += every) {
             const tick = make("span", "", `${second} s`);
-            tick.style.left = percent(second / (length * ROOM));
+            tick.style.left = percent(second / (this.length * ROOM));
             axis.append(tick);
         }
         $("#scenarios").append(article);
@@ -60,12 +59,14 @@ class Card {
     }
 
     explain() {
-        if (!this.note) return;
-        this.note.hidden = false;
-        this.note.replaceChildren(make("b", "", "In this page. "), NOTE[clock()]);
+        const note = this.notes[clock()];
+        this.note.hidden = !note;
+        this.note.replaceChildren(make("b", "", "In this page. "), note ?? "");
     }
 
     clear() {
+        // A host that lacks something has to say so, and the simulator lacks nothing.
+        this.expected = this.expectedOn[clock()];
         this.tasks = new Map();
         this.events = 0;
         this.wrong = 0;
@@ -159,7 +160,7 @@ class Card {
     }
 
     /** The loop says that a task is in another state. */
-    step(at, id, name, state, waitsFor) {
+    step(at, id, name, state, waitsFor, thread) {
         let task = this.tasks.get(id);
         if (!task) {
             const lane = make("div", "lane");
@@ -178,8 +179,10 @@ class Card {
         task.track.append(part);
         task.lane.className = `lane ${state}`;
         task.word.className = `word ${state}`;
-        const words = { created: "not started", waiting: waitsFor ? `waits for ${waitsFor}` : "waiting" };
-        task.word.textContent = ended ? `${state}, ${seconds(at)} s` : (words[state] ?? state);
+        const words = { created: "not started", waiting: waitsFor ? `waits for ${waitsFor}` : "waiting", busy: "blocks" };
+        task.thread = thread ?? task.thread;
+        const place = task.thread ? ` on ${task.thread}` : "";
+        task.word.textContent = (ended ? `${state}, ${seconds(at)} s` : (words[state] ?? state)) + place;
         // A poll is drawn as a tick of fixed width, an end as a mark: only the others grow.
         Object.assign(task, { state, at, since: at, part: ended || state === "running" ? undefined : part });
     }
@@ -254,8 +257,8 @@ function summarise() {
     } else if (played) {
         summary.replaceChildren(icon, make("b", "", failed ? `${failed} failed` : `${played} passed`), ` of ${cards.length}`);
     } else {
-        const total = cards.reduce((sum, card) => sum + card.length, 0);
-        summary.replaceChildren(make("b", "", `${cards.length} scenarios`), `, ${total} s in all`);
+        const total = cards.reduce((sum, { expected }) => sum + Math.max(...expected.map(({ at }) => at)), 0);
+        summary.replaceChildren(make("b", "", `${cards.length} scenarios`), `, ${Math.round(total)} s in all`);
     }
     $("#progress").style.width = percent(played / cards.length);
     document.documentElement.dataset.result = played < cards.length ? "open" : failed ? "failed" : "passed";
@@ -320,9 +323,9 @@ theme();
 try {
     await init();
     scenarios({
-        scenario: (name, title, shows, rows, forever, length) =>
-            cards.push(new Card({ name, title, shows, rows, forever, length })),
-        expected: (at, who, text) => cards.at(-1).expected.push({ at, who, text }),
+        scenario: (name, title, shows, rows, length) => cards.push(new Card({ name, title, shows, rows, length })),
+        note: (clock, text) => (cards.at(-1).notes[clock] = text),
+        expected: (clock, at, who, text) => cards.at(-1).expectedOn[clock].push({ at, who, text }),
     });
     const rule = () => {
         const real = `An event may be ${Math.round(tolerance() * 1000)} ms late or early.`;
@@ -333,6 +336,8 @@ try {
     summarise();
     $("#clock").addEventListener("change", () => {
         rule();
+        // What was not played shows what it will be held to.
+        for (const card of cards) if (card.result === undefined && !card.playing) card.prepare();
         for (const card of cards) card.explain();
     });
     $("#all").addEventListener("click", playAll);
