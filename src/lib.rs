@@ -60,7 +60,8 @@
 //!
 //! # Testing
 //!
-//! [`testing::Sim`] runs the same code in virtual time, in an order that a seed chooses, and reports deadlocks.
+//! [`testing::Sim`] runs the same code in virtual time, in an order that a seed chooses, with [faults](testing::Faults) if you like, and
+//! reports deadlocks.
 
 // The modules that may are named below, each with `#[allow(unsafe_code)]`.
 #![deny(unsafe_code)]

@@ -32,7 +32,7 @@ use crate::WaitError;
 ///   wait for each other, the loop's exception handler is told of the locks, the tasks and the places, even if no deadlock
 ///   happened. Guards that may be released by somebody else, those of [`lock_owned`](Self::lock_owned) and
 ///   [`acquire`](Lock::acquire), say nothing of an order, and neither does [`try_lock`](Self::try_lock) of what it takes, as it
-///   never waits. [`lock_all`](crate::lock_all) takes several in one order. Release builds pay nothing for this.
+///   never waits. A task counts as one, also if it takes locks in several futures at once. [`lock_all`](crate::lock_all) takes several in one order. Release builds pay nothing for this.
 ///
 /// **Difference**: asyncio's belongs to the loop where it was first waited for.
 ///

@@ -101,6 +101,8 @@ class Card {
         this.playing = true;
         this.result = undefined;
         this.clear();
+        // What is refused here has fewer lanes than the preview that the room was kept for.
+        if (this.expected.length < this.expectedOn.virtual.length) this.lanes.style.minHeight = "";
         this.show("playing", "Playing");
         summarise();
         return new Promise((done) => {
