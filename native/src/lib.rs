@@ -7,6 +7,7 @@
 
 mod block;
 mod interrupt;
+pub mod isolate;
 mod park;
 mod pool;
 mod watch;

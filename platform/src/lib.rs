@@ -49,7 +49,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{error::Error, fmt, rc::Rc, sync::Arc, time::Duration};
+use std::{error::Error, ffi::OsString, fmt, rc::Rc, sync::Arc, time::Duration};
 
 /// Work for a thread that may block.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -151,6 +151,58 @@ pub trait Platform: Send + Sync + 'static {
         let _ = handler;
         None
     }
+}
+
+/// What runs work in another address space: a child process, or a Web Worker with an instance of its own.
+///
+/// A backend makes one by a function of its own, not by [`Platform`]: so a module for the web that starts none has nothing of
+/// it. It answers one message with one message, after a first one that it sends by itself. Dropping it lets it end in good
+/// order. Where it belongs to a thread, as a Web Worker does, all of its methods are called on that thread.
+pub trait Isolate: Send + Sync {
+    /// Hands over `message`. Never blocks. Without effect once it has ended.
+    fn post(&self, message: Vec<u8>);
+
+    /// Ends it at once, whatever it is doing. Never blocks.
+    fn kill(&self);
+}
+
+/// What a backend tells of an [`Isolate`], one after another and never within a call of its methods.
+pub trait IsolateEvents: Send + Sync {
+    /// It has sent this.
+    fn message(&self, message: Vec<u8>);
+
+    /// It has had nothing to do for as long as it may; whether it is to end.
+    fn idle(&self) -> bool;
+
+    /// It has ended, and nothing of it is left. The last call.
+    fn ended(&self, end: IsolateEnd);
+}
+
+/// Why an [`Isolate`] has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IsolateEnd {
+    /// It was let go, killed, or died by itself: how, for a message.
+    Died(String),
+    /// As `Died`, before it could get the last message, which comes back.
+    Undelivered(String, Vec<u8>),
+    /// By a panic that could not be caught there, with this message.
+    Panicked(String),
+    /// It was never there.
+    Unavailable(Unavailable),
+}
+
+/// How an [`Isolate`] is made.
+#[derive(Clone, Debug)]
+pub struct IsolateOptions {
+    /// For threads and tools.
+    pub name: String,
+    /// How long it may have nothing to do.
+    pub idle: Duration,
+    /// How long it may take to send its first message.
+    pub start: Duration,
+    /// What a child process gets on its command line, if not what this process got.
+    pub arguments: Option<Vec<OsString>>,
 }
 
 /// A loop, as a platform sees it.

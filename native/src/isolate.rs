@@ -1,0 +1,423 @@
+//! Child processes that run work in an address space of their own.
+//!
+//! # The tie
+//!
+//! Parent and child share one socket, made as a pair, and nothing else. The child gets its end as standard input: that is
+//! inherited without any trick, and no other child that is started at the same time gets it too. Before it runs anything of
+//! users it moves the socket away and puts an empty standard input in its place. Standard output and error are those of the
+//! parent.
+//!
+//! A child knows itself by a variable that names the socket, by its inode. What the child starts in turn inherits the
+//! variable but not the socket, so it takes itself for nothing special.
+//!
+//! # Who ends when
+//!
+//! - The child is idle and its parent lets go, or dies: it sees the end of the stream and exits, with all that a normal exit
+//!   does.
+//! - The parent dies while the child works: a thread of the child sees the end of the stream, gives it [`GRACE`], and kills
+//!   it. The same when the work started an exit that hangs. The kernel's death signal (`PR_SET_PDEATHSIG`) is not used: it
+//!   comes when the *thread* that made the child ends.
+//! - A kill is `SIGKILL` to the child's process group, so what the work itself has started goes with it. The group of its
+//!   own also keeps a Ctrl-C of the terminal from it: that is for the parent to answer.
+//! - A child that ends by itself closes the socket, which ends the parent's read.
+//!
+//! Each child has a thread in the parent, which starts it, writes, reads, and reaps. So nothing of it ever holds up the thread
+//! that submits, and no child is left as a zombie.
+
+use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Unavailable};
+use std::sync::Arc;
+
+#[cfg(not(unix))]
+pub use elsewhere::{check, is_worker, serve, spawn};
+#[cfg(unix)]
+pub use unix::{check, is_worker, serve, spawn};
+
+#[cfg(not(unix))]
+mod elsewhere {
+    use super::*;
+
+    const ABSENT: Unavailable =
+        Unavailable::new("isolated pools need a Unix system or a browser: use a `ThreadPool` here");
+
+    /// Whether there can be child processes at all.
+    pub fn check() -> Result<(), Unavailable> {
+        Err(ABSENT)
+    }
+
+    /// Whether this process was started to serve another one.
+    pub fn is_worker() -> bool {
+        false
+    }
+
+    /// There is nobody to serve.
+    pub fn serve(_: &[u8], _: &mut dyn FnMut(&str, Vec<u8>) -> Vec<u8>) {}
+
+    /// There is no way to do it yet.
+    pub fn spawn(_: IsolateOptions, _: Arc<dyn IsolateEvents>) -> Result<Box<dyn Isolate>, Unavailable> {
+        Err(ABSENT)
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::{
+        env,
+        fs::File,
+        io::{self, Read, Write},
+        net::Shutdown,
+        os::{
+            fd::{AsFd, OwnedFd},
+            unix::{
+                fs::{FileTypeExt, MetadataExt},
+                net::UnixStream,
+                process::{CommandExt, ExitStatusExt},
+            },
+        },
+        path::{Path, PathBuf},
+        process::{Child, Command, ExitStatus, Stdio},
+        sync::{
+            Mutex, MutexGuard, OnceLock, PoisonError,
+            mpsc::{self, RecvTimeoutError},
+        },
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use nix::{
+        sys::signal::{self, Signal},
+        unistd::{self, Pid},
+    };
+    use selkie_platform::IsolateEnd;
+
+    use super::*;
+
+    /// The inode of the socket, and the name of the worker.
+    const VARIABLE: &str = "SELKIE_ISOLATED";
+
+    /// What a child may take to exit by itself once the stream has ended.
+    const GRACE: Duration = Duration::from_secs(1);
+
+    /// How often an exit that is under way is looked at.
+    const LOOK: Duration = Duration::from_millis(2);
+
+    /// Whether there can be child processes at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`], not on Unix.
+    pub fn check() -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    struct Process {
+        /// Dropping it lets the child go.
+        messages: mpsc::Sender<Option<Vec<u8>>>,
+        state: Arc<Mutex<State>>,
+    }
+
+    #[derive(Default)]
+    struct State {
+        killed: bool,
+        /// Until it was reaped.
+        child: Option<Child>,
+    }
+
+    fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+        state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    impl Isolate for Process {
+        fn post(&self, message: Vec<u8>) {
+            let _ = self.messages.send(Some(message));
+        }
+
+        fn kill(&self) {
+            let mut state = lock(&self.state);
+            state.killed = true;
+            if let Some(child) = &mut state.child {
+                kill(child);
+            }
+            drop(state);
+            let _ = self.messages.send(None);
+        }
+    }
+
+    /// The child was not reaped, so its number is its own.
+    fn kill(child: &mut Child) {
+        let group = i32::try_from(child.id()).map(Pid::from_raw);
+        let killed = group.is_ok_and(|group| signal::killpg(group, Signal::SIGKILL).is_ok());
+        if !killed {
+            let _ = child.kill();
+        }
+    }
+
+    /// Starts this very program once more, as a child that is to call [`serve`].
+    ///
+    /// Returns at once; what goes wrong afterwards is told as an end.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the system refuses a thread.
+    pub fn spawn(
+        options: IsolateOptions,
+        events: Arc<dyn IsolateEvents>,
+    ) -> Result<Box<dyn Isolate>, Unavailable> {
+        let (messages, inbox) = mpsc::channel();
+        let state = Arc::new(Mutex::new(State::default()));
+        let process = Process { messages, state: state.clone() };
+        let name = options.name.clone();
+        let life = move || {
+            let end = match live(&options, &*events, &inbox, &state) {
+                Ok(end) => end,
+                Err(error) => IsolateEnd::Died(format!("could not be started: {error}")),
+            };
+            events.ended(end);
+        };
+        thread::Builder::new().name(name).spawn(life).map_err(|_| {
+            Unavailable::new("the system refuses to start a thread; try again when fewer are running")
+        })?;
+        Ok(Box::new(process))
+    }
+
+    /// The life of a child; returns how it ended.
+    fn live(
+        options: &IsolateOptions,
+        events: &dyn IsolateEvents,
+        inbox: &mpsc::Receiver<Option<Vec<u8>>>,
+        state: &Mutex<State>,
+    ) -> io::Result<IsolateEnd> {
+        let (mut stream, theirs) = UnixStream::pair()?;
+        let mut command = command(options, theirs.into())?;
+        {
+            let mut state = lock(state);
+            if state.killed {
+                return Ok(IsolateEnd::Died("was killed before it started".to_owned()));
+            }
+            state.child = Some(command.spawn()?);
+        }
+        // Holds the child's end of the socket.
+        drop(command);
+
+        let deadline = Instant::now().checked_add(options.start);
+        let mut late = false;
+        let mut undelivered = None;
+        match read(&mut Impatient { stream: &stream, deadline }) {
+            Ok(hello) => {
+                stream.set_read_timeout(None)?;
+                events.message(hello);
+                undelivered = talk(&mut stream, options.idle, events, inbox, state);
+            }
+            Err(error) => late = error.kind() == io::ErrorKind::TimedOut,
+        }
+        // The child's reads end, and its writes fail.
+        let _ = stream.shutdown(Shutdown::Both);
+        let (status, waited) = reap(state, if late { Duration::ZERO } else { GRACE + GRACE / 2 });
+        let how = match status {
+            _ if late => format!("did not call `selkie::isolated::serve()` within {:?}", options.start),
+            Some(status) if waited => describe(status),
+            _ => "was killed, as it did not end by itself".to_owned(),
+        };
+        Ok(match undelivered {
+            None => IsolateEnd::Died(how),
+            Some(message) => IsolateEnd::Undelivered(how, message),
+        })
+    }
+
+    /// Returns when the child is to end or has ended, with a message that it cannot have got.
+    fn talk(
+        stream: &mut UnixStream,
+        idle: Duration,
+        events: &dyn IsolateEvents,
+        inbox: &mpsc::Receiver<Option<Vec<u8>>>,
+        state: &Mutex<State>,
+    ) -> Option<Vec<u8>> {
+        loop {
+            match inbox.recv_timeout(idle) {
+                Ok(Some(message)) => {
+                    if lock(state).child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
+                        return Some(message);
+                    }
+                    let answer = write(stream, &message).and_then(|()| {
+                        drop(message);
+                        read(stream)
+                    });
+                    let Ok(answer) = answer else { return None };
+                    events.message(answer);
+                }
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    if events.idle() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the child's end, and after `limit` makes one. Also says whether it came by itself, or by a kill that was
+    /// asked for.
+    fn reap(state: &Mutex<State>, limit: Duration) -> (Option<ExitStatus>, bool) {
+        let begin = Instant::now();
+        let mut by_itself = true;
+        loop {
+            let mut locked = lock(state);
+            let Some(child) = &mut locked.child else { return (None, by_itself) };
+            match child.try_wait() {
+                Ok(None) => {}
+                done => {
+                    locked.child = None;
+                    return (done.ok().flatten(), by_itself);
+                }
+            }
+            if by_itself && begin.elapsed() >= limit {
+                by_itself = false;
+                kill(child);
+            }
+            drop(locked);
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn describe(status: ExitStatus) -> String {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exited with status {code}"),
+            (None, Some(number)) => match Signal::try_from(number) {
+                Ok(signal) => format!("was ended by {signal}"),
+                Err(_) => format!("was ended by signal {number}"),
+            },
+            (None, None) => status.to_string(),
+        }
+    }
+
+    fn command(options: &IsolateOptions, socket: OwnedFd) -> io::Result<Command> {
+        let mut command = Command::new(program()?);
+        let mut own = env::args_os();
+        if let Some(name) = own.next() {
+            command.arg0(name);
+        }
+        match &options.arguments {
+            Some(arguments) => command.args(arguments),
+            None => command.args(own),
+        };
+        let file = File::from(socket);
+        command.env(VARIABLE, format!("{} {}", file.metadata()?.ino(), options.name));
+        command.stdin(Stdio::from(file));
+        command.process_group(0);
+        Ok(command)
+    }
+
+    /// What this process runs, also when the file was replaced since.
+    fn program() -> io::Result<PathBuf> {
+        let link = Path::new("/proc/self/exe");
+        if cfg!(target_os = "linux") && link.exists() { Ok(link.to_owned()) } else { env::current_exe() }
+    }
+
+    struct Role {
+        name: String,
+        /// Until [`serve`] takes it.
+        socket: Mutex<Option<UnixStream>>,
+    }
+
+    /// What this process was started as. The first call takes the socket from standard input.
+    fn role() -> Option<&'static Role> {
+        static ROLE: OnceLock<Option<Role>> = OnceLock::new();
+        ROLE.get_or_init(|| {
+            let value = env::var(VARIABLE).ok()?;
+            let (inode, name) = value.split_once(' ')?;
+            let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+            let metadata = file.metadata().ok()?;
+            if !metadata.file_type().is_socket() || inode.parse() != Ok(metadata.ino()) {
+                return None;
+            }
+            // Whatever reads from standard input finds its end, and no child of the work gets the socket.
+            let nothing = File::open("/dev/null").ok()?;
+            unistd::dup2_stdin(&nothing).ok()?;
+            let socket = UnixStream::from(OwnedFd::from(file));
+            Some(Role { name: name.to_owned(), socket: Mutex::new(Some(socket)) })
+        })
+        .as_ref()
+    }
+
+    /// Whether this process was started by [`spawn`] of another one.
+    pub fn is_worker() -> bool {
+        role().is_some()
+    }
+
+    /// What a worker does: sends `hello`, has each message answered on this thread, and ends the process when there are no
+    /// more.
+    ///
+    /// `answer` also gets the worker's name. The second call in a process returns at once, as one thread does it already, and
+    /// so does any in a process that is no worker.
+    pub fn serve(hello: &[u8], answer: &mut dyn FnMut(&str, Vec<u8>) -> Vec<u8>) {
+        let Some(role) = role() else { return };
+        let Some(mut stream) = role.socket.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
+        let (messages, inbox) = mpsc::channel();
+        let reader = stream.try_clone().and_then(|mut stream| {
+            thread::Builder::new().name("selkie-isolated".to_owned()).spawn(move || {
+                while let Ok(message) = read(&mut stream) {
+                    let _ = messages.send(message);
+                }
+                drop(messages);
+                thread::sleep(GRACE);
+                die();
+            })
+        });
+        if reader.is_ok() && write(&mut stream, hello).is_ok() {
+            for message in inbox {
+                if write(&mut stream, &answer(&role.name, message)).is_err() {
+                    break;
+                }
+            }
+        }
+        std::process::exit(0)
+    }
+
+    /// Also ends what the work has started.
+    fn die() -> ! {
+        if unistd::getpgrp() == unistd::getpid() {
+            let _ = signal::kill(Pid::from_raw(0), Signal::SIGKILL);
+        }
+        std::process::abort()
+    }
+
+    fn write(stream: &mut UnixStream, message: &[u8]) -> io::Result<()> {
+        stream.write_all(&(message.len() as u64).to_le_bytes())?;
+        stream.write_all(message)
+    }
+
+    fn read(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+        let mut length = [0; 8];
+        stream.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length);
+        let mut message = Vec::new();
+        // Room as it comes: the length may be nonsense when the child is not what it should be.
+        if stream.take(length).read_to_end(&mut message)? as u64 != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(message)
+    }
+
+    /// Reads until a deadline.
+    struct Impatient<'a> {
+        stream: &'a UnixStream,
+        deadline: Option<Instant>,
+    }
+
+    impl Read for Impatient<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if let Some(deadline) = self.deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                self.stream.set_read_timeout(Some(left))?;
+            }
+            (&mut &*self.stream).read(buffer).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+                _ => error,
+            })
+        }
+    }
+}
