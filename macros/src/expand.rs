@@ -3,12 +3,14 @@
 use std::ops::Range;
 
 use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::{
-    Error, Ident, LitInt, Result, Token,
+    Error, FnArg, Ident, LitInt, Pat, Result, ReturnType, Token, Type,
     ext::IdentExt,
     parse::{ParseStream, Parser},
+    parse_quote,
     punctuated::Punctuated,
+    spanned::Spanned,
 };
 
 use crate::function::{Errors, Function, written};
@@ -109,6 +111,74 @@ fn try_test(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         #visibility #asyncness fn #name() #output {
             #inner
             #web
+        }
+    })
+}
+
+pub(crate) fn isolated(options: TokenStream, item: TokenStream) -> TokenStream {
+    try_isolated(options, item).unwrap_or_else(Error::into_compile_error)
+}
+
+fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let function: Function = syn::parse2(item)?;
+    let mut errors = Errors::default();
+    if !options.is_empty() {
+        errors.combine(Error::new_spanned(&options, "`#[selkie::isolated]` has no options"));
+    }
+    if let Err(error) = function.check_isolated() {
+        errors.combine(error);
+    }
+    errors.finish()?;
+
+    let attributes = written(&function.attributes);
+    let visibility = &function.visibility;
+    let name = &function.signature.ident;
+    let name_text = format!("::{}", name.unraw());
+    let inner = function.inner();
+    let unit: Type = parse_quote!(());
+    let output = match &function.signature.output {
+        ReturnType::Default => &unit,
+        ReturnType::Type(_, output) => output,
+    };
+    let mut parameters = Vec::new();
+    let mut names = Vec::new();
+    let mut types = Vec::new();
+    for (place, parameter) in function.signature.inputs.iter().enumerate() {
+        let FnArg::Typed(parameter) = parameter else { continue };
+        let parameter_name = match &*parameter.pat {
+            Pat::Ident(pattern) if pattern.subpat.is_none() => pattern.ident.clone(),
+            pattern => Ident::new(&format!("argument_{place}"), pattern.span()),
+        };
+        let ty = &parameter.ty;
+        let attributes = &parameter.attrs;
+        parameters.push(quote!(#(#attributes)* #parameter_name: #ty));
+        names.push(parameter_name);
+        types.push(ty);
+    }
+    // Errors about what cannot be sent point at its type.
+    let call = quote_spanned!(output.span()=> ::selkie::__private::call::<_, #output>);
+    let run = quote_spanned!(output.span()=> ::selkie::__private::run::<_, #output>);
+    Ok(quote! {
+        #attributes
+        #visibility fn #name(#(#parameters),*) -> ::selkie::isolated::Call<#output> {
+            #inner
+            #call(
+                {
+                    fn __selkie_run(arguments: &[u8]) -> ::std::vec::Vec<u8> {
+                        #run(arguments, |(#(#names,)*): (#(#types,)*)| #name(#(#names),*))
+                    }
+                    static __SELKIE_JOB: ::selkie::__private::Job = ::selkie::__private::Job::new(
+                        ::core::concat!(::core::module_path!(), #name_text),
+                        ::core::concat!(::core::file!(), ":", ::core::line!(), ":", ::core::column!()),
+                        __selkie_run,
+                    );
+                    ::selkie::__private::inventory::submit! {
+                        ::selkie::__private::Registered(&__SELKIE_JOB)
+                    }
+                    &__SELKIE_JOB
+                },
+                &(#(#names,)*),
+            )
         }
     })
 }

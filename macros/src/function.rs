@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, Error, Result, Signature, Token, Visibility, braced,
+    Attribute, Error, FnArg, Result, ReturnType, Signature, Token, Type, Visibility, braced,
     parse::{Parse, ParseStream},
     spanned::Spanned,
 };
@@ -64,6 +64,59 @@ impl Function {
                 variadic.span(),
                 format!("`{attribute}` calls the function without arguments: remove them"),
             );
+        }
+        errors.finish()
+    }
+
+    /// Checks that a worker can call it with arguments that it reads.
+    pub(crate) fn check_isolated(&self) -> Result<()> {
+        let attribute = "#[selkie::isolated]";
+        let Signature { constness, asyncness, unsafety, abi, generics, inputs, variadic, output, .. } =
+            &self.signature;
+        let mut errors = Errors::default();
+        if let Some(asyncness) = asyncness {
+            let error = "needs a plain `fn`, as a worker runs one job at a time: remove `async`";
+            errors.add(asyncness.span(), format!("`{attribute}` {error}"));
+        }
+        if let Some(constness) = constness {
+            errors.add(constness.span(), format!("`{attribute}` cannot be on a `const fn`"));
+        }
+        if let Some(unsafety) = unsafety {
+            errors.add(unsafety.span(), format!("`{attribute}` cannot be on an `unsafe fn`"));
+        }
+        if let Some(abi) = abi {
+            errors.add(abi.span(), format!("`{attribute}` cannot be on an `extern fn`"));
+        }
+        if !generics.params.is_empty() {
+            let error = format!("`{attribute}` cannot be on a generic function: write one for each type");
+            errors.add(generics.span(), error);
+        } else if let Some(clause) = &generics.where_clause {
+            errors.add(clause.span(), format!("`{attribute}` cannot be on a function with a `where` clause"));
+        }
+        for input in inputs {
+            match input {
+                FnArg::Receiver(receiver) => {
+                    let error =
+                        format!("`{attribute}` cannot be on a method: write a function beside the type");
+                    errors.add(receiver.self_token.span, error);
+                }
+                FnArg::Typed(parameter) => {
+                    if let Type::ImplTrait(_) = &*parameter.ty {
+                        errors.add(
+                            parameter.ty.span(),
+                            "a worker has to know the type: write it instead of `impl`",
+                        );
+                    }
+                }
+            }
+        }
+        if let ReturnType::Type(_, ty) = output {
+            if let Type::ImplTrait(_) = &**ty {
+                errors.add(ty.span(), "the caller has to know the type: write it instead of `impl`");
+            }
+        }
+        if let Some(variadic) = variadic {
+            errors.add(variadic.span(), format!("`{attribute}` needs a number of arguments that is known"));
         }
         errors.finish()
     }

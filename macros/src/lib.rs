@@ -1,4 +1,4 @@
-//! `#[main]` and `#[test]` of selkie.
+//! `#[main]`, `#[test]` and `#[isolated]` of selkie.
 //!
 //! Use them through the crate `selkie`, which the expansions name as `::selkie`. They only wrap the function;
 //! what runs it is in `selkie::__private`, ordinary code that differs by target.
@@ -116,4 +116,35 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::test(options.into(), item.into()).into()
+}
+
+/// Makes a function one that the workers of an `IsolatedPool` can run.
+///
+/// The function takes arguments as before, but makes a `Call` instead of running: hand that to the pool.
+///
+/// ```text
+/// #[selkie::isolated]
+/// fn resize(image: Vec<u8>, width: u32) -> Result<Vec<u8>, String> { .. }
+///
+/// let task = pool.submit(resize(image, 800))?;
+/// ```
+///
+/// Arguments are anything that is `Serialize` and `Deserialize`, also `&str` and other types that borrow from what they are read
+/// from; the result is `Serialize` and `DeserializeOwned`. An `Err` that the function returns is its result.
+///
+/// ```text
+/// pub fn resize(image: Vec<u8>, width: u32) -> ::selkie::isolated::Call<Result<Vec<u8>, String>> {
+///     fn resize(image: Vec<u8>, width: u32) -> Result<Vec<u8>, String> { .. }
+///     // a function that reads the arguments and calls it, registered by the path and the place of this one
+///     ::selkie::__private::call(&JOB, &(image, width))
+/// }
+/// ```
+///
+/// # Errors
+///
+/// At compile time: the function is `async`, `const`, `unsafe` or `extern`, takes `self`, or has generics or `impl Trait`;
+/// an argument or the result cannot be sent.
+#[proc_macro_attribute]
+pub fn isolated(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::isolated(options.into(), item.into()).into()
 }
