@@ -28,6 +28,8 @@ enum Repr {
     Unavailable(Unavailable),
     Broken(Arc<str>),
     Abandoned,
+    Crashed(Arc<str>),
+    BadData(Arc<str>),
 }
 
 struct Panicked {
@@ -73,6 +75,15 @@ impl JoinError {
 
     pub(crate) const ABANDONED: Self = Self { repr: Repr::Abandoned };
 
+    /// `how` says whose worker it was and how it ended.
+    pub(crate) fn crashed(how: Arc<str>) -> Self {
+        Self { repr: Repr::Crashed(how) }
+    }
+
+    pub(crate) fn bad_data(reason: Arc<str>) -> Self {
+        Self { repr: Repr::BadData(reason) }
+    }
+
     /// Whether the task was cancelled.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.repr, Repr::Cancelled(_))
@@ -95,9 +106,22 @@ impl JoinError {
         matches!(self.repr, Repr::WrongLoop)
     }
 
-    /// Whether the loop, pool or Worker that owed the result ended before it had one.
+    /// Whether the loop, pool or worker that owed the result ended before it had one.
     pub fn is_lost(&self) -> bool {
-        matches!(self.repr, Repr::Lost)
+        matches!(self.repr, Repr::Lost | Repr::Crashed(_))
+    }
+
+    /// Whether the worker of an [`IsolatedPool`](crate::IsolatedPool) that had the job died, or could not be started; the
+    /// message says how. Such a result [is lost](Self::is_lost) too.
+    #[doc(alias = "BrokenProcessPool")]
+    pub fn is_crashed(&self) -> bool {
+        matches!(self.repr, Repr::Crashed(_))
+    }
+
+    /// Whether arguments or result of an [isolated](crate::isolated) function could not be turned into bytes and back.
+    #[doc(alias = "PicklingError")]
+    pub fn is_bad_data(&self) -> bool {
+        matches!(self.repr, Repr::BadData(_))
     }
 
     /// Whether the host has no thread for the work; it was not begun.
@@ -179,6 +203,7 @@ impl fmt::Display for JoinError {
             Repr::AwaitsItself => f.write_str("the task awaits itself and would never end"),
             Repr::Lost => f.write_str("the loop or pool that owed the result ended before it had one"),
             Repr::Unavailable(error) => error.fmt(f),
+            Repr::Crashed(reason) | Repr::BadData(reason) => f.write_str(reason),
             Repr::Broken(reason) => write!(f, "the pool is broken, as its initializer failed: {reason}"),
         }
     }

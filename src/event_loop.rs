@@ -584,6 +584,7 @@ impl Runner {
         F: Future + 'static,
         F::Output: 'static,
     {
+        crate::isolated::serve();
         let event_loop = self.event_loop()?;
         let main = event_loop.prepare(self.context.clone(), future)?;
         let (handle, id, raw) = (event_loop.handle(), main.id(), main.raw().clone());
@@ -720,6 +721,9 @@ pub fn start<F>(future: F) -> Result<(), RunError>
 where
     F: Future<Output = ()> + 'static,
 {
+    if crate::isolated::divert() {
+        return Ok(());
+    }
     let event_loop = EventLoop::new();
     if event_loop.scheduler().platform().can_block() {
         return Runner::with_loop(event_loop).run(future);

@@ -49,6 +49,8 @@
 //! | `Queue`, `LifoQueue`, `PriorityQueue`, also those of `queue` | [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
 //! | `Lock`, `Event`, `Condition`, `Semaphore`, `Barrier`, also those of `threading` | the same names; [`RLock`], [`lock_all`] |
 //! | `threading.Thread` | [`Thread`] |
+//! | `ThreadPoolExecutor`, `ProcessPoolExecutor` | [`ThreadPool`], [`IsolatedPool`] with `#[selkie::isolated]` |
+//! | `contextvars` | [`ContextVar`], [`Context`] |
 //! | debug mode, exception handler | [`EventLoop::report_slow_polls`], [`Instrument`], [`EventLoop::set_exception_handler`] |
 //! | inside another loop, as Trio's guest mode | [`guest`], [`EventLoop::guest`] |
 //!
@@ -85,6 +87,7 @@ mod guest;
 mod inbox;
 mod instrument;
 mod interval;
+pub mod isolated;
 pub mod local;
 mod loop_local;
 mod loop_thread;
@@ -136,6 +139,7 @@ pub use guest::{Guest, guest};
 pub use instrument::Instrument;
 pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};
 pub use loop_local::{LoopLocal, LoopScope};
+pub use isolated::pool::{IsolatedMap, IsolatedPool, IsolatedPoolBuilder};
 pub use loop_thread::LoopThread;
 pub use pool::{PoolBuilder, PoolError, PoolMap, PoolScope, PoolShutdown, ThreadPool};
 pub use queue::{
@@ -145,7 +149,7 @@ pub use queue::{
 pub use ready::Priority;
 pub use remote::RemoteTask;
 pub use remote_set::RemoteSet;
-pub use selkie_macros::{main, test};
+pub use selkie_macros::{isolated, main, test};
 pub use selkie_platform::{Next, Unavailable};
 pub use shield::{Shield, shield};
 pub use sleep::{Sleep, YieldNow, sleep, sleep_until, yield_now};

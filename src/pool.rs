@@ -226,12 +226,8 @@ impl ThreadPool {
     {
         PoolMap {
             pool: self.clone(),
-            items: items.into_iter().fuse(),
             f: Arc::new(f),
-            buffer: self.max_threads().saturating_mul(2),
-            submitted: VecDeque::new(),
-            refused: None,
-            over: false,
+            ahead: Ahead::new(items.into_iter(), self.max_threads().saturating_mul(2)),
         }
     }
 
@@ -758,10 +754,25 @@ impl fmt::Debug for PoolBuilder {
     }
 }
 
-/// The end of a pool's jobs; from [`ThreadPool::shutdown`]. Dropping it changes nothing.
+/// The end of a pool's jobs; from [`ThreadPool::shutdown`] and [`IsolatedPool::shutdown`](crate::IsolatedPool::shutdown).
+/// Dropping it changes nothing.
 #[derive(Debug)]
 pub struct PoolShutdown {
     task: RemoteTask<()>,
+}
+
+impl PoolShutdown {
+    pub(crate) fn new(task: RemoteTask<()>) -> Self {
+        Self { task }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    pub(crate) fn wait(mut self, timeout: Option<Duration>) -> Result<(), WaitError> {
+        self.task.wait(timeout).map(drop)
+    }
 }
 
 impl Future for PoolShutdown {
@@ -779,13 +790,8 @@ impl Future for PoolShutdown {
 #[must_use = "nothing is submitted before a result is asked for"]
 pub struct PoolMap<I: Iterator, F, R: Send> {
     pool: ThreadPool,
-    items: Fuse<I>,
     f: Arc<F>,
-    buffer: usize,
-    submitted: VecDeque<RemoteTask<R>>,
-    /// Why there will be no more, behind what was submitted.
-    refused: Option<JoinError>,
-    over: bool,
+    ahead: Ahead<I, R>,
 }
 
 impl<I: Iterator, F, R: Send> Unpin for PoolMap<I, F, R> {}
@@ -801,7 +807,7 @@ where
     /// least.
     #[doc(alias = "buffersize")]
     pub fn buffer(mut self, size: usize) -> Self {
-        self.buffer = size.max(1);
+        self.ahead.set_buffer(size);
         self
     }
 
@@ -820,64 +826,19 @@ where
         timeout: Option<Duration>,
     ) -> Result<Option<Result<R, JoinError>>, WaitError> {
         self.fill();
-        let result = match self.submitted.front_mut() {
-            Some(first) => Some(first.wait(timeout)?),
-            None => None,
-        };
-        Ok(self.taken(result))
+        self.ahead.wait(timeout)
     }
 
     fn fill(&mut self) {
-        while !self.over && self.refused.is_none() && self.submitted.len() < self.buffer {
-            let Some(item) = self.items.next() else { return };
+        self.ahead.fill(|item| {
             let f = self.f.clone();
-            match self.pool.submit(move || f(item)) {
-                Ok(task) => self.submitted.push_back(task),
-                Err(error) => self.refused = Some(error.into()),
-            }
-        }
-    }
-
-    /// `result` is that of the first one that was submitted, if there is one.
-    fn taken(&mut self, result: Option<Result<R, JoinError>>) -> Option<Result<R, JoinError>> {
-        let result = match result {
-            Some(result) => {
-                self.submitted.pop_front();
-                Some(result)
-            }
-            None => self.refused.take().map(Err),
-        };
-        if !matches!(result, Some(Ok(_))) {
-            self.over = true;
-            self.withdraw();
-        }
-        result
+            self.pool.submit(move || f(item))
+        });
     }
 
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<R, JoinError>>> {
         self.fill();
-        let result = match self.submitted.front_mut() {
-            Some(first) => match Pin::new(first).poll(cx) {
-                Poll::Ready(result) => Some(result),
-                Poll::Pending => return Poll::Pending,
-            },
-            None => None,
-        };
-        Poll::Ready(self.taken(result))
-    }
-}
-
-impl<I: Iterator, F, R: Send> PoolMap<I, F, R> {
-    fn withdraw(&mut self) {
-        for task in self.submitted.drain(..) {
-            task.cancel();
-        }
-    }
-}
-
-impl<I: Iterator, F, R: Send> Drop for PoolMap<I, F, R> {
-    fn drop(&mut self) {
-        self.withdraw();
+        self.ahead.poll(cx)
     }
 }
 
@@ -903,7 +864,7 @@ where
     R: Send + 'static,
 {
     fn is_terminated(&self) -> bool {
-        self.over
+        self.ahead.is_over()
     }
 }
 
@@ -911,6 +872,98 @@ impl<I: Iterator, F, R: Send> fmt::Debug for PoolMap<I, F, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolMap")
             .field("pool", &self.pool)
+            .field("ahead", &self.ahead)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Items of which some are submitted, and their results in the order of the items. What the maps of all pools have in common.
+pub(crate) struct Ahead<I: Iterator, R: Send> {
+    items: Fuse<I>,
+    buffer: usize,
+    submitted: VecDeque<RemoteTask<R>>,
+    /// Why there will be no more, behind what was submitted.
+    refused: Option<JoinError>,
+    over: bool,
+}
+
+impl<I: Iterator, R: Send> Ahead<I, R> {
+    pub(crate) fn new(items: I, buffer: usize) -> Self {
+        Self { items: items.fuse(), buffer, submitted: VecDeque::new(), refused: None, over: false }
+    }
+
+    pub(crate) fn set_buffer(&mut self, size: usize) {
+        self.buffer = size.max(1);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(crate) fn fill(&mut self, mut submit: impl FnMut(I::Item) -> Result<RemoteTask<R>, PoolError>) {
+        while !self.over && self.refused.is_none() && self.submitted.len() < self.buffer {
+            let Some(item) = self.items.next() else { return };
+            match submit(item) {
+                Ok(task) => self.submitted.push_back(task),
+                Err(error) => self.refused = Some(error.into()),
+            }
+        }
+    }
+
+    pub(crate) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Result<R, JoinError>>, WaitError> {
+        let result = match self.submitted.front_mut() {
+            Some(first) => Some(first.wait(timeout)?),
+            None => None,
+        };
+        Ok(self.taken(result))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<R, JoinError>>> {
+        let result = match self.submitted.front_mut() {
+            Some(first) => match Pin::new(first).poll(cx) {
+                Poll::Ready(result) => Some(result),
+                Poll::Pending => return Poll::Pending,
+            },
+            None => None,
+        };
+        Poll::Ready(self.taken(result))
+    }
+
+    /// `result` is that of the first one that was submitted, if there is one.
+    fn taken(&mut self, result: Option<Result<R, JoinError>>) -> Option<Result<R, JoinError>> {
+        let result = match result {
+            Some(result) => {
+                self.submitted.pop_front();
+                Some(result)
+            }
+            None => self.refused.take().map(Err),
+        };
+        if !matches!(result, Some(Ok(_))) {
+            self.over = true;
+            self.withdraw();
+        }
+        result
+    }
+
+    fn withdraw(&mut self) {
+        for task in self.submitted.drain(..) {
+            task.cancel();
+        }
+    }
+}
+
+impl<I: Iterator, R: Send> Drop for Ahead<I, R> {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+impl<I: Iterator, R: Send> fmt::Debug for Ahead<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ahead")
             .field("buffer", &self.buffer)
             .field("submitted", &self.submitted.len())
             .finish_non_exhaustive()
@@ -928,6 +981,8 @@ pub enum PoolError {
     Broken(Arc<str>),
     /// The host has no thread for it at present.
     Unavailable(Unavailable),
+    /// Arguments for an [`IsolatedPool`](crate::IsolatedPool) could not be turned into bytes; this is why.
+    BadData(Arc<str>),
 }
 
 impl fmt::Display for PoolError {
@@ -936,6 +991,7 @@ impl fmt::Display for PoolError {
             Self::ShutDown => f.write_str("the pool is shut down: make a new one"),
             Self::Broken(reason) => write!(f, "the pool is broken, as its initializer failed: {reason}"),
             Self::Unavailable(error) => error.fmt(f),
+            Self::BadData(reason) => f.write_str(reason),
         }
     }
 }
@@ -948,6 +1004,7 @@ impl From<PoolError> for JoinError {
             PoolError::ShutDown => Self::LOST,
             PoolError::Broken(reason) => Self::broken(reason),
             PoolError::Unavailable(error) => Self::unavailable(error),
+            PoolError::BadData(reason) => Self::bad_data(reason),
         }
     }
 }

@@ -9,6 +9,9 @@ pub use crate::os::native::{main, test};
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 pub use crate::os::web::{main, test};
 
+pub use crate::isolated::job::{Job, Registered, call, run};
+pub use inventory;
+
 /// Options of `#[selkie::test(sim)]`.
 #[derive(Debug)]
 pub struct SimOptions {

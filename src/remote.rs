@@ -185,7 +185,8 @@ impl<T: Send> RemoteTask<T> {
     ///
     /// Work that has not begun never does; a job of a pool is dropped here and now, and its result is the error of a
     /// cancel. A task that runs is asked to end at its next turn and may clean up. A job that runs on a thread cannot be
-    /// stopped: it runs on, and its result comes as if nobody had asked.
+    /// stopped: it runs on, and its result comes as if nobody had asked. One that runs in a worker of an
+    /// [`IsolatedPool`](crate::IsolatedPool) ends at once, with its worker.
     ///
     /// **Difference**: `concurrent.futures` answers whether the work will not run; here ask
     /// [`is_started`](Self::is_started).

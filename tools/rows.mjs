@@ -103,16 +103,20 @@ for (const host of required) {
 for (const host of hosts) {
     let binary;
     let open;
+    // A worker of an isolated pool is the test binary once more, and its harness says so amid the results.
+    let begins = true;
     // What a test prints on standard error may come between its name and its result.
     let unsaid;
     for (const line of readFileSync(join(logs, `${host}.log`), "utf8").split(/\r?\n/)) {
         // A page that hangs or a process that aborts leaves tests without a result, which must not look like absent ones.
-        if (/^running \d+ tests?$/.test(line)) {
+        if (/^running \d+ tests?$/.test(line) && (begins || !binary)) {
+            begins = false;
             if (open) problems.push(`the run of ${open} on host ${host} did not finish`);
             open = binary ?? "the doc tests";
         }
         if (/^test result: /.test(line)) open = undefined;
         const running = line.match(/^\s*Running .*\(([^)]+)\)$/);
+        if (running) begins = true;
         if (running) binary = basename(running[1].replaceAll("\\", "/")).replace(/-[0-9a-f]+(\.\w+)?$/, "");
         if (/^\s*Doc-tests /.test(line)) binary = undefined;
         const begun = line.match(/^test (\S+)(?: - should panic)? \.\.\. (ok|FAILED|FAIL|ignored)?/);

@@ -3,12 +3,13 @@
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub mod native;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-pub(crate) use native::{Pool, block, cancelled_main, default_loop, host, relax, report, thread_name};
-// Models have no executor: what it is made of takes `cfg(loom)` for its own.
-#[cfg(not(any(loom, all(target_family = "wasm", target_os = "unknown"))))]
-pub(crate) use native::Workers;
+pub(crate) use native::{
+    Home, Pool, Workers, block, cancelled_main, check_isolated, default_loop, divert, host, is_isolated_worker, relax, report, spawn_isolate, thread_name,
+};
 
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 pub mod web;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
-pub(crate) use web::{Pool, Workers, block, cancelled_main, default_loop, host, relax, report, thread_name};
+pub(crate) use web::{
+    Home, Pool, Workers, block, cancelled_main, check_isolated, default_loop, divert, host, is_isolated_worker, relax, report, spawn_isolate, thread_name,
+};

@@ -6,7 +6,7 @@ mod workers;
 use std::{future::Future, num::NonZeroUsize, process::Termination, sync::Arc, task::Waker, time::Duration};
 
 use selkie_native::Refused;
-use selkie_platform::{Job, Platform, Unavailable};
+use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Job, Platform, Unavailable};
 
 use crate::{
     EventLoop, JoinError, WaitError,
@@ -125,6 +125,90 @@ impl Pool {
     }
 }
 
+/// The threads of an [`Executor`](crate::Executor).
+pub(crate) struct Workers {
+    executor: Arc<async_executor::Executor<'static>>,
+    /// A thread ends when its producer is gone.
+    _stops: Vec<Producer<()>>,
+}
+
+impl Workers {
+    /// One thread for each processor, if no number is given.
+    #[expect(clippy::disallowed_methods, reason = "natively it answers")]
+    pub(crate) fn new(threads: Option<NonZeroUsize>, name: &str) -> Result<Self, Unavailable> {
+        let threads =
+            threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let executor = Arc::new(async_executor::Executor::new());
+        let mut stops = Vec::with_capacity(threads);
+        for number in 0..threads {
+            let (producer, stop) = channel(None);
+            let executor = executor.clone();
+            host().spawn_thread(&format!("{name}-{number}"), Box::new(move || work(&executor, stop)))?;
+            // When a later one cannot start, these go with it.
+            stops.push(producer);
+        }
+        Ok(Self { executor, _stops: stops })
+    }
+
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.executor.spawn(future).detach();
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self._stops.len()
+    }
+}
+
+/// The life of a thread of an executor.
+fn work(executor: &async_executor::Executor<'static>, mut stop: RemoteTask<()>) {
+    let mut round = || {
+        let mut run = pin!(executor.run(async {
+            // The error says that the executor has gone.
+            let _ = (&mut stop).await;
+        }));
+        block(None, None, &mut |waker| run.as_mut().poll(&mut Context::from_waker(waker)).is_ready())
+    };
+    // Tasks catch their panics; this is for wakers of others.
+    while catch_unwind(AssertUnwindSafe(&mut round)).is_err() {}
+}
+
+/// The thread that the workers of an isolated pool belong to: any.
+pub(crate) struct Home;
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
+    pub(crate) fn run(&self, f: impl FnOnce() + Send + 'static) {
+        f();
+    }
+}
+
+/// Whether isolated pools can be had on this system.
+pub(crate) fn check_isolated() -> Result<(), Unavailable> {
+    selkie_native::isolate::check()
+}
+
+pub(crate) fn spawn_isolate(
+    options: IsolateOptions,
+    events: Arc<dyn IsolateEvents>,
+) -> Result<Box<dyn Isolate>, Unavailable> {
+    selkie_native::isolate::spawn(options, events)
+}
+
+pub(crate) fn is_isolated_worker() -> bool {
+    selkie_native::isolate::is_worker()
+}
+
+/// Never returns in a worker, the first time. Natively whoever called goes on otherwise.
+pub(crate) fn divert(hello: &dyn Fn() -> Vec<u8>, answer: &dyn Fn(&str, &[u8]) -> Vec<u8>) -> bool {
+    if is_isolated_worker() {
+        selkie_native::isolate::serve(&hello(), &mut |name, request| answer(name, &request));
+    }
+    false
+}
+
 /// `#[selkie::main]`.
 #[doc(hidden)]
 pub fn main<F>(f: impl FnOnce() -> F) -> F::Output
@@ -132,6 +216,7 @@ where
     F: Future + 'static,
     F::Output: Termination + 'static,
 {
+    crate::isolated::serve();
     crate::run(f())
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use js_sys::{Function, Promise};
-use selkie_platform::{Job, Platform, Unavailable};
+use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Job, Platform, Unavailable};
 pub use selkie_web::interop::{idle, is_visible, next_frame, yield_to_page};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 pub use wasm_bindgen_futures::JsFuture;
@@ -88,6 +88,39 @@ impl Workers {
     pub(crate) fn threads(&self) -> usize {
         match *self {}
     }
+}
+
+pub(crate) struct Home;
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
+    pub(crate) fn run(&self, f: impl FnOnce() + Send + 'static) {
+        f();
+    }
+}
+
+const NO_WORKERS: Unavailable = Unavailable::new("isolated pools are not there yet on the web");
+
+pub(crate) fn check_isolated() -> Result<(), Unavailable> {
+    Err(NO_WORKERS)
+}
+
+pub(crate) fn spawn_isolate(
+    _: IsolateOptions,
+    _: Arc<dyn IsolateEvents>,
+) -> Result<Box<dyn Isolate>, Unavailable> {
+    Err(NO_WORKERS)
+}
+
+pub(crate) fn is_isolated_worker() -> bool {
+    false
+}
+
+pub(crate) fn divert(_: &dyn Fn() -> Vec<u8>, _: &dyn Fn(&str, &[u8]) -> Vec<u8>) -> bool {
+    false
 }
 
 thread_local! {

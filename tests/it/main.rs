@@ -28,6 +28,7 @@ mod generators;
 mod guest;
 mod instrument;
 mod interval;
+mod isolated;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod lanes;
 mod locks;

@@ -1,0 +1,437 @@
+//! Isolated pools: what is the same for child processes, Web Workers and the simulator.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use selkie::{
+    ContextVar, IsolatedPool, PoolError, RemoteSet, ThreadPool, isolated, isolated::Call, sleep, spawn,
+    timeout,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::harness::{HOST_BLOCKS, test};
+
+/// What workers run natively, where the main of this binary is not ours. On the web they come to it by themselves.
+#[test]
+fn worker() {
+    isolated::serve();
+}
+
+fn pool(workers: usize) -> Option<IsolatedPool> {
+    isolated::serve();
+    let builder = IsolatedPool::builder(workers).name("tests");
+    match builder.arguments(["--exact", "isolated::worker", "--nocapture"]).build() {
+        Ok(pool) => Some(pool),
+        // Windows and Node say what to do instead.
+        Err(_) if cfg!(windows) || cfg!(all(target_family = "wasm", target_os = "unknown")) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[isolated]
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+#[isolated]
+fn nothing() {}
+
+/// A call of one that has the same name elsewhere.
+fn other_square(n: i8) -> Call<String> {
+    #[isolated]
+    fn square(n: i8) -> String {
+        format!("{n}²")
+    }
+    square(n)
+}
+
+#[isolated]
+fn count(text: &str, bytes: Vec<u8>, mut extra: Option<usize>, (a, b): (usize, usize)) -> usize {
+    *extra.get_or_insert(0) += 1;
+    text.len() + bytes.len() + extra.unwrap() + a * b
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+struct Everything {
+    bytes: Vec<u8>,
+    map: BTreeMap<String, Option<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    skipped: Option<u8>,
+    untagged: Vec<Untagged>,
+    large: u128,
+    small: (i8, char, bool),
+    nothing: (),
+    #[serde(flatten)]
+    flat: Flat,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum Untagged {
+    Number(i64),
+    Text { text: String },
+    List(Vec<u32>),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+struct Flat {
+    last: Result<u8, String>,
+}
+
+#[isolated]
+fn same(value: Everything) -> Everything {
+    value
+}
+
+#[isolated]
+fn checked(divisor: u32) -> Result<u32, String> {
+    100u32.checked_div(divisor).ok_or_else(|| "by zero".to_owned())
+}
+
+#[isolated]
+fn panics(text: String) -> u8 {
+    panic!("on purpose: {text}")
+}
+
+#[isolated]
+fn never_ends() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+#[isolated]
+fn name() -> Option<String> {
+    isolated::worker()
+}
+
+static CONTEXT: ContextVar<u8> = ContextVar::new();
+
+#[isolated]
+fn context() -> Option<u8> {
+    CONTEXT.get()
+}
+
+/// Can be read, but not written.
+#[derive(Debug, Deserialize)]
+struct Unwritable;
+
+impl Serialize for Unwritable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not today"))
+    }
+}
+
+/// Can be written, but not read.
+#[derive(Debug, Serialize)]
+struct Unreadable;
+
+impl<'de> Deserialize<'de> for Unreadable {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("cannot be read"))
+    }
+}
+
+#[isolated]
+fn takes_unwritable(_value: Unwritable) {}
+
+#[isolated]
+fn takes_unreadable(_value: Unreadable) {}
+
+#[isolated]
+fn gives_unwritable() -> Unwritable {
+    Unwritable
+}
+
+#[isolated]
+fn gives_unreadable() -> Unreadable {
+    Unreadable
+}
+
+#[isolated]
+fn makes_a_pool() -> String {
+    IsolatedPool::new(1).unwrap_err().to_string()
+}
+
+fn everything() -> Everything {
+    Everything {
+        bytes: (0..=255).collect(),
+        map: [("one".to_owned(), Some(1.5)), ("none".to_owned(), None)].into(),
+        skipped: None,
+        untagged: vec![
+            Untagged::Number(-7),
+            Untagged::Text { text: "ü".to_owned() },
+            Untagged::List(vec![1, 300, 70_000]),
+        ],
+        large: u128::MAX - 1,
+        small: (-128, '🦭', true),
+        nothing: (),
+        flat: Flat { last: Err("no".to_owned()) },
+    }
+}
+
+behaviour! {
+    /// Rows: F40.
+    async fn a_call_runs_in_another_address_space_and_comes_back(t) {
+        let Some(pool) = pool(2) else { return };
+        let jobs: Vec<_> = (0..20).map(|n| pool.submit(square(n)).unwrap()).collect();
+        for (n, job) in jobs.into_iter().enumerate() {
+            assert_eq!(job.await.unwrap(), (n * n) as u64);
+        }
+        pool.submit(nothing()).unwrap().await.unwrap();
+        assert_eq!(pool.submit(other_square(3)).unwrap().await.unwrap(), "3²");
+        assert_eq!(pool.submit(count("four", vec![1, 2, 3], None, (2, 5))).unwrap().await.unwrap(), 18);
+        assert_eq!(pool.submit(count("", vec![], Some(1), (0, 0))).unwrap().await.unwrap(), 2);
+        assert_eq!(pool.submit(same(everything())).unwrap().await.unwrap(), everything());
+        assert_eq!(pool.submit(checked(5)).unwrap().await.unwrap(), Ok(20));
+        assert_eq!(pool.submit(checked(0)).unwrap().await.unwrap(), Err("by zero".to_owned()));
+        assert!((1..=2).contains(&pool.workers()) && pool.max_workers() == 2);
+        pool.shutdown().await;
+        assert_eq!(pool.workers(), 0);
+    }
+}
+
+behaviour! {
+    /// Rows: F40. Difference: F40. Nothing of the caller comes along but the arguments: no context variable either.
+    async fn a_worker_has_a_name_and_nothing_of_the_caller(t) {
+        let Some(pool) = pool(1) else { return };
+        CONTEXT.set(7);
+        assert_eq!(pool.submit(name()).unwrap().await.unwrap().as_deref(), Some("tests-0"));
+        assert_eq!(pool.name(), "tests");
+        assert_eq!(isolated::worker(), None);
+        if !t.is_sim() {
+            assert_eq!(pool.submit(context()).unwrap().await.unwrap(), None);
+            let refused = pool.submit(makes_a_pool()).unwrap().await.unwrap();
+            assert!(refused.contains("worker"), "{refused}");
+        }
+        pool.shutdown().await;
+    }
+}
+
+behaviour! {
+    /// Rows: F74, X34, F40.
+    async fn a_map_of_calls_keeps_the_order_and_pulls_items_as_it_goes(t) {
+        use std::{cell::Cell, rc::Rc};
+        let Some(pool) = pool(2) else { return };
+        let pulled = Rc::new(Cell::new(0));
+        let counted = pulled.clone();
+        let items = (0..30).inspect(move |_| counted.set(counted.get() + 1));
+        let mut map = pool.map(items, square).buffer(3);
+        assert_eq!(pulled.get(), 0);
+        let mut next = 0;
+        while let Some(result) = map.next().await {
+            assert_eq!(result.unwrap(), next * next);
+            next += 1;
+            assert!(pulled.get() <= next + 2);
+        }
+        assert_eq!(next, 30);
+        assert!(map.next().await.is_none());
+        let mut failing = pool.map([1, 0, 1], |n| if n == 1 { checked(n) } else { takes_none() });
+        assert_eq!(failing.next().await.unwrap().unwrap(), Ok(100));
+        assert!(failing.next().await.unwrap().unwrap_err().is_bad_data());
+        assert!(failing.next().await.is_none());
+        pool.shutdown().await;
+    }
+}
+
+/// A call that cannot be sent, of a function with the result of `checked`.
+fn takes_none() -> Call<Result<u32, String>> {
+    #[isolated]
+    fn refuses(_value: Unwritable) -> Result<u32, String> {
+        Ok(0)
+    }
+    refuses(Unwritable)
+}
+
+behaviour! {
+    /// Rows: F75, F40. Difference: F75. An immediate shutdown ends also what runs.
+    async fn a_shutdown_of_an_isolated_pool_waits_or_kills(t) {
+        let Some(pool) = pool(2) else { return };
+        let jobs: Vec<_> = (0..20).map(|n| pool.submit(square(n)).unwrap()).collect();
+        let (first, second) = (pool.shutdown(), pool.shutdown());
+        assert_eq!(pool.submit(nothing()).unwrap_err(), PoolError::ShutDown);
+        first.await;
+        assert!(jobs.iter().all(|job| job.is_finished()));
+        second.await;
+        assert_eq!(pool.workers(), 0);
+        for (n, job) in jobs.into_iter().enumerate() {
+            assert_eq!(job.await.unwrap(), (n * n) as u64);
+        }
+
+        let Some(pool) = self::pool(1) else { return };
+        let job = if t.is_sim() { pool.submit(nothing()).unwrap() } else { running(&pool).await };
+        let queued = pool.submit(square(2)).unwrap();
+        pool.shutdown_now().await;
+        assert_eq!(pool.workers(), 0);
+        assert!(job.await.unwrap_err().is_lost());
+        assert!(queued.await.unwrap_err().is_lost());
+    }
+}
+
+/// A job that has begun and never ends.
+async fn running(pool: &IsolatedPool) -> selkie::RemoteTask<()> {
+    let job = pool.submit(never_ends()).unwrap();
+    while !job.is_started() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    job
+}
+
+behaviour! {
+    /// Rows: F40, F42. Difference: F42. What runs is really ended: its worker is killed, and another one takes its place.
+    async fn a_job_that_never_ends_can_be_cancelled(t) {
+        let Some(pool) = pool(1) else { return };
+        let queued = pool.submit(square(1)).unwrap();
+        assert!(queued.cancel());
+        assert!(queued.await.unwrap_err().is_cancelled());
+        if !t.is_sim() {
+            let job = running(&pool).await;
+            let next = pool.submit(square(5)).unwrap();
+            assert!(job.cancel());
+            assert!(job.is_finished());
+            assert!(job.await.unwrap_err().is_cancelled());
+            assert_eq!(next.await.unwrap(), 25);
+            // A timeout that drops the task detaches it; cancelled before, it ends.
+            let mut job = running(&pool).await;
+            assert!(timeout(Duration::from_millis(5), &mut job).await.is_err());
+            job.cancel();
+            assert!(job.await.unwrap_err().is_cancelled());
+        }
+        assert_eq!(pool.submit(square(6)).unwrap().await.unwrap(), 36);
+        pool.shutdown().await;
+    }
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: F72, F40. The worker goes on after a panic that unwinds.
+    async fn a_panic_of_an_isolated_job_comes_back_with_its_message(t) {
+        let Some(pool) = pool(1) else { return };
+        let error = pool.submit(panics("no luck".to_owned())).unwrap().await.unwrap_err();
+        assert!(error.is_panic() && error.to_string().contains("on purpose: no luck"), "{error}");
+        let payload = error.into_panic().downcast::<String>().unwrap();
+        assert_eq!(*payload, "on purpose: no luck");
+        assert_eq!(pool.submit(square(2)).unwrap().await.unwrap(), 4);
+        let error = panics("here".to_owned()).run_here().unwrap_err();
+        assert!(error.is_panic());
+        pool.shutdown().await;
+    }
+}
+
+behaviour! {
+    /// Rows: F40. In each of the four places where a value is written or read.
+    async fn what_cannot_be_sent_is_an_error_that_says_so(t) {
+        let Some(pool) = pool(1) else { return };
+        let refused = pool.submit(takes_unwritable(Unwritable)).unwrap_err();
+        assert!(matches!(&refused, PoolError::BadData(_)), "{refused:?}");
+        assert!(refused.to_string().contains("not today") && refused.to_string().contains("takes_unwritable"));
+        let errors = [
+            pool.submit(takes_unreadable(Unreadable)).unwrap().await.map(drop).unwrap_err(),
+            pool.submit(gives_unwritable()).unwrap().await.map(drop).unwrap_err(),
+            pool.submit(gives_unreadable()).unwrap().await.map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.is_bad_data() && !error.is_lost(), "{error}");
+        }
+        assert_eq!(pool.submit(square(2)).unwrap().await.unwrap(), 4);
+        pool.shutdown().await;
+    }
+}
+
+behaviour! {
+    /// Rows: F40, F76. Results of isolated pools, thread pools and loops are of one kind.
+    async fn results_of_isolated_pools_come_as_they_complete(t) {
+        let Some(pool) = pool(2) else { return };
+        let mut set = RemoteSet::new();
+        for n in 0..5 {
+            set.insert(pool.submit(square(n)).unwrap());
+        }
+        if t.is_sim() || HOST_BLOCKS {
+            let threads = ThreadPool::new(1).unwrap();
+            set.insert(threads.submit(|| 100).unwrap());
+        } else {
+            set.insert(pool.submit(square(10)).unwrap());
+        }
+        let mut all = Vec::new();
+        while let Some((_, result)) = set.next().await {
+            all.push(result.unwrap());
+        }
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 4, 9, 16, 100]);
+        let waiter = spawn(pool.submit(square(3)).unwrap());
+        assert_eq!(waiter.await.unwrap().unwrap(), 9);
+        pool.shutdown().await;
+    }
+}
+
+behaviour! {
+    /// Rows: F40. Also while jobs wait and run; detached jobs are still done.
+    async fn handles_may_be_dropped_in_every_state(t) {
+        let Some(pool) = pool(1) else { return };
+        drop(pool.submit(square(1)).unwrap());
+        pool.submit(square(2)).unwrap().detach();
+        let last = pool.submit(square(3)).unwrap();
+        let ending = pool.shutdown();
+        drop(pool);
+        ending.await;
+        assert_eq!(last.try_into_done(), 9);
+        let Some(unused) = self::pool(3) else { return };
+        drop(unused);
+        let Some(pool) = self::pool(1) else { return };
+        let job = pool.submit(square(4)).unwrap();
+        drop(pool);
+        assert_eq!(job.await.unwrap(), 16);
+    }
+}
+
+/// Takes a result that is there.
+trait Done<R> {
+    fn try_into_done(self) -> R;
+}
+
+impl<R: Send> Done<R> for selkie::RemoteTask<R> {
+    fn try_into_done(mut self) -> R {
+        self.try_take().unwrap().unwrap()
+    }
+}
+
+behaviour! {
+    /// Rows: F40. With the same copies as in a worker.
+    async fn a_call_can_be_made_here(t) {
+        assert_eq!(square(4).run_here().unwrap(), 16);
+        assert!(square(4).name().ends_with("isolated::square"));
+        assert_eq!(same(everything()).clone().run_here().unwrap(), everything());
+        assert!(takes_unwritable(Unwritable).run_here().unwrap_err().is_bad_data());
+        t.log("done");
+    } => ["done"]
+}
+
+behaviour! {
+    /// Rows: F40.
+    seeds async fn the_seed_chooses_when_isolated_jobs_run(t) {
+        let Some(pool) = pool(2) else { return };
+        let jobs: Vec<_> = (0..6).map(|n| pool.submit(square(n)).unwrap()).collect();
+        jobs[3].cancel();
+        for (n, job) in jobs.into_iter().enumerate() {
+            match job.await {
+                Ok(result) => assert_eq!(result, (n * n) as u64),
+                Err(error) => assert!(n == 3 && error.is_cancelled()),
+            }
+        }
+        pool.shutdown().await;
+        assert_eq!(pool.workers(), 0);
+    }
+}
+
+/// A pool of a simulation does not outlive it, and nobody waits for it then.
+#[test]
+fn the_end_of_a_simulation_ends_its_isolated_pool() {
+    let mut kept = None;
+    let (pool, mut job) = selkie::testing::Sim::new().run(async {
+        let pool = IsolatedPool::new(1).unwrap();
+        let job = pool.submit(square(3)).unwrap();
+        (pool, job)
+    });
+    assert!(job.try_take().is_some_and(|result| result.is_err()));
+    let error = pool.submit(square(1)).map(|task| kept = Some(task));
+    assert!(error.is_ok() && kept.unwrap().try_take().unwrap().unwrap_err().is_unavailable());
+}
