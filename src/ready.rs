@@ -1,10 +1,11 @@
 //! A lane: the FIFO of tasks that are ready, of one priority.
 //!
-//! Linked through the cells, so a wake allocates nothing. The lane owns one reference to each of its tasks.
+//! Linked through the cells, so a wake allocates nothing. A pending task is kept by its loop, so its place in a lane
+//! needs no count; the lane owns one reference to each task that has ended, for its done callbacks or meanwhile.
 
 use std::{cell::Cell, ptr::NonNull};
 
-use crate::task::{Header, TaskRef};
+use crate::task::Header;
 
 /// How urgent a task's turns are.
 ///
@@ -34,11 +35,12 @@ impl Lane {
         self.len.get()
     }
 
-    /// The task is in no lane.
+    /// # Safety
+    ///
+    /// The cell is in no lane, and lives until it has been taken out of this one.
     #[inline]
-    pub(crate) fn push(&self, task: TaskRef) {
-        let cell = task.into_ptr();
-        // SAFETY: the reference keeps the cell until `pop`.
+    pub(crate) unsafe fn push(&self, cell: NonNull<Header>) {
+        // SAFETY: as the caller promises.
         unsafe { cell.as_ref() }.next_ready.set(None);
         match self.tail.replace(Some(cell)) {
             // SAFETY: cells in the lane are live.
@@ -49,7 +51,7 @@ impl Lane {
     }
 
     #[inline]
-    pub(crate) fn pop(&self) -> Option<TaskRef> {
+    pub(crate) fn pop(&self) -> Option<NonNull<Header>> {
         let cell = self.head.get()?;
         // SAFETY: cells in the lane are live.
         let next = unsafe { cell.as_ref() }.next_ready.get();
@@ -58,16 +60,16 @@ impl Lane {
             self.tail.set(None);
         }
         self.len.set(self.len.get() - 1);
-        // SAFETY: the lane's reference is passed on.
-        Some(unsafe { TaskRef::from_ptr(cell) })
+        Some(cell)
     }
 
     /// Puts the tasks in another order; for the simulator.
     pub(crate) fn shuffle(&self, mut random: impl FnMut(usize) -> usize) {
-        let mut tasks: Vec<TaskRef> = std::iter::from_fn(|| self.pop()).collect();
+        let mut tasks: Vec<_> = std::iter::from_fn(|| self.pop()).collect();
         for index in (1..tasks.len()).rev() {
             tasks.swap(index, random(index + 1));
         }
-        tasks.into_iter().for_each(|task| self.push(task));
+        // SAFETY: they were in here just now.
+        tasks.into_iter().for_each(|task| unsafe { self.push(task) });
     }
 }

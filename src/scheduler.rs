@@ -72,6 +72,15 @@ const IDS: u64 = 64;
 /// Tasks that start each other eagerly may nest this deep.
 const MAX_DEPTH: u32 = 32;
 
+/// In `Scheduler::depth`, above all depths: spawning has more to look at than a plain start would.
+const NOT_PLAIN: u32 = !0xffff;
+/// Of these: hooks are to be told.
+const HOOKED: u32 = 1 << 16;
+/// The loop closes.
+const CLOSING: u32 = 1 << 17;
+/// Some task of the loop has had context variables, which the tasks that it starts may inherit.
+const CONTEXTS: u32 = 1 << 18;
+
 /// And may use this much of the stack; WebAssembly has one megabyte in all.
 const MAX_STACK: usize = 256 * 1024;
 
@@ -115,9 +124,14 @@ pub(crate) struct Scheduler {
 
     pub(crate) owner: RefCell<std::rc::Weak<Owner>>,
     pub(crate) arena: Arena,
-    lanes: [Lane; 3],
-    /// What is left of this round, of the urgent and the normal lane.
+    /// By priority, and one that nobody uses, so that two bits of a task's state are an index.
+    lanes: [Lane; 4],
+    /// What is left of this round, of the urgent and the normal lane, without the batch.
     round: [Cell<usize>; 2],
+    /// Polls of one lane, counted before they are done, after which it is looked at what comes next. What is left of them.
+    batch: Cell<usize>,
+    /// Which of the two lanes.
+    batch_lane: Cell<usize>,
     since_background: Cell<u32>,
     since_clock: Cell<u32>,
     /// When `since_clock` was last reset. A sleep reads the clock between.
@@ -132,6 +146,7 @@ pub(crate) struct Scheduler {
     running: Cell<Option<NonNull<Header>>>,
     /// What the running task says that it waits for.
     waits: Cell<*const ()>,
+    /// How deep eager starts are nested now, and flags: see [`NOT_PLAIN`].
     depth: Cell<u32>,
     /// Half of the addresses that the stack of this turn's tasks may reach are above this one.
     stack: Cell<usize>,
@@ -208,6 +223,8 @@ impl Scheduler {
             arena: Arena::new(),
             lanes: Default::default(),
             round: Default::default(),
+            batch: Cell::new(0),
+            batch_lane: Cell::new(0),
             since_background: Cell::new(0),
             since_clock: Cell::new(0),
             looked: Cell::new(0),
@@ -372,16 +389,23 @@ impl Scheduler {
 
     // ---- ready
 
+    /// Queues a task that is in no lane.
     #[inline]
-    pub(crate) fn push_ready(&self, task: TaskRef) {
+    pub(crate) fn push_ready(&self, task: &TaskRef) {
+        if task.is_done() {
+            // The lane's; of a pending task what the loop owns does.
+            task.clone().into_ptr();
+        }
         task.mark_queued();
-        self.lanes[task.lane()].push(task);
+        // SAFETY: it is in no lane, and is kept as said above.
+        unsafe { self.lane(task.lane()).push(task.as_ptr()) };
         self.pend_outside();
     }
 
+    /// `index` has two bits.
     #[inline]
-    pub(crate) fn lane(&self, index: usize) -> Option<&Lane> {
-        self.lanes.get(index)
+    pub(crate) fn lane(&self, index: usize) -> &Lane {
+        &self.lanes[index & 3]
     }
 
     /// Outside of a turn nobody looks at the lanes and timers unless asked.
@@ -446,7 +470,7 @@ impl Scheduler {
         let was_in_turn = self.in_turn.replace(true);
         if !was_in_turn {
             self.outer.set(outer);
-            self.depth.set(0);
+            self.depth.set(self.depth.get() & NOT_PLAIN);
         }
         Entered { scheduler: self, outer, was_in_turn }
     }
@@ -463,16 +487,18 @@ impl Scheduler {
         if self.hooked.get() {
             self.hook_enter(task);
         }
-        self.enter_plain(task)
+        let outer = self.running.get();
+        self.enter_from(task, outer);
+        outer
     }
 
-    /// [`enter`](Self::enter) when nobody is to be told.
+    /// [`enter`](Self::enter) when nobody is to be told, and it is known that `outer` runs.
     #[inline]
-    pub(crate) fn enter_plain(&self, task: &TaskRef) -> Option<NonNull<Header>> {
-        let outer = self.running.replace(Some(task.as_ptr()));
+    pub(crate) fn enter_from(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
+        debug_assert!(self.running.get() == outer);
+        self.running.set(Some(task.as_ptr()));
         task.link.set(outer.map_or(ptr::null(), |outer| outer.as_ptr().cast_const().cast()));
         self.waits.set(ptr::null());
-        outer
     }
 
     pub(crate) fn leave(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
@@ -493,7 +519,7 @@ impl Scheduler {
     #[inline]
     pub(crate) fn leave_done(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
         let inner = self.running.replace(outer);
-        if inner != Some(task.as_ptr()) {
+        if crate::os::MAY_TRAP && inner != Some(task.as_ptr()) {
             self.trapped_within(inner, task);
         }
     }
@@ -519,40 +545,61 @@ impl Scheduler {
         task
     }
 
-    /// Whether a new task can start at once on top of the task that runs, with nobody to be told.
+    /// The running task, if a new one can start at once on top of it with nothing more to see to: nobody is to be told, and
+    /// it inherits no variables. For the current loop.
     #[inline]
-    pub(crate) fn can_start_here(&self) -> bool {
-        ptr::eq(current_scheduler(), self) && !self.hooked.get() && !self.closing.get() && self.has_room()
+    pub(crate) fn plain_start(&self) -> Option<NonNull<Header>> {
+        debug_assert!(ptr::eq(current_scheduler(), self));
+        if self.depth.get() < MAX_DEPTH && self.has_stack() { self.running.get() } else { None }
     }
 
-    /// Whether there is room on the stack for one more task that starts inside another.
+    /// Whether there is room for one more task that starts inside another.
     #[inline]
     fn has_room(&self) -> bool {
+        self.depth.get() & !NOT_PLAIN < MAX_DEPTH && self.has_stack()
+    }
+
+    #[inline]
+    fn has_stack(&self) -> bool {
         // Under Miri the addresses of locals say nothing about the depth of the stack.
-        self.depth.get() < MAX_DEPTH
-            && (cfg!(miri) || stack_address().wrapping_sub(self.stack.get()) <= 2 * MAX_STACK)
+        cfg!(miri) || stack_address().wrapping_sub(self.stack.get()) <= 2 * MAX_STACK
+    }
+
+    fn mark(&self, flag: u32, is_set: bool) {
+        let others = self.depth.get() & !flag;
+        self.depth.set(others | if is_set { flag } else { 0 });
+    }
+
+    /// A task of the loop has context variables.
+    pub(crate) fn has_contexts(&self) {
+        self.mark(CONTEXTS, true);
+    }
+
+    /// Whether a task is being polled.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.get().is_some()
     }
 
     /// Polls a new task inside the one that runs.
     #[inline(always)]
     fn nest(&self, poll: impl FnOnce()) {
-        let depth = self.depth.get();
-        self.depth.set(depth + 1);
+        self.depth.set(self.depth.get() + 1);
         let waits = self.waits.get();
         poll();
         self.waits.set(waits);
-        self.depth.set(depth);
+        // Not what it was before: flags may have changed.
+        self.depth.set(self.depth.get() - 1);
     }
 
-    /// Starts a new task.
+    /// Starts a new task inside `running`, which [`plain_start`](Self::plain_start) has said.
     ///
     /// # Safety
     ///
-    /// Its future is an `F` and has not been polled; [`can_start_here`](Self::can_start_here) is true.
+    /// The task was just made of an `F` by [`start`](crate::task::start).
     #[inline(always)]
-    pub(crate) unsafe fn start_as<F: Future + 'static>(&self, task: &TaskRef) {
+    pub(crate) unsafe fn start_as<F: Future + 'static>(&self, task: &TaskRef, running: NonNull<Header>) {
         // SAFETY: as the caller promises.
-        self.nest(|| unsafe { task.poll_as::<F>(self) });
+        self.nest(|| unsafe { task.poll_as::<F>(self, Some(running)) });
     }
 
     /// Starts a task that was just made: here and now if `eager` and possible, else by queueing it.
@@ -591,8 +638,6 @@ impl Scheduler {
         }
         // No turn is there to catch a trap.
         self.guard(&mut || {
-            // As a reference that a trap leaks, like all that is polled.
-            let task = task.clone();
             let entered = self.enter_loop();
             self.stack.set(stack_address().wrapping_sub(MAX_STACK));
             task.poll(self);
@@ -627,6 +672,7 @@ impl Scheduler {
     }
 
     fn rounds(&self) -> Next {
+        self.end_batch();
         self.looked.set(self.time());
         self.since_clock.set(SKIPPED_POLLS);
         let end = self.now.get().saturating_add(self.slice.get());
@@ -661,6 +707,7 @@ impl Scheduler {
         let entered = self.enter_loop();
         self.stack.set(stack_address().wrapping_sub(MAX_STACK));
         self.time();
+        self.end_batch();
         self.take_inbox();
         self.fire_timers();
         if self.round[0].get() + self.round[1].get() == 0 {
@@ -734,10 +781,7 @@ impl Scheduler {
             let task = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
             next = NonNull::new(task.link.get().cast_mut().cast());
             if next == outer {
-                task.poll_panicked(self, outer, payload);
-                self.since_clock.set(self.since_clock.get() + 1);
-                // The lane's reference, which `run` left to us.
-                return drop(ManuallyDrop::into_inner(task));
+                return task.poll_panicked(self, outer, payload);
             }
         }
         // No task's: one of our own.
@@ -745,40 +789,46 @@ impl Scheduler {
     }
 
     /// Runs what is left of a round. A panic of a task leaves it as the running one.
-    // Alone, so that the registers of the loop around it do not spill in here.
-    #[inline(never)]
     fn round_from(&self, outer: Option<NonNull<Header>>, end: u64) -> bool {
-        let [urgent, normal, background] = &self.lanes;
+        self.end_batch();
+        let [urgent, normal, background, _] = &self.lanes;
         loop {
-            let task = if self.since_background.get() >= POLLS_PER_BACKGROUND && background.len() > 0 {
+            if self.since_background.get() >= POLLS_PER_BACKGROUND {
                 self.since_background.set(0);
-                background.pop()
-            } else if self.round[0].get() > 0 {
-                self.round[0].set(self.round[0].get() - 1);
-                self.since_background.set(self.since_background.get() + 1);
-                urgent.pop()
-            } else if self.round[1].get() > 0 {
-                self.round[1].set(self.round[1].get() - 1);
-                self.since_background.set(self.since_background.get() + 1);
-                normal.pop()
-            } else {
-                break;
-            };
-            if let Some(task) = task {
-                // SAFETY: `round` sees to it.
-                unsafe { task.run(self, outer) };
+                if let Some(cell) = background.pop() {
+                    // SAFETY: `round` sees to it.
+                    unsafe { self.run_one(cell, outer) };
+                    if self.since_clock.get() >= POLLS_PER_CLOCK && self.clock_is_over(end) {
+                        return true;
+                    }
+                }
             }
-            self.since_clock.set(self.since_clock.get() + 1);
+            let lane = match (self.round[0].get(), self.round[1].get()) {
+                (0, 0) => break,
+                (0, _) => 1,
+                _ => 0,
+            };
+            self.begin_batch(lane);
+            // SAFETY: as above.
+            unsafe {
+                if self.hooked.get() {
+                    self.batch::<true>(&self.lanes[lane], outer);
+                } else {
+                    self.batch::<false>(&self.lanes[lane], outer);
+                }
+            }
             if self.since_clock.get() >= POLLS_PER_CLOCK && self.clock_is_over(end) {
                 return true;
             }
+            if self.round[0].get() + self.round[1].get() == 0 {
+                break;
+            }
         }
         while urgent.len() + normal.len() == 0 && self.inbox.is_empty() && !self.stop.get() {
-            let Some(task) = background.pop() else { break };
+            let Some(cell) = background.pop() else { break };
             self.since_background.set(0);
             // SAFETY: as above.
-            unsafe { task.run(self, outer) };
-            self.since_clock.set(self.since_clock.get() + 1);
+            unsafe { self.run_one(cell, outer) };
             if self.since_clock.get() >= POLLS_PER_CLOCK {
                 if self.clock_is_over(end) {
                     return true;
@@ -789,6 +839,66 @@ impl Scheduler {
             }
         }
         false
+    }
+
+    /// Counts the polls from now to when something has to be looked at: the end of the lane's part of the round, the
+    /// background lane, or the clock.
+    fn begin_batch(&self, lane: usize) {
+        let round = &self.round[lane];
+        let to_clock = POLLS_PER_CLOCK.saturating_sub(self.since_clock.get()).max(1);
+        let most = to_clock.min(POLLS_PER_BACKGROUND - self.since_background.get());
+        let polls = round.get().min(most as usize);
+        round.set(round.get() - polls);
+        self.since_background.set(self.since_background.get() + polls as u32);
+        self.since_clock.set(self.since_clock.get() + polls as u32);
+        self.batch_lane.set(lane);
+        self.batch.set(polls);
+    }
+
+    /// Gives back what is left of the batch: it was left by a panic or a trap, or is to be left.
+    fn end_batch(&self) {
+        let left = self.batch.replace(0);
+        if left > 0 {
+            let round = &self.round[self.batch_lane.get()];
+            round.set(round.get() + left);
+            self.since_background.set(self.since_background.get() - left as u32);
+            self.since_clock.set(self.since_clock.get() - left as u32);
+        }
+    }
+
+    /// Does the polls of a batch. `TOLD` if there are hooks: then a task that takes the last one away, or sets the first,
+    /// ends the batch.
+    ///
+    /// # Safety
+    ///
+    /// As for [`TaskRef::run`].
+    // Alone, so that the registers of the loop around it do not spill in here.
+    #[inline(never)]
+    unsafe fn batch<const TOLD: bool>(&self, lane: &Lane, outer: Option<NonNull<Header>>) {
+        while self.batch.get() > 0 {
+            self.batch.set(self.batch.get() - 1);
+            let Some(cell) = lane.pop() else { continue };
+            // SAFETY: as the caller promises.
+            unsafe { TaskRef::run::<TOLD>(cell, self, outer) };
+        }
+    }
+
+    /// One poll of a background task.
+    ///
+    /// # Safety
+    ///
+    /// As for [`TaskRef::run`].
+    #[inline(never)]
+    unsafe fn run_one(&self, cell: NonNull<Header>, outer: Option<NonNull<Header>>) {
+        self.since_clock.set(self.since_clock.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe {
+            if self.hooked.get() {
+                TaskRef::run::<true>(cell, self, outer);
+            } else {
+                TaskRef::run::<false>(cell, self, outer);
+            }
+        }
     }
 
     /// The last turn was unwound by a trap, with everything that was on the stack.
@@ -805,7 +915,7 @@ impl Scheduler {
             // SAFETY: whoever ran the callbacks held a reference, which leaked with the stack and is ours now.
             let task = unsafe { TaskRef::from_ptr(cell) };
             // The rest of them, and then who waits for the task, get another turn.
-            self.push_ready(task);
+            self.push_ready(&task);
         }
         self.run_taken();
         self.wake_fired();
@@ -818,10 +928,12 @@ impl Scheduler {
     /// Ends the running task, and those it was started by, up to `end`.
     fn trapped_chain(&self, end: Option<NonNull<Header>>) {
         while let Some(running) = self.running.get().filter(|running| Some(*running) != end) {
-            // SAFETY: whoever polled the task held a reference, which leaked with the stack and is ours now.
-            let task = unsafe { TaskRef::from_ptr(running) };
+            // SAFETY: its loop keeps a task that runs.
+            let task = ManuallyDrop::new(unsafe { TaskRef::from_ptr(running) });
             let outer = NonNull::new(task.link.get().cast_mut().cast());
             self.running.set(outer);
+            // Whoever started it inside another task held a reference, which leaked with the stack and is ours now.
+            let task = if outer.is_some() { ManuallyDrop::into_inner(task) } else { TaskRef::clone(&task) };
             // Within another task it was being spawned.
             task.end_trapped(self, outer.is_some());
         }
@@ -885,6 +997,7 @@ impl Scheduler {
     /// Ends everything: pending tasks are dropped and reported, what other threads hold is orphaned.
     pub(crate) fn close(&self) {
         if !self.closing.replace(true) {
+            self.mark(CLOSING, true);
             self.finish_close();
         }
     }
@@ -931,7 +1044,10 @@ impl Scheduler {
         self.timers.clear(|node| foreign.extend(unsafe { Boxed::fired(node) }));
         self.guarded("dropping a waker", || drop(foreign));
         // Destructors may queue tasks of a lane that was emptied before.
-        while let Some(task) = self.lanes.iter().find_map(Lane::pop) {
+        while let Some(cell) = self.lanes.iter().find_map(Lane::pop) {
+            // SAFETY: all tasks have ended, so the lane has a reference.
+            let task = unsafe { TaskRef::from_ptr(cell) };
+            debug_assert!(task.is_done());
             task.abandon();
         }
         self.spare_nodes.borrow_mut().clear();
@@ -962,13 +1078,16 @@ impl Scheduler {
         if let Some(instrument) = instrument {
             // Not seen by itself.
             self.hooked.set(false);
+            self.mark(HOOKED, false);
             self.guarded("an instrument", || call(&*instrument));
             self.update_hooked();
         }
     }
 
     fn update_hooked(&self) {
-        self.hooked.set(self.instrument.borrow().is_some() || self.slow_polls.borrow().is_some());
+        let hooked = self.instrument.borrow().is_some() || self.slow_polls.borrow().is_some();
+        self.mark(HOOKED, hooked);
+        self.hooked.set(hooked);
     }
 
     #[cold]
@@ -996,6 +1115,7 @@ impl Scheduler {
         let new = limit.map(|limit| Rc::new(SlowPolls::new(limit, &self.platform)));
         drop(self.slow_polls.replace(new));
         self.update_hooked();
+        self.end_batch();
     }
 
     #[cold]
@@ -1013,6 +1133,7 @@ impl Scheduler {
         }
         let old = self.instrument.replace(instrument);
         self.update_hooked();
+        self.end_batch();
         old
     }
 

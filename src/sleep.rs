@@ -8,6 +8,7 @@ use std::{
     fmt,
     future::Future,
     marker::PhantomData,
+    mem::ManuallyDrop,
     pin::Pin,
     ptr::{self, NonNull},
     task::{Context, Poll, Waker},
@@ -55,6 +56,54 @@ enum Slot {
     Never,
 }
 
+/// A [`Slot`] in one word: of a million tasks that sleep, another one is eight megabytes.
+struct SlotWord(*mut ());
+
+const YIELDED: usize = 2;
+const NEVER_WORD: usize = 4;
+/// With the address of a `Boxed`. Cells and nodes are aligned to eight, and neither lies below that.
+const IS_BOXED: usize = 1;
+
+impl SlotWord {
+    const FRESH: Self = Self(ptr::null_mut());
+
+    fn new(slot: Slot) -> Self {
+        Self(match slot {
+            Slot::Fresh => ptr::null_mut(),
+            Slot::Yielded => ptr::without_provenance_mut(YIELDED),
+            Slot::Never => ptr::without_provenance_mut(NEVER_WORD),
+            Slot::Cell(task) => task.into_ptr().as_ptr().cast(),
+            Slot::Boxed(boxed) => boxed.as_ptr().cast::<()>().map_addr(|address| address | IS_BOXED),
+        })
+    }
+
+    /// What it stands for. The reference to a cell is this word's, and not to be dropped.
+    #[inline]
+    fn get(&self) -> ManuallyDrop<Slot> {
+        ManuallyDrop::new(match self.0.addr() {
+            0 => Slot::Fresh,
+            YIELDED => Slot::Yielded,
+            NEVER_WORD => Slot::Never,
+            // SAFETY: all other words are addresses of what is not null, with the tag of its kind.
+            address => unsafe {
+                let pointer = self.0.map_addr(|address| address & !IS_BOXED);
+                if address & IS_BOXED != 0 {
+                    Slot::Boxed(NonNull::new_unchecked(pointer.cast()))
+                } else {
+                    Slot::Cell(TaskRef::from_ptr(NonNull::new_unchecked(pointer.cast())))
+                }
+            },
+        })
+    }
+
+    /// Takes it out; this is fresh then.
+    fn take(&mut self) -> Slot {
+        let slot = ManuallyDrop::into_inner(self.get());
+        *self = Self::FRESH;
+        slot
+    }
+}
+
 /// Set in `Sleep::deadline` while it is a length, not a point: no loop was there to ask for the time.
 const RELATIVE: u64 = 1 << 63;
 
@@ -64,9 +113,12 @@ const RELATIVE: u64 = 1 << 63;
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     deadline: u64,
-    slot: Slot,
+    slot: SlotWord,
     not_send: PhantomData<*const ()>,
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Sleep>() == 16);
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,7 +159,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 pub fn sleep(duration: Duration) -> Sleep {
     let length = nanos(duration);
     let deadline = with_current(|scheduler| scheduler.time().saturating_add(length).min(NEVER));
-    Sleep { deadline: deadline.unwrap_or(length | RELATIVE), slot: Slot::Fresh, not_send: PhantomData }
+    Sleep { deadline: deadline.unwrap_or(length | RELATIVE), slot: SlotWord::FRESH, not_send: PhantomData }
 }
 
 /// Waits until `deadline` on the loop's clock ([`EventLoop::time`](crate::EventLoop::time)).
@@ -115,7 +167,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// A deadline in the past yields once. Otherwise as [`sleep`].
 #[doc(alias = "call_at")]
 pub fn sleep_until(deadline: Duration) -> Sleep {
-    Sleep { deadline: nanos(deadline), slot: Slot::Fresh, not_send: PhantomData }
+    Sleep { deadline: nanos(deadline), slot: SlotWord::FRESH, not_send: PhantomData }
 }
 
 impl Sleep {
@@ -130,11 +182,10 @@ impl Sleep {
     pub fn reset(&mut self, deadline: Duration) {
         self.disarm();
         self.deadline = nanos(deadline);
-        self.slot = Slot::Fresh;
     }
 
     fn disarm(&mut self) {
-        match std::mem::replace(&mut self.slot, Slot::Fresh) {
+        match self.slot.take() {
             Slot::Cell(task) => {
                 // The cell's node is ours until the deadline: a node fires only when the time that the loop
                 // knows has reached its deadline. After that it may be another sleep's, and is left alone; if
@@ -172,7 +223,7 @@ impl Sleep {
     /// Puts a node into the wheel of the loop that runs here.
     fn arm(&mut self, scheduler: &Scheduler, waker: &Waker) {
         if self.deadline >= NEVER {
-            self.slot = Slot::Never;
+            self.slot = SlotWord::new(Slot::Never);
             return;
         }
         if scheduler.is_closed() {
@@ -184,7 +235,7 @@ impl Sleep {
         if let Some(task) = TaskRef::of_waker(waker) {
             if !task.has_timer() && task.is_running() {
                 scheduler.arm_task(&task, self.deadline);
-                self.slot = Slot::Cell(TaskRef::clone(&task));
+                self.slot = SlotWord::new(Slot::Cell(TaskRef::clone(&task)));
                 return;
             }
         }
@@ -200,7 +251,7 @@ impl Sleep {
         let boxed = NonNull::from(Box::leak(spare));
         // SAFETY: leaked; `disarm` takes it out of the wheel before it goes.
         unsafe { scheduler.arm_boxed(boxed.cast(), self.deadline) };
-        self.slot = Slot::Boxed(boxed);
+        self.slot = SlotWord::new(Slot::Boxed(boxed));
     }
 }
 
@@ -216,17 +267,17 @@ impl Future for Sleep {
             if this.deadline & RELATIVE != 0 {
                 this.deadline = scheduler.time().saturating_add(this.deadline & !RELATIVE).min(NEVER);
             }
-            match &this.slot {
+            match &*this.slot.get() {
                 Slot::Yielded => return Poll::Ready(()),
                 Slot::Fresh if scheduler.cached_time() >= this.deadline => {
-                    this.slot = Slot::Yielded;
+                    this.slot = SlotWord::new(Slot::Yielded);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 Slot::Fresh => this.arm(scheduler, cx.waker()),
                 _ if scheduler.cached_time() >= this.deadline => {
                     this.disarm();
-                    this.slot = Slot::Yielded;
+                    this.slot = SlotWord::new(Slot::Yielded);
                     return Poll::Ready(());
                 }
                 Slot::Cell(task) => {
@@ -299,5 +350,19 @@ impl Future for YieldNow {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use std::time::Duration;
+
+    #[test]
+    fn a_task_that_only_sleeps_takes_two_cache_lines() {
+        let task = async {
+            let length = std::hint::black_box(Duration::from_secs(1));
+            super::sleep(length).await;
+        };
+        assert!(size_of::<crate::task::Header>() + size_of_val(&task) <= 128);
     }
 }

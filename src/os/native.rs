@@ -39,6 +39,8 @@ use crate::{
 pub use blocking::Unblock;
 #[cfg(not(loom))]
 pub(crate) use self::workers::Workers;
+/// Where panics unwind, a poll that does not come back has panicked.
+pub(crate) const MAY_TRAP: bool = false;
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_native::Native::new())

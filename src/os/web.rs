@@ -16,6 +16,9 @@ pub use wasm_bindgen_futures::JsFuture;
 pub use self::forever::{Stopped, run_forever};
 use crate::{AnyTask, EventLoop, JoinError, Task, WaitError, scheduler::Scheduler, spawn};
 
+/// A task may have called JavaScript that called another task, and caught its trap.
+pub(crate) const MAY_TRAP: bool = true;
+
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_web::Web::new())
 }

@@ -19,14 +19,14 @@ use std::{
     },
 };
 
-use super::cell::Header;
+use super::cell::{Header, STAGE};
 use crate::scheduler::Scheduler;
 
 /// Alignment of every page, and the size of those that hold more than one slot.
 const PAGE: usize = 8 * 1024;
 
 /// Left free at the end of a page, so that aligned pages of common allocators lie back to back.
-const SLACK: usize = 64;
+const SLACK: usize = 32;
 
 /// Slot sizes are multiples of this.
 const STEP: usize = 8;
@@ -34,7 +34,7 @@ const STEP: usize = 8;
 /// Slots larger than this get a page of their own.
 const LARGEST_SHARED: usize = 1024;
 
-/// Slots of a higher alignment get a page of their own as well.
+/// Stages of a higher alignment get a page of their own as well.
 const SHARED_ALIGN: usize = 16;
 
 /// No cell has a higher alignment: it has to begin within the first `PAGE` bytes of its page.
@@ -62,8 +62,9 @@ struct Page {
     prev: Cell<Option<PagePtr>>,
     /// Whether the page is in the list of pages with a free slot.
     available: Cell<bool>,
-    /// Where the arena lists it.
-    index: Cell<usize>,
+    /// The list of all pages.
+    next_of_all: Cell<Option<PagePtr>>,
+    prev_of_all: Cell<Option<PagePtr>>,
     size: usize,
     /// Slots in use after the loop has closed.
     orphans: AtomicUsize,
@@ -76,7 +77,13 @@ struct Slot {
     next: *mut Slot,
 }
 
-const HEADER: usize = size_of::<Page>().next_multiple_of(SHARED_ALIGN);
+/// Where the first slot begins at least.
+const HEADER: usize = first_slot(SHARED_ALIGN);
+
+/// Where a slot begins whose stage has this alignment.
+const fn first_slot(align: usize) -> usize {
+    (size_of::<Page>() + STAGE).next_multiple_of(align) - STAGE
+}
 
 /// A page by its address, with provenance for all of it (a `&Page` covers the header only).
 #[derive(Clone, Copy, PartialEq)]
@@ -135,8 +142,9 @@ pub(super) unsafe fn scheduler_of<'a>(cell: NonNull<Header>) -> &'a Scheduler {
 pub(crate) struct Arena {
     /// Per size class, the pages that have a free slot; the first is the one in use.
     available: [Cell<Option<PagePtr>>; CLASSES],
-    /// Pages without a free slot, and those with one, are all in here, for walking.
-    pages: std::cell::RefCell<Vec<PagePtr>>,
+    /// The last page that was made, from which all are linked, for walking: so a new page is one allocation.
+    pages: Cell<Option<PagePtr>>,
+    count: Cell<usize>,
     /// Pages without a live slot, all of them in the lists of `available`.
     empty: Cell<usize>,
 }
@@ -145,7 +153,8 @@ impl Arena {
     pub(crate) fn new() -> Self {
         Self {
             available: [const { Cell::new(None) }; CLASSES],
-            pages: std::cell::RefCell::new(Vec::new()),
+            pages: Cell::new(None),
+            count: Cell::new(0),
             empty: Cell::new(0),
         }
     }
@@ -153,13 +162,24 @@ impl Arena {
     /// Cells in use.
     #[cfg(all(test, not(all(target_family = "wasm", target_os = "unknown"))))]
     pub(crate) fn live(&self) -> u32 {
-        self.pages.borrow().iter().map(|page| page.live.get()).sum()
+        self.all().map(|page| page.live.get()).sum()
     }
 
-    /// A slot for `layout`; never fails. It holds the header of a cell that has gone, or zeros.
+    /// Every page; the one that was given out may be freed before the next is asked for.
+    fn all(&self) -> impl Iterator<Item = PagePtr> {
+        let mut next = self.pages.get();
+        std::iter::from_fn(move || {
+            let page = next?;
+            next = page.next_of_all.get();
+            Some(page)
+        })
+    }
+
+    /// A slot for a header and such a stage; never fails. It holds the header of a cell that has gone, or zeros.
     #[inline(always)]
-    pub(super) fn take(&self, scheduler: &Scheduler, layout: Layout) -> NonNull<Header> {
-        let class = if layout.align() > SHARED_ALIGN { CLASSES } else { layout.size().div_ceil(STEP) };
+    pub(super) fn take(&self, scheduler: &Scheduler, stage: Layout) -> NonNull<Header> {
+        let size = (STAGE + stage.size()).next_multiple_of(stage.align());
+        let class = if stage.align() > SHARED_ALIGN { CLASSES } else { size.div_ceil(STEP) };
         if class < CLASSES {
             if let Some(page) = self.available[class].get() {
                 let slot = page.free.get();
@@ -172,7 +192,7 @@ impl Arena {
                 }
             }
         }
-        self.take_slow(scheduler, layout, class)
+        self.take_slow(scheduler, stage, class)
     }
 
     #[inline]
@@ -186,10 +206,10 @@ impl Arena {
 
     #[cold]
     #[inline(never)]
-    fn take_slow(&self, scheduler: &Scheduler, layout: Layout, class: usize) -> NonNull<Header> {
+    fn take_slow(&self, scheduler: &Scheduler, stage: Layout, class: usize) -> NonNull<Header> {
         if class >= CLASSES {
-            let first = HEADER.next_multiple_of(layout.align());
-            let page = self.new_page(scheduler, first, first + layout.size(), layout.size(), 1);
+            let (first, size) = (first_slot(stage.align().max(STEP)), STAGE + stage.size());
+            let page = self.new_page(scheduler, first, first + size, size, 1);
             self.count_live(page);
             page.carved.set(1);
             return page.blank(0);
@@ -197,7 +217,6 @@ impl Arena {
         loop {
             let Some(page) = self.available[class].get() else {
                 let size = class * STEP;
-                // Keep the alignment of 16 for slots that need it.
                 let slots = (PAGE - SLACK - HEADER) / size;
                 let page = self.new_page(scheduler, HEADER, PAGE - SLACK, size, slots as u32);
                 self.link(class, page);
@@ -250,16 +269,20 @@ impl Arena {
                 next: Cell::new(None),
                 prev: Cell::new(None),
                 available: Cell::new(false),
-                index: Cell::new(0),
+                next_of_all: Cell::new(None),
+                prev_of_all: Cell::new(None),
                 size,
                 orphans: AtomicUsize::new(0),
             });
         }
         // SAFETY: checked above.
         let page = PagePtr(unsafe { NonNull::new_unchecked(page) });
-        let mut pages = self.pages.borrow_mut();
-        page.index.set(pages.len());
-        pages.push(page);
+        let next = self.pages.replace(Some(page));
+        page.next_of_all.set(next);
+        if let Some(next) = next {
+            next.prev_of_all.set(Some(page));
+        }
+        self.count.set(self.count.get() + 1);
         self.empty.set(self.empty.get() + 1);
         page
     }
@@ -307,7 +330,7 @@ impl Arena {
 
     #[cold]
     fn trim_slow(&self) {
-        let used = self.pages.borrow().len() - self.empty.get();
+        let used = self.count.get() - self.empty.get();
         if self.empty.get() <= KEPT.max(used) {
             return;
         }
@@ -359,12 +382,15 @@ impl Arena {
     }
 
     fn release(&self, page: PagePtr) {
-        let mut pages = self.pages.borrow_mut();
-        pages.swap_remove(page.index.get());
-        if let Some(moved) = pages.get(page.index.get()) {
-            moved.index.set(page.index.get());
+        let (next, prev) = (page.next_of_all.get(), page.prev_of_all.get());
+        match prev {
+            Some(prev) => prev.next_of_all.set(next),
+            None => self.pages.set(next),
         }
-        drop(pages);
+        if let Some(next) = next {
+            next.prev_of_all.set(prev);
+        }
+        self.count.set(self.count.get() - 1);
         self.empty.set(self.empty.get() - 1);
         // SAFETY: the page has no live slot and is in no list.
         unsafe { free_page(page) };
@@ -372,7 +398,7 @@ impl Arena {
 
     /// Calls `visit` with every cell in use. The callback may not free a cell or take one.
     pub(crate) fn each(&self, mut visit: impl FnMut(NonNull<Header>)) {
-        for &page in self.pages.borrow().iter() {
+        for page in self.all() {
             let mut left = page.live.get();
             for index in 0..page.carved.get() {
                 if left == 0 {
@@ -396,8 +422,8 @@ impl Arena {
         for list in &self.available {
             list.set(None);
         }
-        let pages = std::mem::take(&mut *self.pages.borrow_mut());
-        for page in pages {
+        // None that another thread may free is looked at again.
+        for page in self.all() {
             // One more, so that no other thread frees the page under our feet.
             page.orphans.store(page.live.get() as usize + 1, Ordering::Release);
             let mut gone = 1;
@@ -413,6 +439,8 @@ impl Arena {
             // SAFETY: those cells are referenced by nobody, and the extra count is ours.
             unsafe { drop_orphans(page, gone) };
         }
+        self.pages.set(None);
+        self.count.set(0);
         self.empty.set(0);
     }
 }

@@ -13,8 +13,9 @@
 //! what it waits for, for people to read; when it is done, the next one in a done list.
 
 use std::{
+    alloc::Layout,
     any::Any,
-    cell::{Cell, UnsafeCell},
+    cell::Cell,
     collections::VecDeque,
     future::Future,
     mem::{ManuallyDrop, offset_of},
@@ -48,8 +49,7 @@ pub(crate) struct Header {
     remote: Remote,
     /// Position in the set that the task is a member of.
     pub(crate) index: Cell<u32>,
-    state: Cell<u32>,
-    refs: Cell<i32>,
+    life: Life,
     pub(crate) id: Cell<u64>,
     pub(crate) next_ready: Cell<Option<NonNull<Header>>>,
     inbox: Link,
@@ -58,6 +58,27 @@ pub(crate) struct Header {
     extra: Cell<*mut ()>,
     pub(crate) link: Cell<*const ()>,
     pub(crate) timer: Node,
+}
+
+/// The state and the local count, which some steps look at together.
+#[repr(C, align(8))]
+pub(super) struct Life {
+    state: Cell<u32>,
+    refs: Cell<i32>,
+}
+
+impl Life {
+    /// Both in one.
+    pub(super) const fn word(state: u32, refs: i32) -> u64 {
+        let (state, refs) = (state as u64, refs as u32 as u64);
+        if cfg!(target_endian = "little") { state | refs << 32 } else { state << 32 | refs }
+    }
+
+    #[inline]
+    fn both(&self) -> &Cell<u64> {
+        // SAFETY: of the same size, and aligned to it; all of it is in `Cell`s of one thread, and any bits are valid.
+        unsafe { &*ptr::from_ref(self).cast() }
+    }
 }
 
 /// Of a million tasks that sleep, each word is eight megabytes, and reading it takes its time.
@@ -89,7 +110,6 @@ pub(crate) trait EndHook {
 }
 
 struct Vtable {
-    stage: usize,
     poll: Poller,
     drop_future: unsafe fn(NonNull<Header>),
     fail: unsafe fn(NonNull<Header>, JoinError),
@@ -106,22 +126,24 @@ pub(super) type Poller = unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool;
 /// What a future's poll, or its destructor, panicked with.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
-/// `repr(C)`: both fields begin where the stage does, which `output` and `allocate` rely on.
+/// `repr(C)`: both fields begin where the stage does, which `output` and `start` rely on.
 #[repr(C)]
 union Stage<F: Future> {
     future: ManuallyDrop<F>,
     output: ManuallyDrop<Result<F::Output, JoinError>>,
 }
 
-#[repr(C)]
-struct TaskCell<F: Future> {
-    header: Header,
-    stage: UnsafeCell<Stage<F>>,
-}
+/// Where the stage is in every cell: whatever its alignment, it follows the header. So who takes a result need not know
+/// of what future. [`Arena::take`](super::arena::Arena::take) places the cell such that the stage is aligned.
+pub(super) const STAGE: usize = size_of::<Header>();
+
+/// The cell of a future: its header, and then its stage.
+struct TaskCell<F>(std::marker::PhantomData<F>);
 
 impl<F: Future + 'static> TaskCell<F> {
+    const STAGE: Layout = Layout::new::<Stage<F>>();
+
     const VTABLE: Vtable = Vtable {
-        stage: offset_of!(Self, stage),
         poll: poll::<F>,
         drop_future: drop_future::<F>,
         fail: fail::<F>,
@@ -137,7 +159,7 @@ impl<F: Future + 'static> TaskCell<F> {
 /// stage. `poll`, `drop_future`, `fail`: see each.
 unsafe fn stage<'a, F: Future>(cell: NonNull<Header>) -> &'a mut Stage<F> {
     // SAFETY: as the caller promises.
-    unsafe { &mut *(*cell.cast::<TaskCell<F>>().as_ptr()).stage.get() }
+    unsafe { cell.byte_add(STAGE).cast::<Stage<F>>().as_mut() }
 }
 
 /// The stage holds a future.
@@ -234,14 +256,10 @@ impl Clone for TaskRef {
 impl Drop for TaskRef {
     #[inline]
     fn drop(&mut self) {
-        let refs = self.refs.get();
-        // As in `count_one`.
-        if refs > 1 {
-            self.refs.set(refs - 1);
-            return;
+        if !self.drop_one() {
+            // SAFETY: this reference is given up here.
+            unsafe { drop_last(self.0) }
         }
-        // SAFETY: this reference is given up here.
-        unsafe { drop_last(self.0) }
     }
 }
 
@@ -249,11 +267,12 @@ impl Drop for TaskRef {
 const MOST_REFS: i32 = 1 << 25;
 
 /// Drops a reference of the owner's thread that may be its last.
+#[inline]
 unsafe fn drop_last(cell: NonNull<Header>) {
     // SAFETY: the caller's reference keeps the cell until the end of this function.
     let header = unsafe { cell.as_ref() };
     // The usual end: one local reference, so the loop is open (see `TaskRef::count_one`), and no other thread involved.
-    if header.refs.get() == 1 && header.remote.is_quiet() {
+    if header.life.refs.get() == 1 && header.remote.is_quiet() {
         // SAFETY: nobody refers to the cell.
         return unsafe { free(cell) };
     }
@@ -271,15 +290,15 @@ unsafe fn drop_shared(cell: NonNull<Header>) {
         // SAFETY: the reference is given up.
         return unsafe { after(cell, header.remote.drop_ref()) };
     }
-    let refs = header.refs.get() - 1;
-    header.refs.set(refs);
+    let refs = header.life.refs.get() - 1;
+    header.life.refs.set(refs);
     if refs > 0 {
         return;
     }
     match header.remote.settle(refs) {
         // SAFETY: the counts add up to zero and the cell is not in the inbox.
         After::Free => unsafe { free(cell) },
-        _ => header.refs.set(0),
+        _ => header.life.refs.set(0),
     }
 }
 
@@ -345,7 +364,7 @@ impl Header {
 
     #[inline(always)]
     fn assert_ended(&self) {
-        let state = self.state.get();
+        let state = self.life.state.get();
         debug_assert!(state & (DONE | QUEUED | TIMER) == DONE, "a pending task is referenced by its loop");
         debug_assert!(state & OUTPUT == 0, "a result without a handle is dropped when the task completes");
     }
@@ -429,12 +448,13 @@ unsafe fn waker_wake(data: *const ()) {
     // SAFETY: the waker is a reference, and is given up.
     unsafe {
         if is_owner(cell) {
-            let task = TaskRef(cell);
-            if !task.has(QUEUED | DONE) {
-                scheduler_of(cell).push_ready(task);
+            let task = borrowed(cell);
+            task.wake_owned(scheduler_of(cell));
+            if !task.drop_one() {
+                drop_last_waker(cell);
             }
         } else {
-            after(cell, cell.as_ref().remote.wake_and_drop());
+            wake_and_drop_foreign(cell);
         }
     }
 }
@@ -445,7 +465,7 @@ unsafe fn waker_wake_by_ref(data: *const ()) {
     // SAFETY: the waker is a reference.
     unsafe {
         if is_owner(cell) {
-            borrowed(cell).wake_in(scheduler_of(cell));
+            borrowed(cell).wake_owned(scheduler_of(cell));
         } else {
             wake_foreign(cell);
         }
@@ -459,6 +479,27 @@ unsafe fn waker_wake_by_ref(data: *const ()) {
 unsafe fn wake_foreign(cell: NonNull<Header>) {
     // SAFETY: as the caller promises.
     unsafe { after(cell, cell.as_ref().remote.wake()) }
+}
+
+/// [`drop_last`], out of the way of what wakes.
+///
+/// # Safety
+///
+/// As for [`drop_last`].
+#[cold]
+#[inline(never)]
+unsafe fn drop_last_waker(cell: NonNull<Header>) {
+    // SAFETY: as the caller promises.
+    unsafe { drop_last(cell) }
+}
+
+/// # Safety
+///
+/// The caller has a reference to the cell, and gives it up.
+#[inline(never)]
+unsafe fn wake_and_drop_foreign(cell: NonNull<Header>) {
+    // SAFETY: as the caller promises.
+    unsafe { after(cell, cell.as_ref().remote.wake_and_drop()) }
 }
 
 unsafe fn waker_drop(data: *const ()) {
@@ -483,29 +524,44 @@ pub(crate) struct Setup {
 }
 
 /// Makes a cell that holds `future`. It begins with two references: the loop's, and the one that the caller gets.
-#[inline(always)]
+#[inline]
 pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, setup: Setup) -> TaskRef {
-    const { assert!(align_of::<TaskCell<F>>() <= MAX_ALIGN, "box a future or result of this alignment") };
-    let layout = std::alloc::Layout::new::<TaskCell<F>>();
-    let cell = scheduler.arena.take(scheduler, layout);
+    if setup.context.is_some() {
+        scheduler.has_contexts();
+    }
     let extra = match setup.name {
         None => setup.context.map_or(ptr::null_mut(), context_word),
         name => cold_word(Cold { name, context: setup.context, ..Cold::default() }),
     };
+    let state = setup.flags | (setup.priority as u32) << LANE_SHIFT;
+    let task = make(scheduler, future, state, extra);
+    task.link.set(ptr::null());
+    task
+}
+
+/// [`allocate`] for a task that has nothing but its future and is about to be polled. The caller enters it.
+#[inline(always)]
+pub(super) fn start<F: Future + 'static>(scheduler: &Scheduler, future: F) -> TaskRef {
+    make(scheduler, future, START, ptr::null_mut())
+}
+
+/// All but `link`.
+#[inline(always)]
+fn make<F: Future + 'static>(scheduler: &Scheduler, future: F, state: u32, extra: *mut ()) -> TaskRef {
+    const { assert!(align_of::<Stage<F>>() <= MAX_ALIGN, "box a future or result of this alignment") };
+    let cell = scheduler.arena.take(scheduler, TaskCell::<F>::STAGE);
     // SAFETY: the slot is ours alone and large enough. Its header is zeroed or that of a cell, so the fields that
     // are only assigned here, through `Cell`s and atomics, are valid.
     unsafe {
         (&raw mut (*cell.as_ptr()).vtable).write(&TaskCell::<F>::VTABLE);
-        let stage = cell.byte_add(offset_of!(TaskCell<F>, stage)).cast::<F>();
-        stage.write(future);
+        cell.byte_add(STAGE).cast::<F>().write(future);
         let header = cell.as_ref();
         header.remote.reset();
-        header.state.set(setup.flags | (setup.priority as u32) << LANE_SHIFT);
-        header.refs.set(2);
+        header.life.state.set(state);
+        header.life.refs.set(2);
         header.id.set(scheduler.next_id());
         header.awaiter.set(ptr::null_mut());
         header.extra.set(extra);
-        header.link.set(ptr::null());
     }
     TaskRef(cell)
 }
@@ -571,12 +627,24 @@ fn borrowed(cell: NonNull<Header>) -> ManuallyDrop<TaskRef> {
 impl TaskRef {
     /// Counts a reference if that is as simple as it nearly always is; else says no.
     #[inline]
-    pub(super) fn count_one(&self) -> bool {
-        let refs = self.refs.get();
+    fn count_one(&self) -> bool {
+        let refs = self.life.refs.get();
         // A loop that closes leaves zero in all its cells, so a count above that needs no look at the loop.
         let is_simple = (1..MOST_REFS).contains(&refs);
         if is_simple {
-            self.refs.set(refs + 1);
+            self.life.refs.set(refs + 1);
+        }
+        is_simple
+    }
+
+    /// Counts one reference less if another one is left; else says no.
+    #[inline]
+    fn drop_one(&self) -> bool {
+        let refs = self.life.refs.get();
+        // As in `count_one`.
+        let is_simple = refs > 1;
+        if is_simple {
+            self.life.refs.set(refs - 1);
         }
         is_simple
     }
@@ -587,12 +655,12 @@ impl TaskRef {
         if self.scheduler().is_orphaned() {
             return self.remote.clone_ref();
         }
-        let refs = self.refs.get();
+        let refs = self.life.refs.get();
         if refs >= MOST_REFS {
             // As `Rc` does: a program that leaks so many wakers must not wrap the count.
             std::process::abort();
         }
-        self.refs.set(refs + 1);
+        self.life.refs.set(refs + 1);
     }
 
     #[inline]
@@ -647,27 +715,44 @@ impl TaskRef {
 
     #[inline]
     pub(super) fn has(&self, bits: u32) -> bool {
-        self.state.get() & bits != 0
+        self.life.state.get() & bits != 0
     }
 
     #[inline]
     pub(super) fn set(&self, bits: u32) {
-        self.state.set(self.state.get() | bits);
+        self.life.state.set(self.life.state.get() | bits);
     }
 
     #[inline]
     pub(super) fn clear(&self, bits: u32) {
-        self.state.set(self.state.get() & !bits);
+        self.life.state.set(self.life.state.get() & !bits);
     }
 
     #[inline]
     pub(super) fn bits(&self) -> u32 {
-        self.state.get()
+        self.life.state.get()
     }
 
     #[inline]
     pub(super) fn set_all(&self, bits: u32) {
-        self.state.set(bits);
+        self.life.state.set(bits);
+    }
+
+    /// State and count in one, as [`Life::word`] makes it.
+    #[inline]
+    pub(super) fn life_word(&self) -> u64 {
+        self.life.both().get()
+    }
+
+    #[inline]
+    pub(super) fn set_life_word(&self, word: u64) {
+        self.life.both().set(word);
+    }
+
+    /// Whether there is neither a context nor a rarely used part.
+    #[inline]
+    pub(super) fn has_no_extra(&self) -> bool {
+        self.extra.get().is_null()
     }
 
     /// What polls the task's future.
@@ -718,7 +803,7 @@ impl TaskRef {
     #[inline]
     pub(super) unsafe fn output<T>(&self) -> &Result<T, JoinError> {
         // SAFETY: as the caller promises.
-        unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().as_ref() }
+        unsafe { self.0.byte_add(STAGE).cast::<Result<T, JoinError>>().as_ref() }
     }
 
     /// Moves the result out.
@@ -730,7 +815,7 @@ impl TaskRef {
     pub(super) unsafe fn take_output<T>(&self) -> Result<T, JoinError> {
         self.set_all(self.bits() & !OUTPUT | OBSERVED);
         // SAFETY: as the caller promises; the bit that says so is cleared.
-        unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().read() }
+        unsafe { self.0.byte_add(STAGE).cast::<Result<T, JoinError>>().read() }
     }
 
     /// [`take_output`](Self::take_output) for the owner of the handle, who gives the handle up.
@@ -742,7 +827,7 @@ impl TaskRef {
     pub(super) unsafe fn into_output<T>(self) -> Result<T, JoinError> {
         self.set_all(self.bits() & !(OUTPUT | HANDLE) | OBSERVED);
         // SAFETY: as the caller promises; the bit that says so is cleared.
-        unsafe { self.0.byte_add(self.vtable.stage).cast::<Result<T, JoinError>>().read() }
+        unsafe { self.0.byte_add(STAGE).cast::<Result<T, JoinError>>().read() }
     }
 
     pub(crate) fn type_name(&self) -> &'static str {
@@ -827,6 +912,9 @@ impl TaskRef {
     }
 
     pub(crate) fn set_context(&self, context: Option<Arc<Variables>>) {
+        if context.is_some() {
+            self.scheduler().has_contexts();
+        }
         let old = if self.cold_ptr().is_some() {
             self.cold(|cold| std::mem::replace(&mut cold.context, context))
         } else {
@@ -841,13 +929,13 @@ impl TaskRef {
     /// The cell came out of the inbox: takes over what other threads did, and says whether to poll.
     pub(crate) fn taken_from_inbox(this: ManuallyDrop<Self>) {
         let (woken, moved) = this.remote.taken();
-        this.refs.set(this.refs.get() + moved);
+        this.life.refs.set(this.life.refs.get() + moved);
         if woken {
             this.wake();
         }
-        if this.refs.get() <= 0 {
+        if this.life.refs.get() <= 0 {
             // One reference for `drop_last` to take away.
-            this.refs.set(this.refs.get() + 1);
+            this.life.refs.set(this.life.refs.get() + 1);
             drop(ManuallyDrop::into_inner(this));
         }
     }
@@ -857,7 +945,7 @@ impl TaskRef {
     /// What the caller has to drop, later and in this thread, is added to `contents`.
     pub(crate) fn orphan(cell: NonNull<Header>, contents: &mut Vec<Contents>) -> bool {
         let this = borrowed(cell);
-        match this.remote.orphan(this.refs.replace(0)) {
+        match this.remote.orphan(this.life.refs.replace(0)) {
             After::Free => {
                 // SAFETY: nobody refers to the cell.
                 contents.push(unsafe { take_contents(cell) });

@@ -28,6 +28,18 @@ use crate::error::TaskError;
 /// The task has its output, of the type that the function expects.
 pub(crate) type Urgent = unsafe fn(&TaskRef) -> bool;
 
+#[cfg(test)]
+thread_local! {
+    /// Members that were looked at.
+    static STEPS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[inline]
+fn count_step() {
+    #[cfg(test)]
+    STEPS.set(STEPS.get() + 1);
+}
+
 pub(crate) struct Members {
     /// Whether there is a done list.
     listing: bool,
@@ -70,6 +82,7 @@ impl Members {
     /// Adds a task, whose handle the caller owns.
     #[inline]
     pub(crate) fn add(self: &Rc<Self>, task: &TaskRef) {
+        count_step();
         if task.is_done() && !task.callbacks_pending() {
             if self.listing {
                 self.list(task);
@@ -82,6 +95,7 @@ impl Members {
 
     /// A member ended.
     pub(super) fn ended(&self, task: &TaskRef) {
+        count_step();
         self.pending.set(self.pending.get() - 1);
         if self.listing {
             self.list(task);
@@ -94,6 +108,7 @@ impl Members {
     }
 
     fn list(&self, task: &TaskRef) {
+        count_step();
         task.link.set(ptr::null());
         let counted = task.clone().into_ptr();
         match self.last_done.replace(Some(counted)) {
@@ -134,6 +149,7 @@ impl Members {
         let Some(urgent) = urgent else { return };
         let mut next = self.first_done.get();
         while let Some(cell) = next {
+            count_step();
             // SAFETY: the list counts a reference.
             let task = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
             // SAFETY: as the caller promises; members keep their outputs.
@@ -159,6 +175,7 @@ impl Members {
 
     /// The member that ended first, taken out of the done list. It is no member any more.
     pub(crate) fn pop_done(&self) -> Option<TaskRef> {
+        count_step();
         let first = self.first_done.get()?;
         // SAFETY: the list's reference is passed on.
         let task = unsafe { TaskRef::from_ptr(first) };
@@ -188,6 +205,7 @@ impl Members {
 
     /// Takes a task out if it has not ended; whether it had not.
     pub(crate) fn remove_pending(self: &Rc<Self>, task: &TaskRef) -> bool {
+        count_step();
         if !self.waits_for(task) {
             return false;
         }
@@ -262,5 +280,51 @@ pub(crate) fn detach_reporting<T: 'static, E: fmt::Debug + 'static>(task: Task<R
         report::<T, E>(raw);
     } else {
         raw.add_callback(Box::new(report::<T, E>));
+    }
+}
+
+#[cfg(all(test, not(all(target_family = "wasm", target_os = "unknown"))))]
+mod tests {
+    use std::{
+        future::{Future, poll_fn},
+        pin::pin,
+        task::Poll,
+    };
+
+    use super::STEPS;
+    use crate::{Deferred, TaskSet, Until, spawn, testing::Sim, wait};
+
+    /// The members that are looked at when three of a set of `size` end and are waited for.
+    fn steps(size: usize) -> usize {
+        let run = Sim::new().event_loop().run_until_complete(async move {
+            let (gates, ends): (Vec<_>, Vec<_>) = (0..size).map(|_| Deferred::<()>::new()).unzip();
+            let mut set: TaskSet<()> = ends.into_iter().map(|end| spawn(async { _ = end.await })).collect();
+            let mut steps = 0;
+            // The first wait warms up.
+            for (index, gate) in gates.iter().enumerate().take(4) {
+                let before = STEPS.get();
+                let mut waiting = pin!(wait(&mut set, Until::FirstCompleted));
+                poll_fn(|cx| {
+                    assert!(waiting.as_mut().poll(cx).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                gate.set_result(()).unwrap();
+                assert_eq!(waiting.await.len(), 1);
+                if index > 0 {
+                    steps += STEPS.get() - before;
+                }
+            }
+            set.cancel_all();
+            steps
+        });
+        run.unwrap()
+    }
+
+    #[test]
+    fn a_step_of_wait_looks_at_what_has_ended_and_at_nothing_else() {
+        let few = steps(4);
+        assert!(few >= 3, "each of the three was looked at");
+        assert_eq!(steps(if cfg!(miri) { 40 } else { 4000 }), few);
     }
 }

@@ -19,9 +19,9 @@ use std::{
 };
 
 pub(crate) use arena::Arena;
+use cell::start;
 pub(crate) use cell::{EndHook, Header, Panic, Setup, TaskRef, allocate};
 pub(crate) use members::{Members, Urgent, detach_reporting, has_error, has_no_value, take_failure};
-use state::RUN;
 pub(crate) use state::{CALLBACK, HANDLE, QUIET};
 
 use crate::{
@@ -64,6 +64,26 @@ use crate::{
 #[track_caller]
 #[inline]
 pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    // SAFETY: as in `with_current`.
+    if let Some(scheduler) = unsafe { current_scheduler().as_ref() } {
+        if let Some(running) = scheduler.plain_start() {
+            let task = Task::new(start(scheduler, future));
+            // SAFETY: made of an `F` right here.
+            unsafe { scheduler.start_as::<F>(task.raw(), running) };
+            return task;
+        }
+    }
+    spawn_any(future)
+}
+
+/// [`spawn`] where there is more to see to than the start.
+#[track_caller]
+#[inline(never)]
+fn spawn_any<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
@@ -118,13 +138,6 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    if eager && scheduler.can_start_here() {
-        let setup = Setup { flags: setup.flags | RUN, ..setup };
-        let task = Task::new(allocate(scheduler, future, setup));
-        // SAFETY: made of an `F` right here.
-        unsafe { scheduler.start_as::<F>(task.raw()) };
-        return task;
-    }
     let task = prepare(scheduler, future, setup);
     scheduler.launch(task.raw(), eager);
     task
@@ -660,7 +673,8 @@ impl<T> Unpin for Join<T> {}
 impl<T> Future for Join<T> {
     type Output = Result<T, JoinError>;
 
-    #[inline]
+    // What is rare is out of line, and the result is taken right where it is wanted.
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &self.task else { panic!("a task polled after it has given its result") };
         let raw = &task.raw;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    cell::{Awaiter, Header, Panic, TaskRef, poll},
+    cell::{Awaiter, Header, Life, Panic, TaskRef, poll},
     members::Members,
     state::*,
 };
@@ -24,34 +24,43 @@ use crate::{
 const REQUEST: u32 = 1 << 16;
 
 impl TaskRef {
-    /// A turn of the task: it came out of its lane. Uses up the lane's reference.
+    /// A turn of the task: it came out of its lane. `TOLD` if there are hooks, who are told.
     ///
     /// # Safety
     ///
-    /// `outer` is the running task. A panic of the future goes on while the task is still the running one, with the
-    /// reference leaked: then the caller has to call [`poll_panicked`](Self::poll_panicked).
+    /// `cell` was just taken out of its lane. `outer` is the running task. A panic of the future goes on while the task is
+    /// still the running one: then the caller has to call [`poll_panicked`](Self::poll_panicked).
     #[inline(always)]
-    pub(crate) unsafe fn run(self, scheduler: &Scheduler, outer: Option<NonNull<Header>>) {
-        let state = self.bits();
+    pub(crate) unsafe fn run<const TOLD: bool>(
+        cell: NonNull<Header>,
+        scheduler: &Scheduler,
+        outer: Option<NonNull<Header>>,
+    ) {
+        // SAFETY: the loop's reference, or the lane's, keeps the cell.
+        let this = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
+        let state = this.bits();
         if state & (DONE | CANCEL) != 0 {
-            self.clear(QUEUED);
-            return self.run_ended(scheduler);
+            this.clear(QUEUED);
+            return this.run_ended(scheduler);
         }
-        self.set_all(state & !QUEUED | RUNNING | STARTED);
-        // Nothing here needs to be unwound.
-        let this = ManuallyDrop::new(self);
-        scheduler.enter(&this);
+        this.set_all(state & !QUEUED | RUNNING | STARTED);
+        if TOLD {
+            scheduler.enter(&this);
+        } else {
+            scheduler.enter_from(&this, outer);
+        }
         let poll = this.poller();
         // SAFETY: the task's own; it is not done, so its future is there.
-        this.poll_by(scheduler, outer, |cell, cx| unsafe { poll(cell, cx) });
-        drop(ManuallyDrop::into_inner(this));
+        this.poll_by(scheduler, outer, TOLD, |cell, cx| unsafe { poll(cell, cx) });
     }
 
     #[cold]
-    fn run_ended(self, scheduler: &Scheduler) {
+    fn run_ended(&self, scheduler: &Scheduler) {
         if self.has(DONE) {
-            if self.has(CALLBACKS) {
-                self.run_callbacks(scheduler);
+            // SAFETY: the lane's reference to a task that has ended is ours now.
+            let this = unsafe { TaskRef::from_ptr(self.as_ptr()) };
+            if this.has(CALLBACKS) {
+                this.run_callbacks(scheduler);
             }
             return;
         }
@@ -67,23 +76,44 @@ impl TaskRef {
     pub(crate) fn poll(&self, scheduler: &Scheduler) {
         debug_assert!(!self.has(RUNNING | DONE));
         self.set(RUNNING | STARTED);
+        let told = scheduler.is_hooked();
         let outer = scheduler.enter(self);
         let poll = self.poller();
         // SAFETY: the task's own; it is not done, so its future is there.
-        self.poll_caught(scheduler, outer, |cell, cx| unsafe { poll(cell, cx) });
+        self.poll_caught(scheduler, outer, told, |cell, cx| unsafe { poll(cell, cx) });
     }
 
-    /// Polls the future of a task that was just made with [`RUN`], without a call through a pointer.
+    /// Polls the future of a task that [`start`](super::cell::start) has just made, without a call through a pointer.
     ///
     /// # Safety
     ///
-    /// The task's future is an `F`, and is there.
+    /// The task's future is an `F`, and is there; `outer` is the running task.
     #[inline(always)]
-    pub(crate) unsafe fn poll_as<F: Future>(&self, scheduler: &Scheduler) {
+    pub(crate) unsafe fn poll_as<F: Future>(&self, scheduler: &Scheduler, outer: Option<NonNull<Header>>) {
         debug_assert!(self.has(RUNNING));
-        let outer = scheduler.enter_plain(self);
-        // SAFETY: as the caller promises.
-        self.poll_caught(scheduler, outer, |cell, cx| unsafe { poll::<F>(cell, cx) });
+        scheduler.enter_from(self, outer);
+        let cell = self.as_ptr();
+        // What comes after the poll is in here too, so that whether it is done need not be kept across the catch.
+        let caught = catch_unwind(AssertUnwindSafe(move || {
+            // SAFETY: `self` keeps the cell, and is not dropped before. A copy needs no place in memory.
+            let this = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
+            // SAFETY: as the caller promises.
+            if this.with_waker(|cx| unsafe { poll::<F>(cell, cx) }) {
+                if scheduler.is_hooked() {
+                    return this.polled_told(scheduler, outer, true);
+                }
+                scheduler.leave_done(&this, outer);
+                if !this.complete_start() {
+                    this.complete_plain(scheduler);
+                }
+            } else {
+                this.clear(RUNNING);
+                scheduler.leave_plain(&this, outer);
+            }
+        }));
+        if let Err(payload) = caught {
+            self.poll_panicked(scheduler, outer, payload);
+        }
     }
 
     /// `poll` is the task's [`Poller`](super::cell::Poller). The RUNNING bit keeps everybody else out.
@@ -92,12 +122,17 @@ impl TaskRef {
         &self,
         scheduler: &Scheduler,
         outer: Option<NonNull<Header>>,
+        told: bool,
         poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool,
     ) {
         let done = self.with_waker(|cx| poll(self.as_ptr(), cx));
-        if scheduler.is_hooked() {
-            self.polled_hooked(scheduler, outer, done);
+        if told {
+            self.polled_told(scheduler, outer, done);
         } else if done {
+            if scheduler.is_hooked() {
+                // Since this poll: who is told hears of its end.
+                return self.polled_told(scheduler, outer, true);
+            }
             scheduler.leave_done(self, outer);
             self.complete_plain(scheduler);
         } else {
@@ -112,6 +147,7 @@ impl TaskRef {
         &self,
         scheduler: &Scheduler,
         outer: Option<NonNull<Header>>,
+        told: bool,
         poll: impl FnOnce(NonNull<Header>, &mut Context<'_>) -> bool,
     ) {
         let cell = self.as_ptr();
@@ -119,7 +155,7 @@ impl TaskRef {
         let caught = catch_unwind(AssertUnwindSafe(move || {
             // SAFETY: `self` keeps the cell, and is not dropped before. A copy needs no place in memory.
             let this = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
-            this.poll_by(scheduler, outer, poll);
+            this.poll_by(scheduler, outer, told, poll);
         }));
         if let Err(payload) = caught {
             self.poll_panicked(scheduler, outer, payload);
@@ -127,7 +163,7 @@ impl TaskRef {
     }
 
     #[cold]
-    fn polled_hooked(&self, scheduler: &Scheduler, outer: Option<NonNull<Header>>, done: bool) {
+    fn polled_told(&self, scheduler: &Scheduler, outer: Option<NonNull<Header>>, done: bool) {
         if !done {
             // Before the instrument is told, which may ask what the task waits for.
             self.clear(RUNNING);
@@ -156,16 +192,18 @@ impl TaskRef {
 
     #[cold]
     fn end_panicked(&self, scheduler: &Scheduler, payload: Panic) {
+        // What is left to do comes after the loop has let go of the task.
+        let this = self.clone();
         if self.has(OUTPUT) {
             // It was done, and then its destructor panicked: the result counts.
-            self.complete(scheduler, 0);
-            return self.report_drop_panic(scheduler, payload);
+            this.complete(scheduler, 0);
+            return this.report_drop_panic(scheduler, payload);
         }
-        let dropped = self.drop_future();
-        self.fail(JoinError::panicked(self.label(), payload));
-        self.complete(scheduler, FAILED);
+        let dropped = this.drop_future();
+        this.fail(JoinError::panicked(this.label(), payload));
+        this.complete(scheduler, FAILED);
         if let Err(payload) = dropped {
-            self.report_drop_panic(scheduler, payload);
+            this.report_drop_panic(scheduler, payload);
         }
     }
 
@@ -176,11 +214,13 @@ impl TaskRef {
         let outer = scheduler.enter(self);
         let dropped = self.drop_future();
         scheduler.leave(self, outer);
-        let message = self.read_cold(|cold| cold.cancel_message.clone()).flatten();
-        self.fail(JoinError::cancelled(message));
-        self.complete(scheduler, FAILED | CANCELLED);
+        // As above. Not before: a trap in the destructor would leak it.
+        let this = self.clone();
+        let message = this.read_cold(|cold| cold.cancel_message.clone()).flatten();
+        this.fail(JoinError::cancelled(message));
+        this.complete(scheduler, FAILED | CANCELLED);
         if let Err(payload) = dropped {
-            self.report_drop_panic(scheduler, payload);
+            this.report_drop_panic(scheduler, payload);
         }
     }
 
@@ -199,21 +239,49 @@ impl TaskRef {
 
     /// The stage holds a result: tells everybody.
     fn complete(&self, scheduler: &Scheduler, failed: u32) {
-        self.set_all(self.bits() & !(RUNNING | CANCEL) | DONE | OUTPUT | failed);
+        let state = self.bits();
+        self.set_all(state & !(RUNNING | CANCEL) | DONE | OUTPUT | failed);
         self.tell_end(scheduler);
-        self.release_from_loop();
+        self.release_pending(state);
+    }
+
+    /// Gives back what the loop owns of a pending task, whose state was `state` when it ended.
+    #[inline]
+    fn release_pending(&self, state: u32) {
+        // In a lane, it is the lane's from now on.
+        if state & QUEUED == 0 {
+            self.release_from_loop();
+        }
     }
 
     /// [`complete`](Self::complete), short for a task of which nobody has to know yet.
     #[inline(always)]
     fn complete_plain(&self, scheduler: &Scheduler) {
+        if self.awaiter_word().is_null() && self.complete_start() {
+            return;
+        }
         let state = self.bits() & !(RUNNING | CANCEL) | DONE | OUTPUT;
         self.set_all(state);
         let is_known = self.cold_if_any().is_some() || !self.awaiter_word().is_null();
         if state & (TIMER | HANDLE) != HANDLE || is_known {
             self.tell_end(scheduler);
         }
-        self.release_from_loop();
+        self.release_pending(state);
+    }
+
+    /// [`complete`](Self::complete) of a task that nobody has woken in its last poll, looked at, or begun to wait for.
+    /// Does nothing and says no if it is another one.
+    #[inline(always)]
+    fn complete_start(&self) -> bool {
+        /// Running, with a reference of the loop and one of the handle.
+        const BEFORE: u64 = Life::word(START, 2);
+        const AFTER: u64 = Life::word(START & !RUNNING | DONE | OUTPUT, 1);
+        let is_plain = self.life_word() == BEFORE && self.has_no_extra();
+        if is_plain {
+            debug_assert!(self.awaiter_word().is_null(), "nobody waits");
+            self.set_life_word(AFTER);
+        }
+        is_plain
     }
 
     #[inline(never)]
@@ -249,7 +317,7 @@ impl TaskRef {
             self.set(CALLBACKS);
             // Queued before anybody is woken, so they run first.
             if !self.has(QUEUED) {
-                scheduler.push_ready(self.clone());
+                scheduler.push_ready(self);
             }
         }
         self.wake_waiters(scheduler);
@@ -262,7 +330,7 @@ impl TaskRef {
                 if !task.has(QUEUED | DONE) {
                     let scheduler = task.scheduler() as *const Scheduler;
                     // SAFETY: the scheduler outlives its tasks' cells.
-                    unsafe { &*scheduler }.push_ready(task);
+                    unsafe { &*scheduler }.push_ready(&task);
                 }
             }
             // Told again when the callbacks have run: only then can the result be taken.
@@ -289,7 +357,7 @@ impl TaskRef {
         if self.cold(|cold| !cold.callbacks.is_empty()) {
             // Added by those that ran: at the next turn, so that a chain of them does not keep others waiting.
             if !self.has(QUEUED) {
-                scheduler.push_ready(self.clone());
+                scheduler.push_ready(self);
             }
             return;
         }
@@ -436,19 +504,27 @@ impl TaskRef {
         if self.has(QUEUED | DONE) {
             return;
         }
-        match scheduler.lane(self.lane()) {
-            Some(lane) if scheduler.is_in_turn() && self.count_one() => {
-                self.mark_queued();
-                // SAFETY: counted right here.
-                lane.push(unsafe { TaskRef::from_ptr(self.as_ptr()) });
-            }
-            _ => self.wake_slow(scheduler),
+        if !scheduler.is_in_turn() {
+            return self.wake_slow(scheduler);
         }
+        self.wake_owned(scheduler);
+    }
+
+    /// [`wake`](Self::wake) for a task of the current loop, which is in a turn for that reason.
+    #[inline]
+    pub(super) fn wake_owned(&self, scheduler: &Scheduler) {
+        debug_assert!(scheduler.is_in_turn());
+        if self.has(QUEUED | DONE) {
+            return;
+        }
+        self.mark_queued();
+        // SAFETY: it was not queued, and it is pending, so the loop keeps it.
+        unsafe { scheduler.lane(self.lane()).push(self.as_ptr()) };
     }
 
     #[cold]
     fn wake_slow(&self, scheduler: &Scheduler) {
-        scheduler.push_ready(self.clone());
+        scheduler.push_ready(self);
     }
 
     /// Asks the task to end. Whether it was still pending.
@@ -507,9 +583,9 @@ impl TaskRef {
         let scheduler = self.scheduler();
         // What the callback holds may be the last `EventLoop`, which then closes the loop after the callback has ended.
         let held = scheduler.hold();
-        // As a reference that a trap leaks, like all that is polled.
-        let this = self.clone();
-        this.end_cancelled(scheduler);
+        // Within a task that runs, a trap leaks a reference of what runs.
+        let this = scheduler.is_running().then(|| self.clone());
+        self.end_cancelled(scheduler);
         drop(this);
         drop(held);
         true
@@ -550,7 +626,7 @@ impl TaskRef {
         if self.has(DONE) && !self.has(CALLBACKS) {
             self.set(CALLBACKS);
             if !self.has(QUEUED) {
-                self.scheduler().push_ready(self.clone());
+                self.scheduler().push_ready(self);
             }
         }
     }

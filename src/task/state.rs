@@ -5,7 +5,8 @@
 //! Read and written by the loop's own thread only, so plain memory.
 //!
 //! - [`QUEUED`]: the cell is in a lane. Set when it is pushed, cleared before it is polled: a wake during
-//!   the poll queues it again. The lane's link owns one reference.
+//!   the poll queues it again. While the task is pending, what the loop owns keeps it in the lane. A cell that is in a
+//!   lane with [`DONE`] set has one reference of the lane: the loop's, if the task ended there, or one counted for it.
 //! - [`RUNNING`]: the cell is being polled, or started eagerly, somewhere on the stack.
 //! - [`STARTED`]: the future was polled at least once.
 //! - [`DONE`]: the future is gone. Set once, never cleared. The cell is never polled again.
@@ -20,7 +21,8 @@
 //! - [`QUIET`]: internal; never reported as destroyed or failed.
 //! - [`LANE`]: two bits, the lane.
 //!
-//! A task is *pending* while `DONE` is not set. Its loop owns one reference as long.
+//! A task is *pending* while `DONE` is not set. Its loop owns one reference as long, and leaves it to the lane if the task
+//! ends while it is in one.
 //!
 //! # The remote word
 //!
@@ -75,8 +77,8 @@ pub(super) const CANCELLED: u32 = 1 << 13;
 pub(super) const LANE_SHIFT: u32 = 14;
 pub(super) const LANE: u32 = 0b11 << LANE_SHIFT;
 
-/// The state of a task that starts as it is made.
-pub(crate) const RUN: u32 = RUNNING | STARTED;
+/// The state of a plain task that starts as it is made: it runs, in the normal lane.
+pub(super) const START: u32 = RUNNING | STARTED | HANDLE | (crate::Priority::Normal as u32) << LANE_SHIFT;
 
 pub(super) const INBOX: u32 = 1 << 0;
 pub(super) const WAKE: u32 = 1 << 1;
