@@ -39,9 +39,9 @@ web: (setup "web")
     @node tools/bindgen.mjs target/wasm32-unknown-unknown/release/examples/{{ example }}.wasm {{ page }}/pkg
     @node tools/serve.mjs {{ page }} {{ port }}
 
-# Runs the benchmarks; ARGS go to them.
+# Runs the benchmarks beside the peers, natively and in Chromium: `bench native W3`, `bench web B3`, `bench --quick`.
 bench *ARGS:
-    cargo run --release --manifest-path benches/Cargo.toml -- {{ ARGS }}
+    @node tools/bench.mjs {{ ARGS }}
 
 # Builds the documentation (`just doc --open` shows it).
 doc *ARGS:

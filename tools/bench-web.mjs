@@ -3,8 +3,9 @@
 // A round gives every workload and peer a fresh page, in an order that moves on from round to round, so that what the
 // machine does meanwhile meets all of them. Compare ratios of one run; absolute numbers are those of the machine.
 
-import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { brotliCompressSync } from "node:zlib";
 import { bindgen } from "./bindgen.mjs";
 import { browser } from "./browser.mjs";
 import { bold, dim, green, heading, red, root, run, table } from "./lib.mjs";
@@ -52,14 +53,23 @@ const WORKLOADS = {
     },
 };
 
+/** The rows of B7, which is no workload of the page: sizes of a program that sleeps and spawns, brotli at its best. */
+const SIZES = {
+    title: "a program that spawns, joins and sleeps: wasm and glue, brotli", unit: { bytes: "bytes" },
+    peers: ["selkie", "wasm-bindgen-futures", "n0-future"],
+    goals: { bytes: [[9216], [1, "wasm-bindgen-futures"]] },
+};
+
 const args = process.argv.slice(2);
 const quick = args.includes("--quick");
 const chosen = args.filter((arg) => arg !== "--quick");
-const unknown = chosen.filter((name) => !Object.keys(WORKLOADS).some((key) => key.startsWith(name)));
+const known = [...Object.keys(WORKLOADS), "B7"];
+const unknown = chosen.filter((name) => !known.some((key) => key.startsWith(name)));
 if (unknown.length) {
-    console.error(`no workload ${unknown.join(", ")}; there are ${Object.keys(WORKLOADS).join(", ")}`);
+    console.error(`no workload ${unknown.join(", ")}; there are ${known.join(", ")}`);
     process.exit(2);
 }
+const withSizes = chosen.length === 0 || chosen.some((name) => "B7".startsWith(name));
 const names = Object.keys(WORKLOADS).filter((key) => chosen.length === 0 || chosen.some((name) => key.startsWith(name)));
 const rounds = quick ? 1 : 5;
 
@@ -67,11 +77,11 @@ prepare(["rust", "linker", "wasm", "bindgen", "chromium"]);
 const target = join(root, "target", "bench-web");
 const site = join(target, "site");
 const source = join(root, "benches", "web");
-const built = run("cargo", ["build", "--release", "--target", "wasm32-unknown-unknown", "--manifest-path", join(source, "Cargo.toml")],
+const built = names.length === 0 || run("cargo", ["build", "--release", "--target", "wasm32-unknown-unknown", "--manifest-path", join(source, "Cargo.toml")],
     { CARGO_TARGET_DIR: target });
 mkdirSync(site, { recursive: true });
 const wasm = join(target, "wasm32-unknown-unknown", "release", "selkie_bench_web.wasm");
-if (!built || !bindgen(wasm, join(site, "pkg"))) process.exit(1);
+if (!built || (names.length && !bindgen(wasm, join(site, "pkg")))) process.exit(1);
 copyFileSync(join(source, "page.html"), join(site, "index.html"));
 copyFileSync(join(source, "page.js"), join(site, "page.js"));
 
@@ -84,8 +94,8 @@ const samples = Object.fromEntries(
 );
 const failures = [];
 
-const server = await serve(site, 0);
-const chromium = await browser();
+const server = names.length && (await serve(site, 0));
+const chromium = names.length && (await browser());
 try {
     for (let round = 0; round < rounds; round += 1) {
         for (const name of names) {
@@ -113,8 +123,10 @@ try {
         }
     }
 } finally {
-    chromium.close();
-    server.close();
+    if (names.length) {
+        chromium.close();
+        server.close();
+    }
     if (process.stderr.isTTY) process.stderr.write("\n");
 }
 
@@ -124,9 +136,35 @@ async function busy(page) {
     return metrics.find(({ name }) => name === "TaskDuration").value;
 }
 
+if (withSizes) {
+    WORKLOADS.B7 = SIZES;
+    names.push("B7");
+    samples.B7 = Object.fromEntries(SIZES.peers.map((peer) => [peer, {}]));
+    for (const peer of SIZES.peers) {
+        const bytes = size(peer);
+        if (bytes) samples.B7[peer].bytes = [bytes];
+        else failures.push(`B7, ${peer}: does not build`);
+    }
+}
+
+/** The bytes of the program on `peer`: the module and its glue, each compressed on its own as a server would. */
+function size(peer) {
+    const folder = join(target, "hello");
+    const manifest = join(root, "benches", "hello", "Cargo.toml");
+    const flags = ["--release", "--target", "wasm32-unknown-unknown", "--manifest-path", manifest, "--features", peer];
+    if (!run("cargo", ["build", ...flags], { CARGO_TARGET_DIR: folder })) return undefined;
+    const module = join(folder, "wasm32-unknown-unknown", "release", "selkie_bench_hello.wasm");
+    const out = join(folder, peer);
+    if (!bindgen(module, out)) return undefined;
+    const files = readdirSync(out).filter((file) => /\.(js|wasm)$/.test(file));
+    return files.reduce((sum, file) => sum + brotliCompressSync(readFileSync(join(out, file))).length, 0);
+}
+
 let missed = 0;
+const verdicts = {};
 for (const name of names) {
     const { title, peers, unit, goals, subject = "selkie" } = WORKLOADS[name];
+    verdicts[name] = [];
     heading(`${name}: ${title}`);
     const value = (peer, quantity) => samples[name][peer][quantity] && median(samples[name][peer][quantity]);
     const quantities = Object.keys(unit);
@@ -150,6 +188,8 @@ for (const name of names) {
             if (!met) missed += 1;
             const which = peer ? `${unit[quantity]} beside ${peer}` : unit[quantity];
             const x = peer ? "x" : "";
+            const text = `${which}: at most ${limit}${x}, is ${show(got)}${x}`;
+            verdicts[name].push([text, met]);
             const verdict = met ? green("met   ") : red("missed");
             console.log(`  ${verdict} ${which}: ${show(got)}${x} (of the best samples ${show(best)}${x}), goal ${limit}${x}`);
         }
@@ -157,9 +197,53 @@ for (const name of names) {
 }
 failures.forEach((failure) => console.error(red(failure)));
 
-const file = join(root, "target", "bench", "web.json");
-mkdirSync(join(root, "target", "bench"), { recursive: true });
-writeFileSync(file, `${JSON.stringify({ rounds, samples, failures }, undefined, 1)}\n`);
-console.log(`\n${missed} goals missed; all samples are in ${file}`);
+/** One row for each quantity of each peer, as native.json has them. */
+const rows = names.flatMap((name) =>
+    WORKLOADS[name].peers.flatMap((peer) =>
+        Object.entries(WORKLOADS[name].unit).flatMap(([quantity, unit]) => {
+            const list = samples[name][peer][quantity];
+            if (!list) return [];
+            return [{ workload: name, subject: peer, n: WORKLOADS[name].count ?? 1, quantity, unit, median: median(list),
+                min: Math.min(...list), max: Math.max(...list), samples: list }];
+        }),
+    ),
+);
+
+/** Bars of all quantities, for people. */
+function page() {
+    const escape = (text) => String(text).replace(/[<>&]/g, (c) => `&#${c.charCodeAt(0)};`);
+    const section = (name) => {
+        const { title, unit } = WORKLOADS[name];
+        const goals = verdicts[name]
+            .map(([text, met]) => `<br>Goal: ${escape(text)}: <b class=${met ? "yes>reached" : "no>not reached"}</b>`)
+            .join("");
+        const charts = Object.entries(unit).map(([quantity, label]) => {
+            const own = rows.filter((row) => row.workload === name && row.quantity === quantity);
+            const longest = Math.max(...own.map((row) => row.median), Number.MIN_VALUE);
+            const bars = own.map((row, at) => {
+                const x = (value) => 270 + 560 * Math.min(1.05, value / longest);
+                const colour = row.subject.startsWith("selkie") ? "#0f8b8d" : /^(floor|idle)/.test(row.subject) ? "#9aa5b1" : "#e07a5f";
+                const y = at * 22;
+                return `<text x=262 y=${y + 15} text-anchor=end>${escape(row.subject)}</text>` +
+                    `<rect x=270 y=${y + 2} width=${(x(row.median) - 270).toFixed(1)} height=16 fill='${colour}'/>` +
+                    `<line x1=${x(row.min).toFixed(1)} x2=${x(row.max).toFixed(1)} y1=${y + 10} y2=${y + 10} stroke=currentColor />` +
+                    `<text x=${(Math.max(x(row.max), x(row.median)) + 6).toFixed(1)} y=${y + 15}>${show(row.median)}</text>`;
+            });
+            return `<h3>${escape(label)}</h3><svg viewBox='0 0 900 ${own.length * 22 + 4}' role=img>${bars.join("")}</svg>`;
+        });
+        return `<h2>${name}: ${escape(title)}</h2><p>${goals.slice(4)}</p>${charts.join("")}`;
+    };
+    const style = readFileSync(join(root, "benches", "src", "page.css"), "utf8");
+    return `<!doctype html><html lang=en><meta charset=utf-8><title>selkie beside its peers, in a browser</title><style>${style}</style>` +
+        "<h1>selkie beside its peers, in a browser</h1><p>Medians of one run whose rounds alternate. Shorter is better. " +
+        `Thin lines reach from the least to the greatest sample.</p>${names.map(section).join("")}</html>\n`;
+}
+
+const folder = join(root, "target", "bench");
+const file = join(folder, "web.json");
+mkdirSync(folder, { recursive: true });
+writeFileSync(file, `${JSON.stringify(rows, undefined, 1)}\n`);
+writeFileSync(join(folder, "web.html"), page());
+console.log(`\n${missed} goals missed; all samples are in target/bench/web.json, bars in web.html`);
 // A goal that is missed is a result. What could not be measured is an error.
 process.exitCode = failures.length ? 1 : 0;

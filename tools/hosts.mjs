@@ -131,6 +131,11 @@ export const HOSTS = [
             () => [["run", "--example", "tour"]], {}),
         node: () => [[join("tools", "tour.mjs")]],
     },
+    // Valgrind is not everywhere.
+    ...(process.platform === "linux"
+        ? [{ ...native("instructions", "instructions of the hot paths", "deep", ["valgrind"], undefined, {}),
+            node: () => [[join("tools", "instructions.mjs")]] }]
+        : []),
     native("loom", "loom: every interleaving of the protocols", "deep", [],
         () => calls(LOOM, "test", "--release"), { RUSTFLAGS: "--cfg selkie_loom", CARGO_TARGET_DIR: "target/loom" }),
     native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"], () => calls(MIRI, `+${NIGHTLY}`, "miri", "test"),

@@ -132,6 +132,18 @@ const NEEDS = {
         has: () => hasProgram(toolchain(NIGHTLY), "cargo-miri"),
         get: () => run("rustup", ["toolchain", "install", NIGHTLY, "--profile", "minimal", "-c", "rust-src", "-c", "miri"]),
     },
+    valgrind: {
+        what: "valgrind, which counts instructions",
+        has: () => which("valgrind"),
+        get: () =>
+            packages({
+                debian: "apt-get install -y valgrind",
+                ubuntu: "apt-get install -y valgrind",
+                fedora: "sudo dnf install -y valgrind",
+                arch: "sudo pacman -S --needed valgrind",
+                otherwise: "Install valgrind and put it on PATH.",
+            }),
+    },
     msrv: {
         what: `the toolchain ${MSRV} with ${WASM}`,
         has: () => hasTarget(toolchain(MSRV)),

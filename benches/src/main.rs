@@ -8,6 +8,8 @@ mod children;
 mod clock;
 mod effort;
 mod floor;
+mod locks;
+mod pools;
 mod report;
 mod subject;
 mod table;
@@ -25,6 +27,9 @@ use effort::Effort;
 use report::Row;
 use table::Workload;
 
+/// How long a sample takes at least.
+const SAMPLE: Effort = Effort::Time(Duration::from_millis(5));
+
 const USAGE: &str = "\
 usage: just bench [native] [WORKLOAD..] [--quick] [--list]
 
@@ -33,7 +38,7 @@ usage: just bench [native] [WORKLOAD..] [--quick] [--list]
   --list     the workloads
 
 For profilers, one subject alone, without a table:
-  --only SUBJECT [--n N] [--samples COUNT] [--rounds COUNT]
+  --only SUBJECT [--n N] [--samples COUNT] [--rounds COUNT] [--bare]
 ";
 
 #[derive(Default)]
@@ -44,7 +49,8 @@ struct Options {
     only: Option<String>,
     n: Option<usize>,
     samples: Option<usize>,
-    rounds: usize,
+    rounds: Option<usize>,
+    bare: bool,
 }
 
 impl Options {
@@ -59,7 +65,8 @@ impl Options {
                 "--list" => options.list = true,
                 "--only" => options.only = Some(value()?),
                 "--n" => options.n = Some(number(value()?)?),
-                "--rounds" => options.rounds = number(value()?)?,
+                "--rounds" => options.rounds = Some(number(value()?)?),
+                "--bare" => options.bare = true,
                 "--samples" => options.samples = Some(number(value()?)?),
                 _ if arg.starts_with(['w', 'W']) => options.workloads.push(arg.to_uppercase()),
                 _ => return Err(format!("unknown argument {arg}")),
@@ -128,9 +135,17 @@ fn alone(workloads: &[&Workload], subject: &str, options: &Options) -> ExitCode 
             eprintln!("{} has no subject {subject}", workload.id);
             return ExitCode::from(2);
         };
+        let effort = match options.rounds {
+            Some(rounds) => Effort::Rounds(rounds),
+            None => SAMPLE,
+        };
         for _ in 0..options.samples.unwrap_or(1) {
-            let value = (entry.measure)(options.n.unwrap_or(workload.n), Effort::Rounds(options.rounds));
-            println!("{} {subject}: {} {}", workload.id, report::number(value), workload.unit);
+            let value = (entry.measure)(options.n.unwrap_or(workload.n), effort);
+            if options.bare {
+                println!("{value}");
+            } else {
+                println!("{} {subject}: {} {}", workload.id, report::number(value), workload.unit);
+            }
         }
     }
     ExitCode::SUCCESS
@@ -150,6 +165,8 @@ fn measure(workload: &Workload, options: &Options) -> Vec<Row> {
             (true, false) => 5,
             // Of large sizes a sample takes seconds.
             (false, _) if n > 100_000 => 3,
+            (false, true) if n == 100_000 => 3,
+            (false, false) if n == 100_000 => 9,
             (false, true) => 15,
             (false, false) => 25,
         };
@@ -160,7 +177,6 @@ fn measure(workload: &Workload, options: &Options) -> Vec<Row> {
 
 /// Takes a sample of each subject in turn, beginning with another one in each round.
 fn interleaved(workload: &Workload, n: usize, rounds: usize) -> Vec<Row> {
-    let effort = Effort::Time(Duration::from_millis(5));
     let entries = &workload.entries;
     let mut rows: Vec<_> = entries
         .iter()
@@ -185,7 +201,7 @@ fn interleaved(workload: &Workload, n: usize, rounds: usize) -> Vec<Row> {
             let sample = if workload.apart {
                 apart(workload, entries[index].name, n)
             } else {
-                (entries[index].measure)(n, effort)
+                (entries[index].measure)(n, SAMPLE)
             };
             rows[index].samples.push(sample);
         }
@@ -201,7 +217,7 @@ fn interleaved(workload: &Workload, n: usize, rounds: usize) -> Vec<Row> {
 fn apart(workload: &Workload, subject: &str, n: usize) -> f64 {
     let program = std::env::current_exe().expect("this program is a file");
     let output = std::process::Command::new(program)
-        .args([workload.id, "--only", subject, "--n", &n.to_string()])
+        .args([workload.id, "--only", subject, "--bare", "--n", &n.to_string()])
         .output()
         .expect("this program starts");
     let text = String::from_utf8_lossy(&output.stdout);

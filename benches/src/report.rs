@@ -153,13 +153,7 @@ fn json(row: &Row) -> serde_json::Value {
     value
 }
 
-const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733; }
-h2 { margin: 2.5rem 0 0; font-size: 1.1rem } p { margin: .2rem 0 .6rem } svg { width: 100%; height: auto }
-text { font: 13px system-ui, sans-serif; fill: currentColor } .grid { stroke: #8884; }
-.yes { color: #13795b } .no { color: #b3261e }
-@media (prefers-color-scheme: dark) { body { background: #12181f; color: #dde5ee } .yes { color: #4cc9a0 } .no { color: #ff8a80 } }
-";
+const STYLE: &str = include_str!("page.css");
 
 fn page(measured: &[(&Workload, Vec<Row>)]) -> String {
     let mut out = String::new();

@@ -5,6 +5,7 @@ use crate::{
     children,
     effort::Effort,
     floor::Floor,
+    locks, pools,
     subject::*,
     tasks, timers,
 };
@@ -90,11 +91,74 @@ macro_rules! timers {
     };
 }
 
+macro_rules! remote {
+    ($measure:ident) => {
+        vec![
+            entry(SELKIE, pools::$measure::<pools::SelkieLoop>),
+            entry("tokio current_thread", pools::$measure::<pools::TokioThread>),
+            entry("tokio multi_thread of 1", pools::$measure::<pools::TokioOne>),
+            entry("async-executor in a thread", pools::$measure::<pools::SmolThread>),
+            entry(FLOOR, pools::$measure::<pools::Channel>),
+        ]
+    };
+}
+
+macro_rules! blocking {
+    ($measure:ident) => {
+        vec![
+            entry(SELKIE, pools::$measure::<pools::SelkiePool>),
+            unfair("selkie::to_thread", pools::$measure::<pools::SelkieToThread>, "is another form"),
+            entry("tokio spawn_blocking", pools::$measure::<pools::TokioBlocking>),
+            entry("blocking", pools::$measure::<pools::BlockingCrate>),
+            entry("rayon", pools::$measure::<pools::Rayon>),
+        ]
+    };
+}
+
+macro_rules! pool {
+    ($measure:ident) => {
+        vec![
+            entry(SELKIE, pools::$measure::<pools::Selkie>),
+            entry("tokio multi_thread", pools::$measure::<pools::Tokio>),
+            entry("async-executor", pools::$measure::<pools::Smol>),
+            entry("async-executor, static", pools::$measure::<pools::SmolStatic>),
+        ]
+    };
+}
+
+macro_rules! lock {
+    ($measure:ident) => {
+        vec![
+            entry(SELKIE, locks::$measure::<Selkie, selkie::local::Lock<usize>>),
+            unfair("selkie, shared", locks::$measure::<Selkie, selkie::Lock<usize>>, "is another form"),
+            entry("tokio::sync::Mutex", locks::$measure::<TokioLocal, tokio::sync::Mutex<usize>>),
+            entry("async_lock::Mutex", locks::$measure::<StaticExecutor, async_lock::Mutex<usize>>),
+            entry("futures::lock::Mutex", locks::$measure::<LocalPool, futures::lock::Mutex<usize>>),
+            unfair(
+                "selkie, futures::lock::Mutex",
+                locks::$measure::<Selkie, futures::lock::Mutex<usize>>,
+                "is selkie's loop with another's lock",
+            ),
+            entry(FLOOR, locks::$measure::<Floor<true, true>, locks::FloorLock>),
+        ]
+    };
+}
+
 pub fn workloads() -> Vec<Workload> {
     let mut table = Vec::new();
     let mut add = |id, title, unit, n, sweep, slow, entries, peer, floor: Option<f64>| {
         let goal = Goal { peer, floor: floor.map(|ratio| (FLOOR, ratio)) };
-        table.push(Workload { id, title, unit, n, sweep, slow, apart: unit == "bytes", entries, goal });
+        table.push(Workload {
+            id,
+            title,
+            unit,
+            n,
+            sweep,
+            slow,
+            apart: unit == "bytes" || id.ends_with("-core"),
+            entries,
+            goal,
+        });
     };
     add(
         "W1",
@@ -278,5 +342,181 @@ pub fn workloads() -> Vec<Workload> {
             None,
         );
     }
+    add(
+        "W6-trip",
+        "submit a future to a loop in another thread, and block until it has ended",
+        "ns",
+        200,
+        &[],
+        false,
+        remote!(trip),
+        (BEST, 1.05),
+        None,
+    );
+    add(
+        "W6-core",
+        "the same with all threads on one processor",
+        "ns",
+        1000,
+        &[],
+        true,
+        remote!(trip_on_one_core),
+        ("tokio current_thread", 0.9),
+        Some(1.15),
+    );
+    add(
+        "W6-flood",
+        "submit 100,000 futures to a loop in another thread, then wait for each",
+        "ns",
+        100_000,
+        &[1000, 10_000],
+        false,
+        remote!(flood),
+        ("async-executor in a thread", 0.6),
+        Some(1.2),
+    );
+    add(
+        "W7-call",
+        "run a function that does nothing on a pool, and wait for it",
+        "ns",
+        200,
+        &[],
+        false,
+        blocking!(call),
+        ("rayon", 1.0),
+        None,
+    );
+    add(
+        "W7-core",
+        "the same with all threads on one processor",
+        "ns",
+        1000,
+        &[],
+        true,
+        blocking!(call_on_one_core),
+        ("rayon", 1.0),
+        None,
+    );
+    add(
+        "W7-burst",
+        "run 100,000 functions that do nothing on a pool, then wait for each",
+        "ns",
+        100_000,
+        &[1000, 10_000],
+        false,
+        blocking!(burst),
+        ("rayon", 0.5),
+        None,
+    );
+    add(
+        "W10-outside",
+        "tasks of two threads that yield once, spawned from outside",
+        "ns",
+        10_000,
+        &[1000, 100_000, 1_000_000],
+        false,
+        pool!(outside),
+        (BEST, 0.6),
+        None,
+    );
+    add(
+        "W10-inside",
+        "tasks of two threads that yield once, spawned by one of them",
+        "ns",
+        10_000,
+        &[1000, 100_000, 1_000_000],
+        false,
+        pool!(inside),
+        (BEST, 0.6),
+        None,
+    );
+    add(
+        "W11-lock",
+        "take a lock that nobody else wants, and give it back",
+        "ns",
+        1000,
+        &[],
+        false,
+        lock!(uncontended),
+        ("futures::lock::Mutex", 0.3),
+        Some(2.0),
+    );
+    add(
+        "W11-contended",
+        "100 tasks take one lock in turn, and hold it while they yield",
+        "ns",
+        10_000,
+        &[],
+        false,
+        lock!(contended),
+        ("futures::lock::Mutex", 0.15),
+        Some(2.5),
+    );
+    add(
+        "W11-across",
+        "8 tasks of two threads take one lock",
+        "ns",
+        10_000,
+        &[],
+        false,
+        vec![
+            entry(SELKIE, locks::across::<pools::Selkie, selkie::Lock<usize>>),
+            entry("tokio", locks::across::<pools::Tokio, tokio::sync::Mutex<usize>>),
+            entry("async-executor, async-lock", locks::across::<pools::SmolStatic, async_lock::Mutex<usize>>),
+            unfair(
+                "selkie's executor, async-lock",
+                locks::across::<pools::Selkie, async_lock::Mutex<usize>>,
+                "is selkie's executor with another's lock",
+            ),
+        ],
+        ("tokio", 0.7),
+        None,
+    );
+    add(
+        "W11-queue",
+        "from task to task through a queue of 64, each item",
+        "ns",
+        10_000,
+        &[],
+        false,
+        vec![
+            entry(SELKIE, locks::queue::<Selkie, locks::SelkieLocal>),
+            unfair("selkie, shared", locks::queue::<Selkie, locks::SelkieShared>, "is another form"),
+            entry("flume", locks::queue::<TokioLocal, locks::Flume>),
+            entry("tokio::sync::mpsc", locks::queue::<TokioLocal, locks::TokioMpsc>),
+            entry("async-channel", locks::queue::<StaticExecutor, locks::AsyncChannel>),
+            entry("futures mpsc", locks::queue::<LocalPool, locks::FuturesMpsc>),
+            unfair(
+                "selkie, flume",
+                locks::queue::<Selkie, locks::Flume>,
+                "is selkie's loop with another's queue",
+            ),
+            entry(FLOOR, locks::queue::<Floor<true, true>, locks::FloorQueue>),
+        ],
+        ("flume", 0.25),
+        Some(2.0),
+    );
+    add(
+        "W11-loops",
+        "from loop to loop through a queue without a limit, each item",
+        "ns",
+        100_000,
+        &[],
+        false,
+        vec![
+            entry(SELKIE, locks::loops::<Selkie, locks::SelkieShared>),
+            entry("flume", locks::loops::<TokioLocal, locks::Flume>),
+            entry("tokio::sync::mpsc", locks::loops::<TokioLocal, locks::TokioMpsc>),
+            entry("async-channel", locks::loops::<StaticExecutor, locks::AsyncChannel>),
+            entry("futures mpsc", locks::loops::<LocalPool, locks::FuturesMpsc>),
+            unfair(
+                "selkie, flume",
+                locks::loops::<Selkie, locks::Flume>,
+                "is selkie's loop with another's queue",
+            ),
+        ],
+        (BEST, 1.0),
+        None,
+    );
     table
 }
