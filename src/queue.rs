@@ -169,15 +169,20 @@ impl<T, O: QueueOrder<T>> State<T, O> {
     }
 
     /// There is an item.
-    #[inline]
+    #[inline(always)]
     fn pop(&mut self, wakes: &mut Wakes) -> Option<GotFrom<T, O>> {
         let (item, used) = self.store.pop()?;
         Some(Got { item, _used: used, admitted: self.admit(wakes) })
     }
 
     /// Moves the items of waiting putters in, as long as there is room.
-    #[inline]
+    #[inline(always)]
     fn admit(&mut self, wakes: &mut Wakes) -> Admitted {
+        if self.putters.is_empty() { Admitted::All } else { self.admit_some(wakes) }
+    }
+
+    #[inline(never)]
+    fn admit_some(&mut self, wakes: &mut Wakes) -> Admitted {
         while !self.putters.is_empty() && self.store.len() < self.limit {
             if !self.store.has_room() {
                 return Admitted::NeedsRoom(self.store.next_room(self.limit));
@@ -620,7 +625,7 @@ impl<T, O: QueueOrder<T>, M: Mode> Request for Put<'_, T, O, M> {
         &mut state.putters
     }
 
-    #[inline]
+    #[inline(always)]
     fn look(&mut self, state: &mut State<T, O>, wakes: &mut Wakes) -> Now<Result<(), T>> {
         if state.shut != Shut::Open {
             return Now::Ready(Err(self.payload()));

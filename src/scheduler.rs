@@ -974,11 +974,12 @@ impl Scheduler {
         self.arena.each(|cell| {
             let task = TaskRef::listed(cell);
             if !task.is_done() {
-                pending.push(task);
+                pending.push((task.id.get(), 0, task.into_ptr().cast()));
             }
         });
-        pending.sort_by_key(|task| task.id.get());
-        pending
+        crate::timers::sort(&mut pending);
+        // SAFETY: the references that were counted above.
+        pending.into_iter().map(|(_, _, cell)| unsafe { TaskRef::from_ptr(cell.cast()) }).collect()
     }
 
     /// The name of a task that may have gone meanwhile. Looks at every task, so it is for people only.

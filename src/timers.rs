@@ -143,11 +143,18 @@ pub(crate) struct Timers {
     overdue: List,
     len: Cell<usize>,
     /// What `fire` sorts in, kept so that a timer allocates nothing. Empty between its calls.
-    due: Cell<Vec<Due>>,
+    due: Cell<Vec<Numbered>>,
 }
 
-/// A node that fires: its deadline, its place among those of the same deadline, and where it is.
-type Due = (u64, u32, NonNull<Node>);
+/// Something to be put in order: by the number, then by the place among those of the same number. What lies there is the
+/// owner's to know, so that all that is sorted is sorted by the same code: it is large.
+pub(crate) type Numbered = (u64, u32, NonNull<()>);
+
+/// In place: a stable sort would have to allocate.
+#[inline(never)]
+pub(crate) fn sort(list: &mut [Numbered]) {
+    list.sort_unstable_by_key(|&(number, place, _)| (number, place));
+}
 
 /// A burst of more timers than this gives its memory back.
 const KEPT: usize = 4096;
@@ -302,7 +309,7 @@ impl Timers {
         }
         // The nodes are scattered, so they are sorted by a copy of their deadlines.
         let mut due = self.due.take();
-        self.overdue.drain(|node, deadline| due.push((deadline, due.len() as u32, node)));
+        self.overdue.drain(|node, deadline| due.push((deadline, due.len() as u32, node.cast())));
         while let Some((level, slot, first)) = self.first_slot() {
             // The slot's own start, not its first node: once `elapsed` is inside a slot, its nodes must be below.
             let start = first >> (level * BITS) << (level * BITS);
@@ -317,7 +324,7 @@ impl Timers {
                 let tick = self.tick(deadline);
                 // All of a higher level's slot that are due go straight there.
                 if tick <= target {
-                    due.push((deadline, due.len() as u32, node));
+                    due.push((deadline, due.len() as u32, node.cast()));
                 } else {
                     // SAFETY: the node was in the wheel, and stays.
                     unsafe { self.link(node, tick) }
@@ -325,11 +332,10 @@ impl Timers {
             });
         }
         self.elapsed.set(target.max(self.elapsed.get()));
-        // By place as well: a stable sort would have to allocate.
-        due.sort_unstable_by_key(|&(deadline, place, _)| (deadline, place));
+        sort(&mut due);
         self.len.set(self.len.get() - due.len());
         for &(_, _, node) in &due {
-            fire(node);
+            fire(node.cast());
         }
         due.clear();
         if due.capacity() <= KEPT {

@@ -155,7 +155,7 @@ function size(peer) {
     if (!run("cargo", ["build", ...flags], { CARGO_TARGET_DIR: folder })) return undefined;
     const module = join(folder, "wasm32-unknown-unknown", "release", "selkie_bench_hello.wasm");
     const out = join(folder, peer);
-    if (!bindgen(module, out)) return undefined;
+    if (!bindgen(module, out, "--remove-name-section", "--remove-producers-section")) return undefined;
     const files = readdirSync(out).filter((file) => /\.(js|wasm)$/.test(file));
     return files.reduce((sum, file) => sum + brotliCompressSync(readFileSync(join(out, file))).length, 0);
 }

@@ -5,14 +5,14 @@ import { pathToFileURL } from "node:url";
 import { bindgenRunner, run, windows } from "./lib.mjs";
 
 /** Whether the glue of `file`, for pages without a bundler, is in `folder` now. */
-export function bindgen(file, folder) {
+export function bindgen(file, folder, ...flags) {
     const runner = bindgenRunner();
     if (!runner) {
         console.error("wasm-bindgen is missing: run `npx -y rust-just setup web`");
         return false;
     }
     const program = join(dirname(runner), windows ? "wasm-bindgen.exe" : "wasm-bindgen");
-    return run(program, [file, "--target", "web", "--out-dir", folder]);
+    return run(program, [file, "--target", "web", "--out-dir", folder, ...flags]);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {

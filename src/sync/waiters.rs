@@ -54,7 +54,7 @@ use std::{
     fmt,
     future::Future,
     marker::{PhantomData, PhantomPinned},
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     ptr,
@@ -231,8 +231,9 @@ impl<S, M: Mode> Guarded<S, M> {
 pub(crate) struct Wakes {
     len: usize,
     few: [MaybeUninit<Waker>; FEW],
-    /// Never grows under the lock: its capacity was reserved before.
-    many: Vec<Waker>,
+    /// Never grows under the lock: its capacity was reserved before. Dropped by `wake_all`, so that a look that wakes nobody
+    /// pays one comparison.
+    many: ManuallyDrop<Vec<Waker>>,
 }
 
 const FEW: usize = 4;
@@ -241,7 +242,7 @@ impl Wakes {
     #[inline]
     fn new(room: usize) -> Self {
         let many = if room > FEW { Vec::with_capacity(room - FEW) } else { Vec::new() };
-        Self { len: 0, few: [const { MaybeUninit::uninit() }; FEW], many }
+        Self { len: 0, few: [const { MaybeUninit::uninit() }; FEW], many: ManuallyDrop::new(many) }
     }
 
     #[inline]
@@ -268,13 +269,25 @@ impl Wakes {
 }
 
 impl Drop for Wakes {
-    #[inline]
+    // Most often there is nobody to wake.
+    #[inline(always)]
     fn drop(&mut self) {
+        if self.len > 0 || self.many.capacity() > 0 {
+            self.wake_all();
+        }
+    }
+}
+
+impl Wakes {
+    /// What the drop does, once.
+    #[inline(never)]
+    fn wake_all(&mut self) {
         for waker in &self.few[..self.len] {
             // SAFETY: the first `len` are written, and each is read once, as nothing below unwinds.
             wake(unsafe { waker.assume_init_read() });
         }
-        for waker in self.many.drain(..) {
+        // SAFETY: taken once, as this is dropped.
+        for waker in unsafe { ManuallyDrop::take(&mut self.many) } {
             wake(waker);
         }
     }

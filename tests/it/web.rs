@@ -2,8 +2,9 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::pending,
+    future::{pending, poll_fn},
     rc::Rc,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -608,6 +609,58 @@ async fn wakes_within_the_loop_ask_the_host_for_nothing() {
     assert!(counted.clock <= wakes / 32 + 500, "{} looks at the clock", counted.clock);
     let hops = counted.tasks + counted.timers + counted.then;
     assert!(hops <= wakes / 100, "{hops} requests for {wakes} wakes");
+}
+
+#[test]
+async fn a_wake_within_the_loop_calls_no_javascript() {
+    const TASKS: usize = 1000;
+    let task = spawn_lazy(async {
+        let wakers = shared::<RefCell<Vec<Waker>>>();
+        let woken = shared::<Cell<usize>>();
+        let is_open = shared::<Cell<bool>>();
+        for _ in 0..TASKS {
+            let (wakers, woken, is_open) = (wakers.clone(), woken.clone(), is_open.clone());
+            spawn(poll_fn(move |cx| {
+                if is_open.get() {
+                    woken.set(woken.get() + 1);
+                    return Poll::Ready(());
+                }
+                wakers.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            }))
+            .detach();
+        }
+        is_open.set(true);
+        let wakers = wakers.take();
+        count();
+        for (index, waker) in wakers.into_iter().enumerate() {
+            if index % 2 == 0 { waker.wake() } else { waker.wake_by_ref() }
+        }
+        let counted = counted();
+        assert_eq!([counted.then, counted.timers, counted.clock, counted.tasks], [0; 4]);
+        yield_now().await;
+        assert_eq!(woken.get(), TASKS);
+    });
+    task.await.unwrap();
+}
+
+#[test]
+async fn a_burst_of_sleeps_arms_one_timer_of_the_host() {
+    // Until the host's abilities are known.
+    pause(100.0).await;
+    let task = spawn_lazy(async {
+        // No earlier timer is there, and the loop has gone to sleep once.
+        from_promise(Promise::resolve(&JsValue::NULL)).await.unwrap();
+        count();
+        // The earliest is neither the first nor the last that is set.
+        let sleepers: Vec<_> =
+            (0..1000).map(|index| spawn(sleep(ms(5_000 + (index * 617) % 1000)))).collect();
+        from_promise(Promise::resolve(&JsValue::NULL)).await.unwrap();
+        let counted = counted();
+        sleepers.iter().for_each(|sleeper| _ = sleeper.cancel());
+        counted.timers
+    });
+    assert_eq!(task.await.unwrap(), 1);
 }
 
 // ---- A page that stays alive.
