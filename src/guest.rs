@@ -17,17 +17,20 @@ use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 use crate::{
     error::{JoinError, RunError},
     event_loop::{self, EventLoop},
+    testing::ManualClock,
 };
 
 /// The clock and the threads of the host, but turns from somebody else.
 struct GuestPlatform<P> {
     host: Arc<dyn Platform>,
+    /// Instead of the host's.
+    clock: Option<ManualClock>,
     pend: P,
 }
 
 impl<P: Fn() + Send + Sync + 'static> Platform for GuestPlatform<P> {
     fn now(&self) -> Duration {
-        self.host.now()
+        self.clock.as_ref().map_or_else(|| self.host.now(), ManualClock::now)
     }
 
     fn drive(&self, _: Rc<dyn Turn>) -> Driven {
@@ -67,7 +70,7 @@ impl<P: Fn() + Send + Sync + 'static> Platform for GuestPlatform<P> {
     }
 
     fn grain(&self) -> Duration {
-        self.host.grain()
+        if self.clock.is_some() { Duration::ZERO } else { self.host.grain() }
     }
 
     fn watch(&self, interval: Duration, check: Box<dyn FnMut() -> bool + Send>) -> bool {
@@ -101,7 +104,12 @@ impl EventLoop {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn guest(pend: impl Fn() + Send + Sync + 'static) -> Self {
-        let event_loop = Self::with_platform(Arc::new(GuestPlatform { host: crate::os::host(), pend }));
+        Self::guest_with(None, pend)
+    }
+
+    pub(crate) fn guest_with(clock: Option<ManualClock>, pend: impl Fn() + Send + Sync + 'static) -> Self {
+        let platform = GuestPlatform { host: crate::os::host(), clock, pend };
+        let event_loop = Self::with_platform(Arc::new(platform));
         event_loop.scheduler().hosted.set(true);
         event_loop
     }

@@ -9,7 +9,10 @@ use std::{
     future::Future,
     ops::RangeInclusive,
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -676,5 +679,55 @@ impl fmt::Debug for Sim {
             .field("elapsed", &self.elapsed())
             .field("seed", &self.seed)
             .finish_non_exhaustive()
+    }
+}
+
+/// A clock that stands still until it is set, for loops that are driven by hand; see [`guest`](Self::guest).
+///
+/// Clones are the same clock.
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock at zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The time it shows.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Moves it forward to `time`; an earlier time changes nothing.
+    pub fn set(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_max(nanos, Ordering::Relaxed);
+    }
+
+    /// A loop on this clock, as [`EventLoop::guest`] makes it: whoever drives it decides when time passes.
+    ///
+    /// It is for tests in which the tasks also wait for what is not of this world, as promises are, so that nobody but
+    /// the driver can tell when all is quiet; otherwise [`Sim`] does it by itself. Equal seeds give equal orders; without
+    /// one everything runs in the order in which it became ready.
+    ///
+    /// ```
+    /// use selkie::{Next, sleep, testing::ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let guest = clock.guest(None, || {});
+    /// let task = guest.spawn(sleep(Duration::from_secs(60)))?;
+    /// while let Next::At(time) = guest.turn()? {
+    ///     clock.set(time);
+    /// }
+    /// assert!(task.is_finished());
+    /// assert_eq!(clock.now(), Duration::from_secs(60));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn guest(&self, seed: Option<u64>, pend: impl Fn() + Send + Sync + 'static) -> EventLoop {
+        let event_loop = EventLoop::guest_with(Some(self.clone()), pend);
+        event_loop.scheduler().set_shuffle(seed);
+        event_loop
     }
 }
