@@ -1,0 +1,242 @@
+//! The scheduler of the npm package `selkie`: what JavaScript calls, and what it is called with.
+//!
+//! An instance of the module is one loop. JavaScript keeps closures and values in slots, which it numbers; only these
+//! numbers cross. There are three kinds of slots: tasks, operations that end once (a timer, a take from a queue), and
+//! things (queues and locks), which are numbered here.
+//!
+//! A task here is a future that asks JavaScript for its next step whenever it was woken, and does what the step says:
+//! wait to be woken, sleep, go to the back of its lane, or end. A cancel is a flag beside the task in JavaScript, and a
+//! wake: so it is delivered at the task's turn, in order with all others.
+//!
+//! A trap is a bug of this crate, as the bodies of tasks are JavaScript. The glue then drops the whole instance.
+
+#![cfg(all(target_family = "wasm", target_os = "unknown"))]
+#![allow(unsafe_code, reason = "the module's imports and exports")]
+
+mod operations;
+mod things;
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use selkie::{EventLoop, Next, Priority, Sleep, Task, testing::ManualClock};
+
+#[link(wasm_import_module = "selkie")]
+unsafe extern "C" {
+    /// Takes the next step of a task. Answers a time in milliseconds to sleep for, or one of the numbers below.
+    safe fn step(task: u32) -> f64;
+    /// The task is gone before its end: the loop was closed.
+    safe fn dropped(task: u32);
+    /// An operation has ended.
+    safe fn fire(operation: u32, value: f64);
+    /// The loop, which JavaScript drives, wants a turn.
+    safe fn pend();
+}
+
+// What a step answers, beside a time.
+const END: f64 = -1.0;
+const YIELD: f64 = -2.0;
+
+thread_local! {
+    static LOOP: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
+    static CLOCK: RefCell<Option<ManualClock>> = const { RefCell::new(None) };
+    static TASKS: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is known of the task in a slot.
+#[derive(Default)]
+struct Entry {
+    waker: Option<Waker>,
+    /// It was woken by JavaScript since its last step.
+    woken: bool,
+}
+
+fn event_loop() -> EventLoop {
+    LOOP.with_borrow(|event_loop| event_loop.clone().expect("JavaScript calls no closed loop"))
+}
+
+fn duration(milliseconds: f64) -> Duration {
+    // JavaScript has refused what is negative or not a number.
+    Duration::try_from_secs_f64(milliseconds / 1e3).unwrap_or(Duration::MAX)
+}
+
+fn priority(number: u32) -> Priority {
+    match number {
+        0 => Priority::Urgent,
+        1 => Priority::Normal,
+        _ => Priority::Background,
+    }
+}
+
+/// Makes the loop. One with virtual time is driven by [`turn`]; its order is shuffled by `seed`, if that is not negative.
+#[unsafe(no_mangle)]
+extern "C" fn open(manual: u32, seed: f64) {
+    let made = if manual != 0 {
+        let clock = ManualClock::new();
+        let seed = (seed >= 0.0).then_some(seed as u64);
+        let guest = clock.guest(seed, || pend());
+        CLOCK.set(Some(clock));
+        guest
+    } else {
+        let made = EventLoop::new();
+        drop(selkie::os::web::run_forever(&made));
+        made
+    };
+    LOOP.set(Some(made));
+}
+
+/// Asks the loop to stop, so that it can be closed after its turn.
+#[unsafe(no_mangle)]
+extern "C" fn stop() {
+    event_loop().stop();
+}
+
+/// Closes the loop, which drops what is left of its tasks; answers 0 if it still runs.
+#[unsafe(no_mangle)]
+extern "C" fn close() -> u32 {
+    if event_loop().close().is_err() {
+        return 0;
+    }
+    LOOP.take();
+    CLOCK.take();
+    operations::clear();
+    things::clear();
+    TASKS.take();
+    1
+}
+
+/// Runs one turn of a loop with virtual time. Answers the time of the next one, -1 for at once, -2 for not before [`pend`].
+#[unsafe(no_mangle)]
+extern "C" fn turn() -> f64 {
+    match event_loop().turn() {
+        Ok(Next::Now) => -1.0,
+        Ok(Next::At(time)) => time.as_secs_f64() * 1e3,
+        _ => -2.0,
+    }
+}
+
+/// The loop's clock, in milliseconds.
+#[unsafe(no_mangle)]
+extern "C" fn now() -> f64 {
+    event_loop().time().as_secs_f64() * 1e3
+}
+
+/// Moves the virtual clock forward.
+#[unsafe(no_mangle)]
+extern "C" fn advance(milliseconds: f64) {
+    CLOCK.with_borrow(|clock| {
+        if let Some(clock) = clock {
+            // To the nearest nanosecond: a time that was a sum may be a little less than the deadline that it is for.
+            clock.set(Duration::from_nanos((milliseconds * 1e6).round() as u64));
+        }
+    });
+}
+
+/// Starts the task in `slot`: at once, or at its first turn.
+#[unsafe(no_mangle)]
+extern "C" fn spawn(slot: u32, number: u32, lazy: u32) {
+    TASKS.with_borrow_mut(|tasks| {
+        let index = slot as usize;
+        if tasks.len() <= index {
+            tasks.resize_with(index + 1, Entry::default);
+        }
+        tasks[index] = Entry { waker: None, woken: true };
+    });
+    let mut builder = Task::<()>::builder().priority(priority(number));
+    if lazy != 0 {
+        builder = builder.lazy();
+    }
+    if let Ok(task) = event_loop().spawn_with(builder, Body { slot, sleep: None, ended: false }) {
+        task.detach();
+    }
+}
+
+/// Has the task take its next step, whatever it waits for.
+#[unsafe(no_mangle)]
+extern "C" fn wake(slot: u32) {
+    let waker = TASKS.with_borrow_mut(|tasks| {
+        let entry = &mut tasks[slot as usize];
+        entry.woken = true;
+        entry.waker.take()
+    });
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Ends by a trap, for tests of what the application does then.
+#[unsafe(no_mangle)]
+extern "C" fn trap() {
+    std::process::abort();
+}
+
+/// A task whose steps are JavaScript's.
+struct Body {
+    slot: u32,
+    sleep: Option<Sleep>,
+    ended: bool,
+}
+
+impl Body {
+    fn take_wake(&self) -> bool {
+        TASKS.with_borrow_mut(|tasks| std::mem::take(&mut tasks[self.slot as usize].woken))
+    }
+}
+
+impl Future for Body {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if this.take_wake() {
+            this.sleep = None;
+        } else if let Some(sleep) = &mut this.sleep {
+            if Pin::new(sleep).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.sleep = None;
+        } else {
+            return Poll::Pending;
+        }
+        // Known before the step, which may wake its own task.
+        TASKS.with_borrow_mut(|tasks| {
+            let entry = &mut tasks[this.slot as usize];
+            if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                entry.waker = Some(cx.waker().clone());
+            }
+        });
+        let next = step(this.slot);
+        if next == END {
+            this.ended = true;
+            return Poll::Ready(());
+        }
+        if next == YIELD {
+            wake(this.slot);
+        } else if next >= 0.0 {
+            let mut sleep = selkie::sleep(duration(next));
+            if Pin::new(&mut sleep).poll(cx).is_pending() {
+                this.sleep = Some(sleep);
+            } else {
+                wake(this.slot);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // A waker kept would keep the cell.
+        let waker = TASKS
+            .with_borrow_mut(|tasks| tasks.get_mut(self.slot as usize).and_then(|entry| entry.waker.take()));
+        drop(waker);
+        if !self.ended {
+            dropped(self.slot);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+// What all entries have in common. Importing it does nothing.
+
+import { options as check } from './arguments.js';
+import { type Engine, engineSync, type WasmSource } from './engine.js';
+import { ArgumentError } from './errors.js';
+import { Loop, type LoopOptions } from './loop.js';
+
+export interface CreateOptions extends LoopOptions {
+    /** Where the WebAssembly is: an address, a response, its bytes, or a compiled module. */
+    wasm?: WasmSource;
+}
+
+/** @internal */
+export const LOOP = 'wasm name signal onUnhandled';
+
+/** @internal */
+export async function make(options: CreateOptions | undefined, engine: (wasm: WasmSource | undefined) => Promise<Engine>): Promise<Loop> {
+    const { wasm, ...rest } = check(options, LOOP);
+    return new Loop(await engine(wasm), rest);
+}
+
+/** Makes a loop at once, from a module that was compiled before. */
+export function createLoopSync(module: WebAssembly.Module, options?: LoopOptions): Loop {
+    if (!(module instanceof WebAssembly.Module)) throw new ArgumentError('module', 'a WebAssembly.Module');
+    const rest = check(options, 'name signal onUnhandled');
+    return new Loop(engineSync(module), rest);
+}
+
+export * from './errors.js';
+export type { Handle, LoopOptions, Observer, WaitOptions } from './loop.js';
+export { Loop } from './loop.js';
+export type { AsyncBody, GeneratorBody, GeneratorContext, Priority, Spawn, SpawnOptions, Step, TaskContext, TaskState } from './task.js';
+export { Task } from './task.js';
+export type { GatherOptions, Member, Results, Settled, WaitForOptions } from './together.js';
+export { Group } from './together.js';
+export type { PutOptions, QueueOptions } from './queue.js';
+export { Queue } from './queue.js';
+export type { Release } from './sync.js';
+export { Barrier, Condition, Event, Lock, Semaphore } from './sync.js';

@@ -1,0 +1,131 @@
+// What this package throws and rejects with. Cancelling is not among it: that rejects with the signal's or the caller's
+// own reason, by default a DOMException named AbortError, and a timeout with one named TimeoutError.
+
+declare global {
+    // As lib.esnext.disposable has it; also for those who compile without that.
+    interface SymbolConstructor {
+        readonly dispose: unique symbol;
+        readonly asyncDispose: unique symbol;
+    }
+}
+
+/** What went wrong, for programs. */
+export type ErrorCode =
+    | 'invalid-argument'
+    | 'invalid-state'
+    | 'load-failed'
+    | 'loop-closed'
+    | 'loop-crashed'
+    | 'queue-closed'
+    | 'queue-full'
+    | 'barrier-broken'
+    | 'group-failed'
+    | 'deadlock'
+    | 'pool-closed'
+    | 'worker-start'
+    | 'worker-crashed'
+    | 'worker-killed'
+    | 'not-cloneable'
+    | 'unknown-function';
+
+/** An error of this package; `code` says which. */
+export class SelkieError extends Error {
+    readonly code: ErrorCode;
+
+    constructor(code: ErrorCode, message: string, cause?: unknown) {
+        super(message, cause === undefined ? undefined : { cause });
+        this.code = code;
+    }
+
+    static {
+        // On the prototype, as the errors of the language have it, and safe from minifiers.
+        named(this, 'SelkieError');
+    }
+}
+
+/** An argument that cannot be meant: `argument` is its name, as the documentation has it. */
+export class ArgumentError extends TypeError {
+    readonly code = 'invalid-argument' as const;
+    readonly argument: string;
+
+    constructor(argument: string, message: string) {
+        super(`${argument}: ${message}`);
+        this.argument = argument;
+    }
+
+    static {
+        named(this, 'ArgumentError');
+    }
+}
+
+/** The loop was closed: nothing can be started on it, and what had not ended is rejected with this. */
+export class LoopClosedError extends SelkieError {
+    constructor() {
+        super('loop-closed', 'the loop is closed: make another with createLoop()');
+    }
+
+    static {
+        named(this, 'LoopClosedError');
+    }
+}
+
+/** The scheduler itself failed, which is a bug of this package: all that ran on the loop is rejected with this. */
+export class LoopCrashedError extends SelkieError {
+    constructor(cause: unknown) {
+        super('loop-crashed', 'the scheduler ended by a trap, so all tasks of this loop failed: make another with createLoop()', cause);
+    }
+
+    static {
+        named(this, 'LoopCrashedError');
+    }
+}
+
+/** The queue was closed, and gives and takes nothing more. */
+export class QueueClosedError extends SelkieError {
+    constructor() {
+        super('queue-closed', 'the queue is closed');
+    }
+
+    static {
+        named(this, 'QueueClosedError');
+    }
+}
+
+/** A Worker, or what was to go to one. */
+export class WorkerError extends SelkieError {
+    static {
+        named(this, 'WorkerError');
+    }
+}
+
+/** Tasks of a group failed; `errors` has the error of each, in the order in which they came. */
+export class GroupError extends AggregateError {
+    readonly code = 'group-failed' as const;
+
+    constructor(errors: readonly unknown[]) {
+        const first = errors[0];
+        const text = first instanceof Error ? first.message : String(first);
+        super(errors, errors.length === 1 ? `a task of the group failed: ${text}` : `${errors.length} tasks of the group failed, first: ${text}`);
+        this.cause = first;
+    }
+
+    static {
+        named(this, 'GroupError');
+    }
+}
+
+function named(of: { readonly prototype: object }, name: string): void {
+    Object.defineProperty(of.prototype, 'name', { value: name, configurable: true, writable: true });
+}
+
+/** @internal */
+export const aborted = (): DOMException => new DOMException('The task was cancelled.', 'AbortError');
+
+/** @internal */
+export const timedOut = (ms: number): DOMException => new DOMException(`The time of ${ms} ms is over.`, 'TimeoutError');
+
+/** @internal */
+export const asyncDispose = (Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')) as typeof Symbol.asyncDispose;
+
+/** @internal */
+export const dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;

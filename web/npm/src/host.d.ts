@@ -1,0 +1,9 @@
+declare module '*/js/host.js' {
+    interface Table {
+        get(index: number): unknown;
+    }
+    export function attach(table: Table, memory: WebAssembly.Memory | undefined, turn: number, call: number): number;
+    export function open(instance: number, slot: number): number;
+    export function soon(handle: number): void;
+    export function later(handle: number): void;
+}

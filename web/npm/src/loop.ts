@@ -1,0 +1,449 @@
+// The loop: makes tasks, keeps what the scheduler knows by number, and ends.
+
+import { callable, options as check, time } from './arguments.js';
+import { type Engine, type Exports, type Guest, later, resume, settled } from './engine.js';
+import { LoopClosedError, type LoopCrashedError, SelkieError, aborted, asyncDispose, dispose, timedOut } from './errors.js';
+import { onAbort } from './signals.js';
+import { type Spawn, type SpawnOptions, Task, type TaskContext, checkSpawn } from './task.js';
+import {
+    type GatherOptions,
+    Group,
+    type Member,
+    type Results,
+    type Settled,
+    type WaitForOptions,
+    asCompleted,
+    gather,
+    wait,
+    withGroup,
+} from './together.js';
+
+export interface LoopOptions {
+    name?: string;
+    /** Closes the loop when it is aborted. */
+    signal?: AbortSignal;
+    /** Called with what a task failed with that nobody looked at, instead of the host's own report. */
+    onUnhandled?: (error: unknown, task: Task<unknown>) => void;
+}
+
+/** Is told of each step of each task of a loop; times are those of `performance.now()`. */
+export interface Observer {
+    spawned?(task: Task<unknown>): void;
+    /** A task had a turn. What an async function does after its first `await` is the host's to run, and not seen here. */
+    stepped?(task: Task<unknown>, began: number, ended: number): void;
+    ended?(task: Task<unknown>): void;
+}
+
+export interface WaitOptions {
+    signal?: AbortSignal | undefined;
+}
+
+/** A callback that was scheduled. */
+export interface Handle {
+    /** Prevents the call; whether it had not begun. */
+    cancel(): boolean;
+    [Symbol.dispose](): void;
+}
+
+/** An event loop; from `createLoop`. Several may share a thread. */
+export class Loop implements Guest {
+    readonly name: string;
+
+    /** @internal */ wasm_: Exports;
+    /** @internal */ running_: Task<unknown> | undefined;
+    /** @internal */ observer_: Observer | undefined;
+    /** @internal */ readonly onUnhandled_: LoopOptions['onUnhandled'];
+    private readonly engine_: Engine;
+    private readonly tasks_: (Task<unknown> | undefined)[] = [];
+    private readonly freeTasks_: number[] = [];
+    private readonly operations_: (((value: number) => void) | undefined)[] = [];
+    private readonly freeOperations_: number[] = [];
+    private readonly refusals_ = new Set<(reason: unknown) => void>();
+    private unlisten_: (() => void) | undefined;
+    private ids_ = 0;
+    /** Why nothing can be started any more. */
+    private over_: SelkieError | undefined;
+    private closing_: Promise<void> | undefined;
+    private registry_: FinalizationRegistry<number> | undefined;
+
+    /** @internal */
+    constructor(engine: Engine, options: LoopOptions, manual?: { seed: number }) {
+        this.engine_ = engine;
+        this.wasm_ = engine.wasm;
+        this.name = options.name ?? 'loop';
+        this.onUnhandled_ = options.onUnhandled;
+        engine.guest = this;
+        this.wasm_.open(manual ? 1 : 0, manual?.seed ?? -1);
+        const { signal } = options;
+        if (signal?.aborted) void this.close();
+        else if (signal) this.unlisten_ = onAbort(signal, () => void this.close());
+    }
+
+    /**
+     * Starts `body` as a task: a function, which is called with a context. An async function, or a generator function, whose
+     * every `yield*` the loop drives.
+     *
+     * Throws an ArgumentError for what is no function, as the promise of a function that was called already.
+     */
+    readonly spawn: Spawn = ((body: (context: never) => unknown, options?: SpawnOptions) => this.start_(body, options, undefined)) as Spawn;
+
+    /** @internal */
+    start_(body: (context: never) => unknown, options: SpawnOptions | undefined, parent: Task<unknown> | undefined): Task<unknown> {
+        callable(body, 'body');
+        const checked = checkSpawn(options);
+        this.check_();
+        return new Task(this, ++this.ids_, body, checked, parent);
+    }
+
+    /** Waits for so many milliseconds: never less, and longer while the page is hidden. */
+    sleep(ms: number, options?: WaitOptions): Promise<void> {
+        time(ms, 'ms');
+        return this.wait_(options, (slot) => this.wasm_.timer(slot, ms)) as Promise<unknown> as Promise<void>;
+    }
+
+    /**
+     * Gives 0, 1, 2, ... every so many milliseconds, the first after one period. What was missed is skipped: the number
+     * tells which period it is.
+     */
+    async *interval(ms: number, options?: WaitOptions): AsyncGenerator<number, void, undefined> {
+        time(ms, 'ms');
+        const start = this.now();
+        for (let count = 0; ; count += 1) {
+            const due = start + (count + 1) * ms;
+            await this.sleep(Math.max(0, due - this.now()), options);
+            if (ms > 0) count = Math.max(count, Math.floor((this.now() - start) / ms) - 1);
+            yield count;
+        }
+    }
+
+    /**
+     * Calls `body` with a signal, and rejects with a TimeoutError if its promise takes longer than so many milliseconds.
+     *
+     * The signal is aborted then; what the body still does is not waited for. A task that has to have ended is one that was
+     * spawned with `timeoutMs`.
+     */
+    timeout<T>(ms: number, body: (signal: AbortSignal) => T | PromiseLike<T>, options?: WaitOptions): Promise<T> {
+        time(ms, 'ms');
+        callable(body, 'body');
+        const { signal } = check(options, 'signal');
+        const controller = new AbortController();
+        return this.pause_<T>(
+            signal,
+            ms,
+            (resolve, reject) => {
+                void settled.then(() => body(controller.signal)).then(resolve, reject);
+            },
+            (reason) => controller.abort(reason),
+        );
+    }
+
+    /** Calls `f` at the loop's next turn, in order with the tasks that are ready. */
+    soon(f: () => void): Handle {
+        callable(f, 'f');
+        this.check_();
+        const slot = this.operation_(f);
+        this.wasm_.soon(slot, 1);
+        return this.handle_(slot, f);
+    }
+
+    /** Calls `f` after so many milliseconds. Equal times are called in the order of the calls. */
+    later(ms: number, f: () => void): Handle {
+        time(ms, 'ms');
+        callable(f, 'f');
+        this.check_();
+        const slot = this.operation_(f);
+        this.wasm_.timer(slot, ms);
+        return this.handle_(slot, f);
+    }
+
+    private handle_(slot: number, f: () => void): Handle {
+        // The slot serves others once this one was called.
+        const cancel = (): boolean => this.operations_[slot] === f && (this.revoke_(slot), true);
+        return { cancel, [dispose]: () => void cancel() } as unknown as Handle;
+    }
+
+    /**
+     * Waits for all members: tasks, promises, and functions, which are spawned. Gives what they returned, in their order.
+     *
+     * The first failure rejects, and the others go on; with `returnErrors` each result says how it ended. Of the functions
+     * at most `concurrency` run at once. Cancelling the gather cancels the members.
+     */
+    gather<const M extends readonly Member[]>(members: M, options: GatherOptions & { returnErrors: true }): Task<Settled<M>>;
+    gather<const M extends readonly Member[]>(members: M, options?: GatherOptions): Task<Results<M>>;
+    gather(members: readonly Member[], options?: GatherOptions): Task<unknown> {
+        return gather(this, members, options);
+    }
+
+    /**
+     * Waits until one, or all, of the tasks have ended, or one has failed or was cancelled, and gives both sets in the order
+     * of `tasks`. Cancels nothing, also when the time is over: then it gives what it has.
+     */
+    wait<T>(tasks: Iterable<Task<T>>, options?: WaitForOptions): Promise<{ done: Set<Task<T>>; pending: Set<Task<T>> }> {
+        return wait(this, tasks, options);
+    }
+
+    /** Gives the tasks as they end. Leaving early cancels nothing; with `timeoutMs` it ends by a TimeoutError. */
+    asCompleted<T>(tasks: Iterable<Task<T>>, options?: WaitOptions & { timeoutMs?: number }): AsyncIterableIterator<Task<T>> {
+        return asCompleted(this, tasks, options);
+    }
+
+    /** A group, for `await using`. It does not hear of an error of the block around it: `withGroup` does. */
+    group(options?: WaitOptions): Group {
+        return new Group(this, check(options, 'signal'), this.running_);
+    }
+
+    /**
+     * Calls `body` with a group and waits for all that it spawns. A failure, of the body or of a task, cancels the others, and
+     * rejects with a GroupError when all have ended. Gives what the body returned.
+     */
+    withGroup<T>(body: (group: Group, context: TaskContext) => T | PromiseLike<T>, options?: SpawnOptions): Task<T> {
+        return withGroup(this, body, options);
+    }
+
+    /** Milliseconds on the loop's clock: those of `performance.now()`, or virtual ones. */
+    now(): number {
+        this.check_();
+        return this.wasm_.now();
+    }
+
+    /** The tasks that have not ended, oldest first. */
+    tasks(): Task<unknown>[] {
+        const all = this.tasks_.filter((task) => task && !task.done()) as Task<unknown>[];
+        return all.sort((a, b) => a.id - b.id);
+    }
+
+    /** The task whose turn runs: within a step of a generator, and within an async function up to its first `await`. */
+    get current(): Task<unknown> | undefined {
+        return this.running_;
+    }
+
+    get closed(): boolean {
+        return this.over_ !== undefined;
+    }
+
+    /** Tells `observer` of each step of each task; answers how to end that. One at a time. */
+    observe(observer: Observer): () => void {
+        this.observer_ = observer;
+        return () => {
+            if (this.observer_ === observer) this.observer_ = undefined;
+        };
+    }
+
+    /**
+     * Cancels all tasks, waits until they have ended but no longer than `timeoutMs` (10 s), and closes the loop.
+     *
+     * What has not ended by then, and what waits for anything of the loop, is rejected with a LoopClosedError. Idempotent.
+     */
+    close(options?: { timeoutMs?: number }): Promise<void> {
+        const { timeoutMs = 10_000 } = check(options, 'timeoutMs');
+        time(timeoutMs, 'options.timeoutMs');
+        return (this.closing_ ??= this.close_(timeoutMs));
+    }
+
+    [asyncDispose](): Promise<void> {
+        return this.close();
+    }
+
+    private async close_(limit: number): Promise<void> {
+        if (this.over_) return;
+        this.over_ = new LoopClosedError();
+        this.unlisten_?.();
+        const left = this.tasks();
+        for (const task of left) task.cancel(this.over_);
+        if (left.length) {
+            let over: ReturnType<typeof setTimeout> | undefined;
+            const tooLong = new Promise((resolve) => (over = setTimeout(resolve, limit)));
+            await Promise.race([Promise.all(left.map((task) => task.ended())), tooLong, this.quiet_()]);
+            clearTimeout(over);
+        }
+        this.refuse_(this.over_);
+        if (!this.engine_.guest) return;
+        this.wasm_.stop();
+        while (this.engine_.guest && !this.wasm_.close()) await new Promise<void>(later);
+        if (this.engine_.guest) this.engine_.give();
+    }
+
+    /** @internal Virtual time has to be driven for tasks to end. */
+    quiet_(): Promise<void> {
+        return new Promise(() => {});
+    }
+
+    /** What nothing will come for any more. */
+    private refuse_(error: SelkieError): void {
+        for (const task of this.tasks()) task.end_('failed', (task.observed_ = true) && error);
+        this.tasks_.length = this.freeTasks_.length = 0;
+        this.operations_.fill(undefined);
+        const refusals = [...this.refusals_];
+        this.refusals_.clear();
+        for (const refuse of refusals) refuse(error);
+    }
+
+    // ---- For the other parts of the package.
+
+    /** @internal */
+    check_(): void {
+        if (this.over_) throw this.over_;
+    }
+
+    /** @internal */
+    adopt_(task: Task<unknown>): void {
+        const slot = this.freeTasks_.pop() ?? this.tasks_.length;
+        task.slot_ = slot;
+        this.tasks_[slot] = task;
+        this.observer_?.spawned?.(task);
+    }
+
+    /** @internal */
+    wake_(slot: number): void {
+        if (this.engine_.guest === this) this.wasm_.wake(slot);
+    }
+
+    /** @internal */
+    ended_(task: Task<unknown>): void {
+        this.observer_?.ended?.(task);
+    }
+
+    /** @internal A slot for an operation that calls `f` when it ends. */
+    operation_(f: (value: number) => void): number {
+        const slot = this.freeOperations_.pop() ?? this.operations_.length;
+        this.operations_[slot] = f;
+        return slot;
+    }
+
+    /** @internal */
+    revoke_(slot: number): void {
+        if (!this.operations_[slot]) return;
+        this.operations_[slot] = undefined;
+        if (!this.engine_.guest) return;
+        this.wasm_.revoke(slot);
+        this.freeOperations_.push(slot);
+    }
+
+    /**
+     * @internal
+     *
+     * A promise that `start` settles, the signal and the loop's end reject, and `ms` does with a TimeoutError, unless `late`
+     * has another way. `undo` is called, with the reason, when it was not `start` that settled it.
+     */
+    pause_<T>(
+        signal: AbortSignal | undefined,
+        ms: number | undefined,
+        start: (resolve: (value: T) => void, reject: (reason: unknown) => void) => void,
+        undo?: (reason: unknown) => void,
+        late?: () => T,
+    ): Promise<T> {
+        this.check_();
+        if (signal?.aborted) return Promise.reject(signal.reason);
+        return new Promise((resolve, reject) => {
+            let slot = -1;
+            const free = (): void => {
+                if (slot >= 0) this.revoke_(slot);
+                unlisten?.();
+                this.refusals_.delete(leave);
+            };
+            const leave = (reason: unknown): void => {
+                free();
+                reject(reason);
+                undo?.(reason);
+            };
+            const unlisten = signal && onAbort(signal, leave);
+            this.refusals_.add(leave);
+            if (ms !== undefined) {
+                slot = this.operation_(() => {
+                    if (!late) return leave(timedOut(ms));
+                    free();
+                    resolve(late());
+                });
+                this.wasm_.timer(slot, ms);
+            }
+            start(
+                (value) => (free(), resolve(value)),
+                (reason) => (free(), reject(reason)),
+            );
+        });
+    }
+
+    /** @internal A promise for an operation's answer. `undone` is told when it was given up. */
+    wait_(options: WaitOptions | undefined, start: (slot: number) => void, undone?: () => void): Promise<number> {
+        const { signal } = check(options, 'signal');
+        this.check_();
+        if (signal?.aborted) {
+            undone?.();
+            return Promise.reject(signal.reason);
+        }
+        return new Promise((resolve, reject) => {
+            const give = (reason: unknown): void => {
+                this.revoke_(slot);
+                unlisten?.();
+                this.refusals_.delete(give);
+                undone?.();
+                reject(reason);
+            };
+            const slot = this.operation_((value) => {
+                unlisten?.();
+                this.refusals_.delete(give);
+                resume(() => resolve(value));
+            });
+            this.refusals_.add(give);
+            const unlisten = signal && onAbort(signal, give);
+            start(slot);
+        });
+    }
+
+    /** @internal Has the scheduler forget a thing when `owner` is gone. */
+    own_(owner: object, id: number): void {
+        this.registry_ ??= new FinalizationRegistry((one) => {
+            if (this.engine_.guest === this) this.wasm_.release(one);
+        });
+        this.registry_.register(owner, id);
+    }
+
+    // ---- What the scheduler calls.
+
+    /** @internal */
+    step_(slot: number): number {
+        const task = this.tasks_[slot];
+        return task && !task.done() ? task.step_() : -1;
+    }
+
+    /** @internal */
+    dropped_(slot: number): void {
+        const task = this.tasks_[slot];
+        this.tasks_[slot] = undefined;
+        this.freeTasks_.push(slot);
+        if (task && !task.done()) task.end_('failed', this.over_ ?? aborted());
+    }
+
+    /** @internal */
+    fire_(slot: number, value: number): void {
+        const f = this.operations_[slot];
+        this.operations_[slot] = undefined;
+        this.freeOperations_.push(slot);
+        try {
+            f?.(value);
+        } catch (error) {
+            // A callback's error is the page's, as that of a timer: it must not unwind the scheduler.
+            report(error);
+        }
+    }
+
+    /** @internal */
+    pend_(): void {}
+
+    /** @internal */
+    crashed_(error: LoopCrashedError): void {
+        this.over_ = error;
+        this.unlisten_?.();
+        this.refuse_(error);
+    }
+}
+
+/** Shows an error as one that nobody has caught. */
+function report(error: unknown): void {
+    if (typeof reportError === 'function') reportError(error);
+    else {
+        setTimeout(() => {
+            throw error;
+        });
+    }
+}

@@ -1,0 +1,533 @@
+// A task: a function that the scheduler runs step by step, with a state, an outcome, and a way to end it.
+
+import { callable, choice, options as check, time } from './arguments.js';
+import { ArgumentError, SelkieError, aborted, asyncDispose, timedOut } from './errors.js';
+import type { Loop } from './loop.js';
+import { resume, SLICE } from './engine.js';
+import { onAbort } from './signals.js';
+
+/** How urgent a task's turns are: in front of all others; the default; when nothing else is ready, and now and then. */
+export type Priority = 'user-blocking' | 'user-visible' | 'background';
+
+/** `pending` until it has begun; a cancelled task is one that ended because it was asked to. */
+export type TaskState = 'pending' | 'running' | 'done' | 'failed' | 'cancelled';
+
+export interface SpawnOptions {
+    /** For people; `task 7` unless set. */
+    name?: string;
+    priority?: Priority;
+    /** Cancels the task when it is aborted, with the signal's reason. */
+    signal?: AbortSignal | undefined;
+    /** Cancels the task after so many milliseconds, with a DOMException named TimeoutError. */
+    timeoutMs?: number | undefined;
+    /** Whether the task begins within `spawn`, as async functions do, or at its first turn. Those of the background never begin at once. */
+    start?: 'eager' | 'next';
+}
+
+/** @internal */
+export const SPAWN = 'name priority signal timeoutMs start';
+
+/** What a generator task yields to the scheduler, by `yield*`. */
+export interface Step<T> {
+    [Symbol.iterator](): Iterator<Step<unknown>, T, unknown>;
+}
+
+/** What is common to the contexts of both forms of a body. */
+interface Common {
+    /** Aborted when the task is asked to end, with the reason. For `fetch` and everything else that takes one. */
+    readonly signal: AbortSignal;
+    readonly task: Task<unknown>;
+    readonly loop: Loop;
+    /** Whether this task has run for so long that others, and the page, should get a turn. */
+    shouldYield(): boolean;
+    /** As `loop.spawn`; the new task knows this one as its `parent`. */
+    spawn: Spawn;
+}
+
+/** What a body that is an async function, or a plain one, is called with. A cancel is raised where it awaits one of these. */
+export interface TaskContext extends Common {
+    sleep(ms: number): Promise<void>;
+    /** Lets the others run, and the page if it is time. */
+    yield(): Promise<void>;
+    /** Waits for a task, which is cancelled with this one, or for a promise, which is then left alone. */
+    wait<T>(what: PromiseLike<T>): Promise<T>;
+    /** Waits for a task without cancelling it with this one. */
+    shield<T>(task: PromiseLike<T>): Promise<T>;
+}
+
+/** What a body that is a generator function is called with. A cancel is raised at any `yield*`. */
+export interface GeneratorContext extends Common {
+    sleep(ms: number): Step<void>;
+    yield(): Step<void>;
+    wait<T>(what: PromiseLike<T>): Step<T>;
+    shield<T>(task: PromiseLike<T>): Step<T>;
+}
+
+export type AsyncBody<T> = (context: TaskContext) => T | PromiseLike<T>;
+export type GeneratorBody<T> = (context: GeneratorContext) => Generator<Step<unknown>, T, any>;
+
+export interface Spawn {
+    <T>(body: GeneratorBody<T>, options?: SpawnOptions): Task<T>;
+    <T>(body: AsyncBody<T>, options?: SpawnOptions): Task<T>;
+}
+
+// What a step answers to the scheduler, beside a time.
+const END = -1;
+const YIELD = -2;
+const WAIT = -3;
+
+const PRIORITIES = ['user-blocking', 'user-visible', 'background'] as const;
+
+/** @internal */
+export const priorityOf = (value: Priority | undefined): number =>
+    value === undefined ? 1 : PRIORITIES.indexOf(choice(value, 'options.priority', PRIORITIES));
+
+/** @internal What a generator yields beside tasks. */
+class Request implements Step<unknown> {
+    constructor(
+        /** A time to sleep for, YIELD, or WAIT. */
+        readonly what_: number,
+        readonly on_?: PromiseLike<unknown>,
+        readonly shield_?: boolean,
+    ) {}
+
+    *[Symbol.iterator](): Generator<Step<unknown>, unknown, unknown> {
+        return yield this;
+    }
+}
+
+/**
+ * A function that the loop runs; from `loop.spawn`.
+ *
+ * `await task` gives what the body returned or throws what it threw; in a generator task `yield* task` does, and cancels it
+ * if the waiting task is cancelled meanwhile. A task that fails and is never looked at is reported as an unhandled
+ * rejection; a cancelled one is not.
+ */
+export class Task<T> implements PromiseLike<T>, Step<T> {
+    readonly id: number;
+    readonly name: string;
+    readonly priority: Priority;
+    /** The task that spawned it through its context. */
+    readonly parent: Task<unknown> | undefined;
+
+    /** @internal */ slot_ = -1;
+    /** @internal */ observed_ = false;
+    /** @internal */ waiters_: Set<() => void> | undefined;
+    private state_: TaskState = 'pending';
+    private outcome_: unknown;
+    private body_: ((context: never) => unknown) | undefined;
+    private context_: Context | undefined;
+    private generator_: Generator<Step<unknown>, T, unknown> | undefined;
+    /** What an async body's promise came to, or what a generator waits for: 0 for not yet, 1 for `input_`, 2 for throwing it. */
+    private ready_ = 0;
+    private input_: unknown;
+    /** Which wait it is: the end of an earlier one is of no interest. */
+    private wait_ = 0;
+    private on_: Task<unknown> | undefined;
+    /** It was asked to end, and has not been told. */
+    private request_ = false;
+    /** The body was told by its signal only: the next await of its context raises it. */
+    private owed_ = false;
+    private cancels_ = 0;
+    private reason_: unknown;
+    private controller_: AbortController | undefined;
+    /** What ends by a cancel. */
+    private holds_: Set<(reason: unknown) => void> | undefined;
+    private promise_: Promise<T> | undefined;
+    private settle_: (() => void) | undefined;
+    private timer_ = -1;
+    private unlisten_: (() => void) | undefined;
+
+    /** @internal */
+    constructor(
+        /** @internal */ readonly loop_: Loop,
+        id: number,
+        body: (context: never) => unknown,
+        options: SpawnOptions,
+        parent: Task<unknown> | undefined,
+    ) {
+        this.id = id;
+        this.name = options.name ?? `task ${id}`;
+        this.priority = options.priority ?? 'user-visible';
+        this.parent = parent;
+        this.body_ = body;
+        const { signal, timeoutMs } = options;
+        if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
+        if (options.start !== undefined) choice(options.start, 'options.start', ['eager', 'next']);
+        const number = priorityOf(options.priority);
+        if (signal?.aborted) {
+            this.cancels_ = 1;
+            this.reason_ = signal.reason;
+            this.end_('cancelled', signal.reason);
+            return;
+        }
+        loop_.adopt_(this);
+        if (signal) this.unlisten_ = onAbort(signal, (reason) => void this.cancel(reason));
+        if (timeoutMs !== undefined) {
+            this.timer_ = loop_.operation_(() => {
+                this.timer_ = -1;
+                this.cancel(timedOut(timeoutMs));
+            });
+            loop_.wasm_.timer(this.timer_, timeoutMs);
+        }
+        loop_.wasm_.spawn(this.slot_, number, options.start === 'next' ? 1 : 0);
+    }
+
+    get state(): TaskState {
+        return this.state_;
+    }
+
+    /** Whether it has ended. */
+    done(): boolean {
+        return this.state_ !== 'pending' && this.state_ !== 'running';
+    }
+
+    /** What the body returned; throws what it threw, or the reason of the cancel. */
+    result(): T {
+        this.observed_ = true;
+        if (this.state_ === 'done') return this.outcome_ as T;
+        if (!this.done()) throw new SelkieError('invalid-state', `"${this.name}" has not ended: await it first`);
+        throw this.outcome_;
+    }
+
+    /** Why it failed or was cancelled; `undefined` if it did not, or has not ended. */
+    error(): unknown {
+        this.observed_ = true;
+        return this.state_ === 'failed' || this.state_ === 'cancelled' ? this.outcome_ : undefined;
+    }
+
+    /**
+     * Asks the task to end; whether it had not.
+     *
+     * A request, raised at the task's next turn: from what it waits for, or where it awaits its context the next time. The
+     * task ends when its body does, so that its `finally` blocks have run; a body that catches the reason goes on. One that
+     * has not begun never does. What it awaits elsewhere hears of it by the context's `signal`.
+     */
+    cancel(reason: unknown = aborted()): boolean {
+        if (this.done()) return false;
+        this.cancels_ += 1;
+        this.reason_ = reason;
+        if (!this.request_) {
+            this.request_ = true;
+            this.loop_.wake_(this.slot_);
+        }
+        return true;
+    }
+
+    /** How often it was asked to end, less the times that it has refused. */
+    cancelling(): number {
+        return this.cancels_;
+    }
+
+    /** Takes one request back, for a body that has caught it; the number that are left. */
+    uncancel(): number {
+        if (this.cancels_ > 0 && --this.cancels_ === 0) this.request_ = this.owed_ = false;
+        return this.cancels_;
+    }
+
+    /** Aborted when the task is asked to end. */
+    get signal(): AbortSignal {
+        this.controller_ ??= new AbortController();
+        if (this.cancels_ && !this.request_) this.controller_.abort(this.reason_);
+        return this.controller_.signal;
+    }
+
+    /** The outcome as a promise. */
+    get promise(): Promise<T> {
+        this.observed_ = true;
+        return this.promised_();
+    }
+
+    // eslint-disable-next-line unicorn/no-thenable
+    then<A = T, B = never>(
+        fulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+        rejected?: ((reason: any) => B | PromiseLike<B>) | null,
+    ): Promise<A | B> {
+        return this.promise.then(fulfilled, rejected);
+    }
+
+    /** Cancels it and waits for its end, for `await using`. */
+    async [asyncDispose](): Promise<void> {
+        this.cancel();
+        await this.ended();
+    }
+
+    /** Resolves when it has ended, however it did. */
+    ended(): Promise<void> {
+        this.observed_ = true;
+        return new Promise((resolve) => this.onEnd_(resolve));
+    }
+
+    /** Waits for it in another generator task. */
+    *[Symbol.iterator](): Generator<Step<unknown>, T, any> {
+        return (yield this) as T;
+    }
+
+    /** @internal */
+    onEnd_(f: () => void): void {
+        if (this.done()) f();
+        else (this.waiters_ ??= new Set()).add(f);
+    }
+
+    private promised_(): Promise<T> {
+        return (this.promise_ ??= new Promise((resolve, reject) => {
+            this.settle_ = () => {
+                if (this.state_ === 'done') resolve(this.outcome_ as T);
+                else reject(this.outcome_);
+            };
+            if (this.done()) this.settle_();
+        }));
+    }
+
+    // ---- What the scheduler calls.
+
+    /** @internal */
+    step_(): number {
+        const { loop_ } = this;
+        const outer = loop_.running_;
+        loop_.running_ = this;
+        const { observer_ } = loop_;
+        const began = observer_ ? performance.now() : 0;
+        const next = this.generator_ ? this.advance_() : this.state_ === 'pending' ? this.begin_() : this.look_();
+        loop_.running_ = outer;
+        observer_?.stepped?.(this, began, performance.now());
+        return next;
+    }
+
+    private begin_(): number {
+        if (this.request_) return this.end_('cancelled', this.reason_);
+        this.state_ = 'running';
+        this.context_ = new Context(this);
+        let made: unknown;
+        try {
+            made = this.body_!(this.context_ as never);
+        } catch (error) {
+            return this.fail_(error);
+        }
+        this.body_ = undefined;
+        if (typeof (made as Generator | null)?.next === 'function' && typeof (made as Generator)[Symbol.iterator] === 'function') {
+            this.generator_ = made as Generator<Step<unknown>, T, unknown>;
+            this.context_.stepwise_ = true;
+            this.ready_ = 1;
+            return this.advance_();
+        }
+        if (typeof (made as PromiseLike<T> | null)?.then !== 'function') return this.end_('done', made);
+        this.listen_(made as PromiseLike<T>);
+        return WAIT;
+    }
+
+    /** The turn of an async function: it has ended, or is asked to. */
+    private look_(): number {
+        if (this.ready_ === 1) return this.end_('done', this.input_);
+        if (this.ready_ === 2) return this.fail_(this.input_);
+        this.deliver_();
+        return WAIT;
+    }
+
+    private advance_(): number {
+        for (;;) {
+            let turn: IteratorResult<Step<unknown>, T>;
+            const { input_, ready_ } = this;
+            this.input_ = undefined;
+            this.ready_ = 1;
+            try {
+                if (this.request_) {
+                    this.wait_ += 1;
+                    const on = this.on_;
+                    this.on_ = undefined;
+                    this.deliver_();
+                    on?.cancel(this.reason_);
+                    turn = this.generator_!.throw(this.reason_);
+                } else turn = ready_ === 2 ? this.generator_!.throw(input_) : this.generator_!.next(input_);
+            } catch (error) {
+                return this.fail_(error);
+            }
+            if (turn.done) return this.end_('done', turn.value);
+            const step = turn.value;
+            if (step instanceof Task) {
+                this.attend_(step, false);
+                if (!this.ready_) return WAIT;
+            } else if (step instanceof Request) {
+                if (step.what_ !== WAIT) return step.what_;
+                this.ready_ = 0;
+                if (step.on_ instanceof Task) this.attend_(step.on_, step.shield_!);
+                else this.listen_(step.on_!);
+                if (!this.ready_) return WAIT;
+            } else {
+                this.ready_ = 2;
+                this.input_ = new ArgumentError('yield', 'use `yield*` with a task or with what the context gives');
+            }
+        }
+    }
+
+    /** Waits for another task, or takes its outcome if it has one. */
+    private attend_(task: Task<unknown>, shield: boolean): void {
+        task.observed_ = true;
+        if (task.done()) {
+            this.take_(task);
+            return;
+        }
+        this.ready_ = 0;
+        if (!shield) this.on_ = task;
+        const wait = ++this.wait_;
+        task.onEnd_(() => {
+            if (wait !== this.wait_ || this.done()) return;
+            this.on_ = undefined;
+            this.take_(task);
+            this.loop_.wake_(this.slot_);
+        });
+    }
+
+    private take_(task: Task<unknown>): void {
+        this.ready_ = task.state_ === 'done' ? 1 : 2;
+        this.input_ = task.outcome_;
+    }
+
+    private listen_(promise: PromiseLike<unknown>): void {
+        this.ready_ = 0;
+        const wait = ++this.wait_;
+        const settle = (ready: number) => (input: unknown) => {
+            if (wait !== this.wait_ || this.done()) return;
+            this.ready_ = ready;
+            this.input_ = input;
+            this.loop_.wake_(this.slot_);
+        };
+        promise.then(settle(1), settle(2));
+    }
+
+    /** Tells the body, of either form, that it is asked to end. */
+    private deliver_(): void {
+        if (!this.request_) return;
+        this.request_ = false;
+        const holds = this.holds_;
+        this.holds_ = undefined;
+        this.controller_?.abort(this.reason_);
+        if (holds?.size) holds.forEach((end) => end(this.reason_));
+        else this.owed_ = !this.generator_;
+    }
+
+    private fail_(error: unknown): number {
+        return this.end_(this.cancels_ && error === this.reason_ ? 'cancelled' : 'failed', error);
+    }
+
+    /** @internal */
+    end_(state: TaskState, outcome: unknown): number {
+        this.state_ = state;
+        this.outcome_ = outcome;
+        this.body_ = this.generator_ = this.context_ = this.holds_ = this.on_ = undefined;
+        this.unlisten_?.();
+        if (this.timer_ >= 0) this.loop_.revoke_(this.timer_);
+        const waiters = this.waiters_;
+        this.waiters_ = undefined;
+        if (waiters) for (const one of waiters) one();
+        if (this.settle_) this.settle_();
+        else if (state === 'failed' && !this.observed_) this.unhandled_();
+        this.loop_.ended_(this);
+        return END;
+    }
+
+    private unhandled_(): void {
+        const { onUnhandled_ } = this.loop_;
+        // As the host has it: not before the caller had the chance to look.
+        if (!onUnhandled_) void this.promised_();
+        else {
+            setTimeout(() => {
+                if (!this.observed_) onUnhandled_(this.outcome_, this);
+            });
+        }
+    }
+
+    /** @internal Ends by a cancel what a body awaits. Answers how to take that back. */
+    hold_(end: (reason: unknown) => void): () => void {
+        const holds = (this.holds_ ??= new Set());
+        holds.add(end);
+        if (this.owed_) {
+            this.owed_ = false;
+            holds.delete(end);
+            end(this.reason_);
+        }
+        return () => holds.delete(end);
+    }
+}
+
+/** @internal Both contexts: which of them depends on what the body turned out to be. */
+export class Context {
+    stepwise_ = false;
+    private since_ = 0;
+
+    constructor(readonly task: Task<unknown>) {}
+
+    get loop(): Loop {
+        return this.task.loop_;
+    }
+
+    get signal(): AbortSignal {
+        return this.task.signal;
+    }
+
+    spawn(body: (context: never) => unknown, options?: SpawnOptions): Task<unknown> {
+        return this.loop.start_(body, options, this.task);
+    }
+
+    shouldYield(): boolean {
+        const now = performance.now();
+        if (!this.since_) this.since_ = now;
+        return now - this.since_ >= SLICE;
+    }
+
+    sleep(ms: number): unknown {
+        time(ms, 'ms');
+        this.since_ = 0;
+        if (this.stepwise_) return new Request(ms);
+        return this.await_((slot) => this.loop.wasm_.timer(slot, ms));
+    }
+
+    yield(): unknown {
+        this.since_ = 0;
+        if (this.stepwise_) return new Request(YIELD);
+        return this.await_((slot) => this.loop.wasm_.soon(slot, priorityOf(this.task.priority)));
+    }
+
+    wait(what: PromiseLike<unknown>): unknown {
+        return this.for_(what, false);
+    }
+
+    shield(what: PromiseLike<unknown>): unknown {
+        return this.for_(what, true);
+    }
+
+    private for_(what: PromiseLike<unknown>, shield: boolean): unknown {
+        callable((what as PromiseLike<unknown> | undefined)?.then, 'the `then` of what to wait for');
+        if (this.stepwise_) return new Request(WAIT, what, shield);
+        const { task } = this;
+        return new Promise((resolve, reject) => {
+            const free = task.hold_((reason) => {
+                if (!shield && what instanceof Task) what.cancel(reason);
+                reject(reason);
+            });
+            what.then(
+                (value) => (free(), resolve(value)),
+                (error: unknown) => (free(), reject(error)),
+            );
+        });
+    }
+
+    /** A promise for the end of an operation, rejected by a cancel. */
+    private await_(start: (slot: number) => void): Promise<void> {
+        const { task, loop } = this;
+        return new Promise((resolve, reject) => {
+            const slot = loop.operation_(() => {
+                free();
+                resume(resolve);
+            });
+            start(slot);
+            const free = task.hold_((reason) => {
+                loop.revoke_(slot);
+                reject(reason);
+            });
+        });
+    }
+}
+
+/** @internal */
+export const checkSpawn = (options: SpawnOptions | undefined): SpawnOptions => check(options, SPAWN) as SpawnOptions;

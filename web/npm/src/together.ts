@@ -1,0 +1,294 @@
+// Waiting for many tasks.
+
+import { callable, choice, count, options as check, time } from './arguments.js';
+import { ArgumentError, GroupError, SelkieError, aborted, asyncDispose } from './errors.js';
+import type { Loop, WaitOptions } from './loop.js';
+import { onAbort } from './signals.js';
+import { type AsyncBody, type GeneratorBody, SPAWN, type Spawn, type SpawnOptions, Task, type TaskContext } from './task.js';
+
+/** What `gather` takes: what is under way, or a function to spawn. */
+export type Member = PromiseLike<unknown> | AsyncBody<unknown> | GeneratorBody<unknown>;
+
+type Result<M> = M extends PromiseLike<infer T>
+    ? T
+    : M extends (...args: any[]) => Generator<any, infer T, any>
+      ? T
+      : M extends (...args: any[]) => infer R
+        ? Awaited<R>
+        : never;
+
+export type Results<M extends readonly Member[]> = { -readonly [K in keyof M]: Result<M[K]> };
+
+export type Settled<M extends readonly Member[]> = { -readonly [K in keyof M]: PromiseSettledResult<Result<M[K]>> };
+
+export interface GatherOptions extends SpawnOptions {
+    /** Give errors as results, in the form of `Promise.allSettled`. */
+    returnErrors?: boolean;
+    /** At most so many of the functions run at once. */
+    concurrency?: number;
+}
+
+export interface WaitForOptions extends WaitOptions {
+    /** What to wait for; `all` unless set. */
+    until?: 'first-completed' | 'first-error' | 'all';
+    timeoutMs?: number | undefined;
+}
+
+/** @internal */
+export function gather(loop: Loop, members: readonly Member[], options: GatherOptions | undefined): Task<unknown> {
+    const { returnErrors = false, concurrency = Infinity, ...spawn } = check(options, `${SPAWN} returnErrors concurrency`);
+    if (concurrency !== Infinity) count(concurrency, 'options.concurrency', 1);
+    const list = [...members];
+    list.forEach((member, at) => {
+        if (typeof member !== 'function' && typeof (member as PromiseLike<unknown> | null)?.then !== 'function') {
+            throw new ArgumentError(`members[${at}]`, 'a task, a promise or a function');
+        }
+    });
+    const body = (context: TaskContext): unknown =>
+        new Promise((resolve, reject) => {
+            const results: unknown[] = new Array(list.length);
+            const running = new Set<Task<unknown>>();
+            let [next, busy, left, over] = [0, 0, list.length, false];
+            let ending: (() => void) | undefined;
+            const settle = (at: number, ok: boolean, value: unknown): void => {
+                left -= 1;
+                if (returnErrors) results[at] = ok ? { status: 'fulfilled', value } : { status: 'rejected', reason: value };
+                else if (ok) results[at] = value;
+                else if (!over) {
+                    over = true;
+                    reject(value);
+                }
+                if (left === 0) resolve(results);
+            };
+            const attend = (task: Task<unknown>, at: number, ours: boolean): void => {
+                running.add(task);
+                task.observed_ = true;
+                task.onEnd_(() => {
+                    running.delete(task);
+                    const error = task.error();
+                    settle(at, task.state === 'done', task.state === 'done' ? task.result() : error);
+                    if (ours) {
+                        busy -= 1;
+                        more();
+                    }
+                    if (running.size === 0) ending?.();
+                });
+            };
+            const more = (): void => {
+                while (next < list.length && busy < concurrency && !over && !loop.closed) {
+                    const at = next++;
+                    const member = list[at]!;
+                    if (typeof member !== 'function') continue;
+                    busy += 1;
+                    attend(context.spawn(member as AsyncBody<unknown>), at, true);
+                }
+            };
+            list.forEach((member, at) => {
+                if (member instanceof Task) attend(member as Task<unknown>, at, false);
+                else if (typeof member !== 'function') {
+                    member.then(
+                        (value) => settle(at, true, value),
+                        (error: unknown) => settle(at, false, error),
+                    );
+                }
+            });
+            more();
+            if (left === 0) resolve(results);
+            context.task.hold_((reason) => {
+                over = true;
+                ending = () => reject(reason);
+                for (const task of [...running]) task.cancel(reason);
+                if (running.size === 0) ending();
+            });
+        });
+    return loop.start_(body as (context: never) => unknown, { name: 'gather', ...spawn }, loop.running_);
+}
+
+/** @internal */
+export function tasksOf<T>(tasks: Iterable<Task<T>>): Task<T>[] {
+    const list = [...tasks];
+    list.forEach((task, at) => {
+        if (!(task instanceof Task)) throw new ArgumentError(`tasks[${at}]`, 'a task: spawn the function, or use gather for promises');
+        task.observed_ = true;
+    });
+    return list;
+}
+
+/** @internal */
+export function wait<T>(
+    loop: Loop,
+    tasks: Iterable<Task<T>>,
+    options: WaitForOptions | undefined,
+): Promise<{ done: Set<Task<T>>; pending: Set<Task<T>> }> {
+    const { until = 'all', timeoutMs, signal } = check(options, 'until timeoutMs signal');
+    choice(until, 'options.until', ['first-completed', 'first-error', 'all']);
+    if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
+    const list = [...new Set(tasksOf(tasks))];
+    const split = () => ({ done: new Set(list.filter((task) => task.done())), pending: new Set(list.filter((task) => !task.done())) });
+    const met = (task: Task<T>): boolean => until === 'first-completed' || (until === 'first-error' && task.state !== 'done');
+    let left = list.filter((task) => !task.done()).length;
+    const ends: [Task<T>, () => void][] = [];
+    const stop = (): void => ends.forEach(([task, end]) => task.waiters_?.delete(end));
+    return loop.pause_(
+        signal,
+        timeoutMs,
+        (resolve) => {
+            if (left === 0 || list.some((task) => task.done() && met(task))) return resolve(split());
+            for (const task of list) {
+                if (task.done()) continue;
+                const end = (): void => {
+                    left -= 1;
+                    if (left > 0 && !met(task)) return;
+                    stop();
+                    resolve(split());
+                };
+                task.onEnd_(end);
+                ends.push([task, end]);
+            }
+        },
+        stop,
+        () => (stop(), split()),
+    );
+}
+
+/** @internal Not an async generator: that would await the tasks that it yields. */
+export function asCompleted<T>(
+    loop: Loop,
+    tasks: Iterable<Task<T>>,
+    options: (WaitOptions & { timeoutMs?: number }) | undefined,
+): AsyncIterableIterator<Task<T>> {
+    const { signal, timeoutMs } = check(options, 'signal timeoutMs');
+    if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
+    const list = tasksOf(tasks);
+    const deadline = timeoutMs === undefined ? Infinity : loop.now() + timeoutMs;
+    const ended: Task<T>[] = [];
+    let [left, heard] = [list.length, undefined as (() => void) | undefined];
+    const ends = list.map((task): [Task<T>, () => void] => [task, () => (ended.push(task), heard?.())]);
+    ends.forEach(([task, end]) => task.onEnd_(end));
+    const leave = (): void => {
+        left = 0;
+        ends.forEach(([task, end]) => task.waiters_?.delete(end));
+    };
+    return {
+        async next() {
+            if (left === 0) return { value: undefined, done: true };
+            if (ended.length === 0) {
+                const ms = deadline === Infinity ? undefined : Math.max(0, deadline - loop.now());
+                try {
+                    await loop.pause_<void>(signal, ms, (resolve) => (heard = resolve));
+                } catch (error) {
+                    leave();
+                    throw error;
+                }
+                heard = undefined;
+            }
+            left -= 1;
+            return { value: ended.shift()!, done: false };
+        },
+        async return() {
+            leave();
+            return { value: undefined, done: true };
+        },
+        [Symbol.asyncIterator]() {
+            return this;
+        },
+    };
+}
+
+/** Tasks that end together; from `loop.group` and `loop.withGroup`. */
+export class Group {
+    private readonly tasks_ = new Set<Task<unknown>>();
+    private readonly errors_: unknown[] = [];
+    private readonly controller_ = new AbortController();
+    private readonly unlisten_: (() => void) | undefined;
+    private idle_: (() => void)[] = [];
+    private closed_ = false;
+
+    /** @internal */
+    constructor(
+        private readonly loop_: Loop,
+        options: WaitOptions,
+        private readonly parent_: Task<unknown> | undefined,
+    ) {
+        const { signal } = options;
+        if (signal?.aborted) this.cancel(signal.reason);
+        else if (signal) this.unlisten_ = onAbort(signal, (reason) => this.cancel(reason));
+    }
+
+    /** Aborted when the group is cancelled, or one of its tasks has failed. */
+    get signal(): AbortSignal {
+        return this.controller_.signal;
+    }
+
+    /** How many of its tasks have not ended. */
+    get size(): number {
+        return this.tasks_.size;
+    }
+
+    /** As `loop.spawn`. A task that is spawned after a failure is cancelled before it begins. */
+    readonly spawn: Spawn = ((body: (context: never) => unknown, options?: SpawnOptions) => {
+        if (this.closed_) throw new SelkieError('invalid-state', 'the group is closed: spawn before `close`');
+        const aborting = this.signal.aborted;
+        const task = this.loop_.start_(body, aborting ? { ...options, signal: this.signal } : options, this.parent_);
+        task.observed_ = true;
+        this.tasks_.add(task);
+        task.onEnd_(() => {
+            this.tasks_.delete(task);
+            if (task.state === 'failed') {
+                this.errors_.push(task.error());
+                this.cancel(new DOMException('Another task of the group failed.', 'AbortError'));
+            }
+            if (this.tasks_.size === 0) for (const resolve of this.idle_.splice(0)) resolve();
+        });
+        return task;
+    }) as Spawn;
+
+    /** Cancels all its tasks, and those that are spawned later. */
+    cancel(reason: unknown = aborted()): void {
+        if (!this.signal.aborted) this.controller_.abort(reason);
+        for (const task of [...this.tasks_]) task.cancel(reason);
+    }
+
+    /** Waits until all its tasks have ended. Rejects with a GroupError if any has failed, with the reason if it was cancelled. */
+    async close(): Promise<void> {
+        await this.ended_();
+        this.closed_ = true;
+        if (this.errors_.length) throw new GroupError(this.errors_);
+        if (this.signal.aborted) throw this.signal.reason;
+    }
+
+    /** @internal */
+    async ended_(): Promise<void> {
+        while (this.tasks_.size) await new Promise<void>((resolve) => this.idle_.push(resolve));
+        this.unlisten_?.();
+    }
+
+    [asyncDispose](): Promise<void> {
+        return this.close();
+    }
+}
+
+/** @internal */
+export function withGroup<T>(
+    loop: Loop,
+    body: (group: Group, context: TaskContext) => T | PromiseLike<T>,
+    options: SpawnOptions | undefined,
+): Task<T> {
+    callable(body, 'body');
+    const run = async (context: TaskContext): Promise<T> => {
+        const group = new Group(loop, {}, context.task);
+        // The body is one of the tasks: so a failure of another one cancels it, and it the others.
+        const main = group.spawn((inner: TaskContext) => body(group, inner), { name: `${context.task.name}: body` });
+        let reason: { why: unknown } | undefined;
+        const free = context.task.hold_((why) => {
+            reason = { why };
+            group.cancel(why);
+        });
+        await group.ended_();
+        free();
+        if (reason) throw reason.why;
+        await group.close();
+        return main.result();
+    };
+    return loop.start_(run as (context: never) => unknown, { name: 'group', ...options }, loop.running_) as Task<T>;
+}
