@@ -26,7 +26,8 @@ export function createLoopSync(module: WebAssembly.Module, options?: LoopOptions
     return new Loop(engineSync(module), rest);
 }
 
-export * from './errors.js';
+export type { ErrorCode } from './errors.js';
+export { ArgumentError, GroupError, LoopClosedError, LoopCrashedError, QueueClosedError, SelkieError, WorkerError } from './errors.js';
 export type { Handle, LoopOptions, Observer, WaitOptions } from './loop.js';
 export { Loop } from './loop.js';
 export type { AsyncBody, GeneratorBody, GeneratorContext, Priority, Spawn, SpawnOptions, Step, TaskContext, TaskState } from './task.js';
@@ -37,3 +38,9 @@ export type { PutOptions, QueueOptions } from './queue.js';
 export { Queue } from './queue.js';
 export type { Release } from './sync.js';
 export { Barrier, Condition, Event, Lock, Semaphore } from './sync.js';
+export type { JobArguments, JobResult, PoolOptions, RunOptions, WorkerLike } from './pool.js';
+export { Pool, createPool } from './pool.js';
+export type { SubmitOptions } from './remote.js';
+export { RemoteLoop, connectLoop, endpoint } from './remote.js';
+export type { Functions, Job, JobContext } from './protocol.js';
+export { job } from './protocol.js';

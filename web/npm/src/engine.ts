@@ -2,7 +2,7 @@
 //
 // An instance is one loop. That of a closed loop serves the next one.
 
-import * as host from '../../js/host.js';
+import { attach, disarm, later as hop, now, open, report, soon } from '../../js/host.js';
 import { LoopCrashedError, SelkieError } from './errors.js';
 
 /** Where the scheduler's WebAssembly comes from. */
@@ -109,7 +109,11 @@ export class Engine {
             pend: () => this.guest?.pend_(),
         };
         const hosts: Record<string, unknown> = {
-            ...host,
+            disarm,
+            later: hop,
+            now,
+            open,
+            report,
             attach: (table: WebAssembly.Table, memory: WebAssembly.Memory, turn: number, call: number) => {
                 this.call = table.get(call) as Call;
                 const original = table.get(turn) as Call;
@@ -117,7 +121,7 @@ export class Engine {
                     if (task) slice.restart();
                     return original(slot, task);
                 };
-                return host.attach({ get: (index: number) => (index === turn ? counted : table.get(index)) }, memory, turn, call);
+                return attach({ get: (index: number) => (index === turn ? counted : table.get(index)) }, memory, turn, call);
             },
             guard: (_: number, address: number) => {
                 try {
@@ -129,7 +133,7 @@ export class Engine {
                 }
             },
             // The functions that a turn resumes run after it, in microtasks that it cannot measure.
-            soon: (handle: number) => (slice.isOver() ? host.later(handle) : host.soon(handle)),
+            soon: (handle: number) => (slice.isOver() ? hop(handle) : soon(handle)),
         };
         const imports: Record<string, Record<string, unknown>> = {};
         for (const { module, name } of WebAssembly.Module.imports(this.module)) {
@@ -263,9 +267,9 @@ export function later(f: () => void): void {
             // Nothing further until the next call.
             return -3;
         };
-        handle = host.open(host.attach({ get: () => turn }, undefined, 0, 0), 0);
+        handle = open(attach({ get: () => turn }, undefined, 0, 0), 0);
     }
-    if (waiting.push(f) === 1) host.later(handle);
+    if (waiting.push(f) === 1) hop(handle);
 }
 
 // ---- Functions that wait for a promise are resumed one after the other, with a look at the clock in between: all at

@@ -32,14 +32,10 @@ export type ErrorCode =
 export class SelkieError extends Error {
     readonly code: ErrorCode;
 
-    constructor(code: ErrorCode, message: string, cause?: unknown) {
+    constructor(code: ErrorCode, message: string, cause?: unknown, name = 'SelkieError') {
         super(message, cause === undefined ? undefined : { cause });
         this.code = code;
-    }
-
-    static {
-        // On the prototype, as the errors of the language have it, and safe from minifiers.
-        named(this, 'SelkieError');
+        named(this, name);
     }
 }
 
@@ -51,9 +47,6 @@ export class ArgumentError extends TypeError {
     constructor(argument: string, message: string) {
         super(`${argument}: ${message}`);
         this.argument = argument;
-    }
-
-    static {
         named(this, 'ArgumentError');
     }
 }
@@ -61,40 +54,28 @@ export class ArgumentError extends TypeError {
 /** The loop was closed: nothing can be started on it, and what had not ended is rejected with this. */
 export class LoopClosedError extends SelkieError {
     constructor() {
-        super('loop-closed', 'the loop is closed: make another with createLoop()');
-    }
-
-    static {
-        named(this, 'LoopClosedError');
+        super('loop-closed', 'the loop is closed: make another with createLoop()', undefined, 'LoopClosedError');
     }
 }
 
 /** The scheduler itself failed, which is a bug of this package: all that ran on the loop is rejected with this. */
 export class LoopCrashedError extends SelkieError {
     constructor(cause: unknown) {
-        super('loop-crashed', 'the scheduler ended by a trap, so all tasks of this loop failed: make another with createLoop()', cause);
-    }
-
-    static {
-        named(this, 'LoopCrashedError');
+        super('loop-crashed', 'the scheduler ended by a trap, so all tasks of this loop failed: make another with createLoop()', cause, 'LoopCrashedError');
     }
 }
 
 /** The queue was closed, and gives and takes nothing more. */
 export class QueueClosedError extends SelkieError {
     constructor() {
-        super('queue-closed', 'the queue is closed');
-    }
-
-    static {
-        named(this, 'QueueClosedError');
+        super('queue-closed', 'the queue is closed', undefined, 'QueueClosedError');
     }
 }
 
 /** A Worker, or what was to go to one. */
 export class WorkerError extends SelkieError {
-    static {
-        named(this, 'WorkerError');
+    constructor(code: ErrorCode, message: string, cause?: unknown) {
+        super(code, message, cause, 'WorkerError');
     }
 }
 
@@ -107,15 +88,13 @@ export class GroupError extends AggregateError {
         const text = first instanceof Error ? first.message : String(first);
         super(errors, errors.length === 1 ? `a task of the group failed: ${text}` : `${errors.length} tasks of the group failed, first: ${text}`);
         this.cause = first;
-    }
-
-    static {
         named(this, 'GroupError');
     }
 }
 
-function named(of: { readonly prototype: object }, name: string): void {
-    Object.defineProperty(of.prototype, 'name', { value: name, configurable: true, writable: true });
+/** Not in a static block, which would keep bundlers from leaving the class out; and hidden, as the language has it. */
+function named(error: Error, name: string): void {
+    Object.defineProperty(error, 'name', { value: name, configurable: true, writable: true });
 }
 
 /** @internal */
@@ -129,3 +108,12 @@ export const asyncDispose = (Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDisp
 
 /** @internal */
 export const dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
+
+/**
+ * @internal
+ *
+ * What `await using` calls, on the instance: a computed name in a class keeps bundlers from leaving the class out.
+ */
+export function disposable(of: object, end: () => Promise<void>): void {
+    Object.defineProperty(of, asyncDispose, { value: end });
+}

@@ -6,4 +6,12 @@ declare module '*/js/host.js' {
     export function open(instance: number, slot: number): number;
     export function soon(handle: number): void;
     export function later(handle: number): void;
+    export function disarm(handle: number): void;
+    export function now(): number;
+    export function report(instance: number, start: number, length: number): void;
+}
+
+declare module '*/wasm.js' {
+    const bytes: string;
+    export default bytes;
 }

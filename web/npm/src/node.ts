@@ -2,10 +2,35 @@
 
 import { readFile } from 'node:fs/promises';
 import { compile, engineOf } from './engine.js';
-import { make, type CreateOptions } from './core.js';
+import { type CreateOptions, make } from './core.js';
 import type { Loop } from './loop.js';
 
-export * from './core.js';
+export type * from './core.js';
+export {
+    ArgumentError,
+    Barrier,
+    Condition,
+    Event,
+    Group,
+    GroupError,
+    Lock,
+    Loop,
+    LoopClosedError,
+    LoopCrashedError,
+    Pool,
+    Queue,
+    QueueClosedError,
+    RemoteLoop,
+    SelkieError,
+    Semaphore,
+    Task,
+    WorkerError,
+    connectLoop,
+    createLoopSync,
+    createPool,
+    endpoint,
+    job,
+} from './core.js';
 
 let module: Promise<WebAssembly.Module> | undefined;
 

@@ -1,7 +1,7 @@
 // Waiting for many tasks.
 
 import { callable, choice, count, options as check, time } from './arguments.js';
-import { ArgumentError, GroupError, SelkieError, aborted, asyncDispose } from './errors.js';
+import { ArgumentError, GroupError, SelkieError, aborted, disposable } from './errors.js';
 import type { Loop, WaitOptions } from './loop.js';
 import { onAbort } from './signals.js';
 import { type AsyncBody, type GeneratorBody, SPAWN, type Spawn, type SpawnOptions, Task, type TaskContext } from './task.js';
@@ -210,6 +210,7 @@ export class Group {
         options: WaitOptions,
         private readonly parent_: Task<unknown> | undefined,
     ) {
+        disposable(this, () => this.close());
         const { signal } = options;
         if (signal?.aborted) this.cancel(signal.reason);
         else if (signal) this.unlisten_ = onAbort(signal, (reason) => this.cancel(reason));
@@ -263,9 +264,7 @@ export class Group {
         this.unlisten_?.();
     }
 
-    [asyncDispose](): Promise<void> {
-        return this.close();
-    }
+    declare readonly [Symbol.asyncDispose]: () => Promise<void>;
 }
 
 /** @internal */

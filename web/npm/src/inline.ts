@@ -1,0 +1,45 @@
+// The entry for bundlers that know no assets, and for single files: the WebAssembly is in it as text.
+
+import bytes from './wasm.js';
+import { type CreateOptions, make } from './core.js';
+import { engineOf } from './engine.js';
+import type { Loop } from './loop.js';
+
+export type * from './core.js';
+export {
+    ArgumentError,
+    Barrier,
+    Condition,
+    Event,
+    Group,
+    GroupError,
+    Lock,
+    Loop,
+    LoopClosedError,
+    LoopCrashedError,
+    Pool,
+    Queue,
+    QueueClosedError,
+    RemoteLoop,
+    SelkieError,
+    Semaphore,
+    Task,
+    WorkerError,
+    connectLoop,
+    createLoopSync,
+    createPool,
+    endpoint,
+    job,
+} from './core.js';
+
+let module: Promise<WebAssembly.Module> | undefined;
+
+/** The scheduler's WebAssembly, compiled once. */
+export function loopModule(): Promise<WebAssembly.Module> {
+    return (module ??= WebAssembly.compile(Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0))));
+}
+
+/** Makes a loop. Nothing is fetched. */
+export async function createLoop(options?: CreateOptions): Promise<Loop> {
+    return make(options, async (wasm) => engineOf(wasm ?? (await loopModule())));
+}

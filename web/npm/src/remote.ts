@@ -1,0 +1,110 @@
+// Loops elsewhere: a loop gives out a port, and whoever has it submits calls by name, as closures cannot be sent.
+
+import { callable, options as check, time } from './arguments.js';
+import { ArgumentError, WorkerError, disposable } from './errors.js';
+import type { Loop } from './loop.js';
+import type { JobArguments, JobResult } from './pool.js';
+import { type Channel, Client, type Functions, type Order, listen, serve } from './protocol.js';
+import type { Priority, Task, TaskContext } from './task.js';
+
+export interface SubmitOptions {
+    signal?: AbortSignal | undefined;
+    /** Of the task that runs there. */
+    priority?: Priority;
+    transfer?: Transferable[];
+    timeoutMs?: number | undefined;
+    onProgress?: (value: any) => void;
+}
+
+/**
+ * A port by which others call these functions as tasks of this loop: give it away with `postMessage(.., [port])`, and
+ * connect to it by `connectLoop`. A call that is cancelled there cancels its task here.
+ */
+export function endpoint(loop: Loop, functions: Functions): MessagePort {
+    if (typeof functions !== 'object' || functions === null) throw new ArgumentError('functions', 'an object of functions');
+    loop.check_();
+    const { port1, port2 } = new MessageChannel();
+    serve(port1 as unknown as Channel, functions, ({ name, priority }, f, args, settle) => {
+        let task: Task<unknown>;
+        try {
+            task = loop.start_((context: TaskContext) => f(...args(context.signal)), { name, ...(priority ? { priority: priority as Priority } : {}) }, undefined);
+        } catch (error) {
+            settle(false, error);
+            return () => {};
+        }
+        task.promise.then(
+            (value) => settle(true, value),
+            (error: unknown) => settle(false, error),
+        );
+        return (reason) => void task.cancel(reason);
+    });
+    port1.start();
+    (port1 as unknown as Channel).unref?.();
+    return port2;
+}
+
+/** A loop elsewhere; from `connectLoop`. */
+export class RemoteLoop<M extends Functions = Functions> {
+    private readonly client_: Client;
+    private over_: WorkerError | undefined;
+    private ids_ = 0;
+
+    /** @internal */
+    constructor(
+        private readonly loop_: Loop,
+        private readonly port_: MessagePort,
+    ) {
+        const channel = port_ as unknown as Channel;
+        this.client_ = new Client(channel, () => this.client_.orders.size || channel.unref?.());
+        listen(channel, 'message', (message) => this.client_.receive(message));
+        listen(channel, 'messageerror', () => this.lost_(new WorkerError('not-cloneable', 'the other loop sent what cannot be read here')));
+        // Not every host tells. Where it does not, `timeoutMs` and the Worker's own error event are what there is.
+        listen(channel, 'close', () => this.lost_(new WorkerError('worker-crashed', 'the other loop is gone')));
+        disposable(this, async () => this.close());
+        port_.start();
+        channel.unref?.();
+    }
+
+    /** Has the other loop call a function that it gave out, as a task of its own. */
+    submit<K extends keyof M & string>(name: K, args: JobArguments<M[K]>, options?: SubmitOptions): Task<JobResult<M[K]>> {
+        if (typeof name !== 'string') throw new ArgumentError('name', 'the name of a function that the other loop gives out');
+        if (!Array.isArray(args)) throw new ArgumentError('args', 'an array of arguments');
+        const { signal, priority, transfer = [], timeoutMs, onProgress } = check(options, 'signal priority transfer timeoutMs onProgress');
+        if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
+        if (onProgress !== undefined) callable(onProgress, 'options.onProgress');
+        if (this.over_) throw this.over_;
+        const body = ({ task }: TaskContext): Promise<unknown> =>
+            new Promise((resolve, reject) => {
+                const order: Order = { id: ++this.ids_, name, args, transfer, priority, onProgress, resolve, reject };
+                (this.port_ as unknown as Channel).ref?.();
+                this.client_.send(order);
+                task.hold_((reason) => {
+                    this.client_.cancel(order, reason);
+                    // The task there goes on for as long as it cleans up. Nothing here depends on it.
+                    this.client_.settle(order, () => reject(reason));
+                });
+            });
+        return this.loop_.start_(body as (context: never) => unknown, { name, signal, timeoutMs }, this.loop_.running_) as Task<JobResult<M[K]>>;
+    }
+
+    /** Ends the connection; what is under way is rejected with a WorkerError. */
+    close(): void {
+        this.lost_(new WorkerError('pool-closed', 'the connection to the other loop was closed'));
+    }
+
+    declare readonly [Symbol.asyncDispose]: () => Promise<void>;
+
+    private lost_(error: WorkerError): void {
+        if (this.over_) return;
+        this.over_ = error;
+        this.client_.fail(error);
+        this.port_.close();
+    }
+}
+
+/** Connects to a loop elsewhere by the port that its `endpoint` made. `M` is the type of the functions that it gave out. */
+export function connectLoop<M extends Functions = Functions>(loop: Loop, port: MessagePort): RemoteLoop<M> {
+    if (typeof (port as MessagePort | undefined)?.postMessage !== 'function') throw new ArgumentError('port', 'a MessagePort, from `endpoint`');
+    loop.check_();
+    return new RemoteLoop<M>(loop, port);
+}
