@@ -1,14 +1,23 @@
 //! Operations: what ends once and then calls JavaScript.
 
-use std::{cell::RefCell, future::Future, pin::Pin};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+};
 
 use selkie::{Builder, Handle, Task};
 
 use crate::{duration, event_loop, fire, priority};
 
+/// A future that can be dropped before its task is. None is as one that is ready.
+type Waiting = Rc<RefCell<Option<Pin<Box<dyn Future<Output = f64>>>>>>;
+
 enum Operation {
     Call(Handle),
-    Wait(Task<()>),
+    Wait(Task<()>, Waiting),
 }
 
 thread_local! {
@@ -53,15 +62,20 @@ extern "C" fn timer(slot: u32, milliseconds: f64) {
 /// Fires at the loop's next turn, after what is ready in that lane.
 #[unsafe(no_mangle)]
 extern "C" fn soon(slot: u32, number: u32) {
-    start(slot, Task::<()>::builder().priority(priority(number)).lazy(), None);
+    start(slot, Task::<()>::builder().priority(priority(number)).lazy(), Rc::default());
 }
 
-/// Makes sure that the operation does not fire.
+/// Makes sure that the operation does not fire. What it waits in forgets it at once: an item that is given up must not get
+/// into a queue afterwards, nor one get lost on the way to who has left.
 #[unsafe(no_mangle)]
 extern "C" fn revoke(slot: u32) {
     match take(slot) {
         Some(Operation::Call(handle)) => drop(handle.cancel()),
-        Some(Operation::Wait(task)) => drop(task.cancel()),
+        Some(Operation::Wait(task, future)) => {
+            let gone = future.take();
+            drop(gone);
+            task.cancel();
+        }
         None => {}
     }
 }
@@ -70,26 +84,24 @@ extern "C" fn revoke(slot: u32) {
 ///
 /// JavaScript has looked before that it has to wait.
 pub(crate) fn wait(slot: u32, future: impl Future<Output = f64> + 'static) {
-    wait_boxed(slot, Box::pin(future));
-}
-
-#[inline(never)]
-fn wait_boxed(slot: u32, future: Pin<Box<dyn Future<Output = f64>>>) {
-    start(slot, Task::<()>::builder(), Some(future));
+    start(slot, Task::<()>::builder(), Rc::new(RefCell::new(Some(Box::pin(future)))));
 }
 
 /// One type of task for all: each more would cost two kilobytes.
-fn start(slot: u32, builder: Builder, future: Option<Pin<Box<dyn Future<Output = f64>>>>) {
+#[inline(never)]
+fn start(slot: u32, builder: Builder, future: Waiting) {
+    let shared = future.clone();
     let operation = async move {
-        let value = match future {
-            Some(future) => future.await,
-            None => 0.0,
-        };
+        let value = poll_fn(|cx| match &mut *shared.borrow_mut() {
+            Some(future) => future.as_mut().poll(cx),
+            None => Poll::Ready(0.0),
+        });
+        let value = value.await;
         end(slot, value);
     };
     if let Ok(task) = event_loop().spawn_with(builder, operation) {
         if !task.is_finished() {
-            keep(slot, Operation::Wait(task));
+            keep(slot, Operation::Wait(task, future));
         }
     }
 }

@@ -92,6 +92,8 @@ export class Loop implements Guest {
         callable(body, 'body');
         const checked = checkSpawn(options);
         this.check_();
+        // Those that end may still wait, but start nothing.
+        if (this.closing_) throw new LoopClosedError();
         return new Task(this, ++this.ids_, body, checked, parent);
     }
 
@@ -217,8 +219,9 @@ export class Loop implements Guest {
         return this.running_;
     }
 
+    /** Whether `close` was called, or the scheduler has failed. */
     get closed(): boolean {
-        return this.over_ !== undefined;
+        return this.over_ !== undefined || this.closing_ !== undefined;
     }
 
     /** Tells `observer` of each step of each task; answers how to end that. One at a time. */
@@ -246,18 +249,19 @@ export class Loop implements Guest {
 
     private async close_(limit: number): Promise<void> {
         if (this.over_) return;
-        this.over_ = new LoopClosedError();
+        const closed = new LoopClosedError();
         this.unlisten_?.();
         const left = this.tasks();
-        for (const task of left) task.cancel(this.over_);
+        for (const task of left) task.cancel(closed);
         if (left.length) {
             let over: ReturnType<typeof setTimeout> | undefined;
             const tooLong = new Promise((resolve) => (over = setTimeout(resolve, limit)));
             await Promise.race([Promise.all(left.map((task) => task.ended())), tooLong, this.quiet_()]);
             clearTimeout(over);
         }
-        this.refuse_(this.over_);
-        if (!this.engine_.guest) return;
+        if (this.over_) return;
+        this.over_ = closed;
+        this.refuse_(closed);
         this.wasm_.stop();
         while (this.engine_.guest && !this.wasm_.close()) await new Promise<void>(later);
         if (this.engine_.guest) this.engine_.give();
@@ -279,6 +283,11 @@ export class Loop implements Guest {
     }
 
     // ---- For the other parts of the package.
+
+    /** @internal Whether the scheduler may be called. */
+    get open_(): boolean {
+        return this.over_ === undefined;
+    }
 
     /** @internal */
     check_(): void {

@@ -11,7 +11,8 @@ export type Message =
     | { selkie: 'cancel'; id: number; reason: Envelope }
     | { selkie: 'progress'; id: number; values: unknown[] }
     | { selkie: 'done'; id: number; value: unknown }
-    | { selkie: 'fail'; id: number; error: Envelope };
+    /** `cancelled` if the function ended with the very reason that it was given. */
+    | { selkie: 'fail'; id: number; error: Envelope; cancelled?: boolean };
 
 /** An error as its parts: cloning keeps neither class nor code of what is not the language's own. */
 interface Envelope {
@@ -137,9 +138,16 @@ export function serve(
 ): void {
     const cancels = new Map<number, (reason: unknown) => void>();
     const post = (message: Message, transfer: Transferable[] = []): void => channel.postMessage(message, transfer);
-    const fail = (id: number, error: unknown): void => post({ selkie: 'fail', id, error: pack(error) });
+    const reasons = new Map<number, unknown>();
+    const fail = (id: number, error: unknown): void => {
+        post({ selkie: 'fail', id, error: pack(error), cancelled: reasons.has(id) && reasons.get(id) === error });
+    };
     listen(channel, 'message', (message: Message | undefined) => {
-        if (message?.selkie === 'cancel') cancels.get(message.id)?.(unpack(message.reason));
+        if (message?.selkie === 'cancel' && cancels.has(message.id)) {
+            const reason = unpack(message.reason);
+            reasons.set(message.id, reason);
+            cancels.get(message.id)!(reason);
+        }
         if (message?.selkie !== 'run') return;
         const { id, name, args, flag } = message;
         const f = Object.hasOwn(functions, name) ? functions[name] : undefined;
@@ -174,6 +182,8 @@ export function serve(
                 else post({ selkie: 'done', id, value });
             } catch (error) {
                 fail(id, new WorkerError('not-cloneable', `what "${name}" gave cannot be sent: ${(error as Error).message}`, error));
+            } finally {
+                reasons.delete(id);
             }
         };
         const cancel = start(message, f, (signal) => (JOB in f ? [context(signal), ...args] : args), settle);
@@ -244,7 +254,7 @@ export class Client {
         } else if (message.selkie === 'done') this.settle(order, () => order.resolve(message.value));
         else if (message.selkie === 'fail') {
             // Cancelled: the reason itself, and not the copy that went there and back.
-            this.settle(order, () => order.reject(order.cancelled && isAbort(message.error) ? order.cancelled.reason : unpack(message.error)));
+            this.settle(order, () => order.reject(order.cancelled && message.cancelled ? order.cancelled.reason : unpack(message.error)));
         }
     }
 
@@ -263,9 +273,4 @@ export class Client {
             order.reject(order.cancelled ? order.cancelled.reason : error);
         }
     }
-}
-
-/** Whether it is what a function that was told to end ends with; an error of its own is passed on. */
-function isAbort(error: Envelope): boolean {
-    return error.kind !== 'error' || error.name === 'AbortError' || error.name === 'TimeoutError';
 }

@@ -137,7 +137,7 @@ export class Queue<T> {
     close(options?: { immediate?: boolean }): void {
         const { immediate = false } = check(options, 'immediate');
         this.closed_ = true;
-        if (this.loop_.closed) return;
+        if (!this.loop_.open_) return;
         this.loop_.wasm_.shut_down(this.id_, immediate ? 1 : 0);
         if (immediate) {
             this.items_ = [];
@@ -177,8 +177,7 @@ export class Queue<T> {
 
     private place_(priority: number | undefined): number {
         this.loop_.check_();
-        if (this.order_ === 'lifo') return -(this.stacked_ += 1);
-        if (priority === undefined) return 0;
+        if (priority === undefined) return this.order_ === 'lifo' ? -(this.stacked_ += 1) : 0;
         if (this.order_ !== 'priority') throw new ArgumentError('options.priority', 'only for a queue with `order: "priority"`');
         if (typeof priority !== 'number' || priority !== priority) throw new ArgumentError('options.priority', `a number, not ${String(priority)}`);
         return priority + 0;

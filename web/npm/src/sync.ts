@@ -67,7 +67,7 @@ export class Semaphore extends Thing {
         const release = (): void => {
             if (!held) return;
             held = false;
-            if (!this.loop_.closed) this.loop_.wasm_.give(this.id_);
+            if (this.loop_.open_) this.loop_.wasm_.give(this.id_);
         };
         return Object.assign(release, { [dispose]: release }) as unknown as Release;
     }

@@ -3,7 +3,7 @@
 import { callable, choice, options as check, time } from './arguments.js';
 import { ArgumentError, SelkieError, aborted, asyncDispose, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
-import { resume, SLICE } from './engine.js';
+import { SLICE, resume, settled } from './engine.js';
 import { onAbort } from './signals.js';
 
 /** How urgent a task's turns are: in front of all others; the default; when nothing else is ready, and now and then. */
@@ -428,13 +428,9 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
 
     private unhandled_(): void {
         const { onUnhandled_ } = this.loop_;
-        // As the host has it: not before the caller had the chance to look.
-        if (!onUnhandled_) void this.promised_();
-        else {
-            setTimeout(() => {
-                if (!this.observed_) onUnhandled_(this.outcome_, this);
-            });
-        }
+        // Not before who spawned it had the chance to look: it may have failed within `spawn`.
+        if (onUnhandled_) setTimeout(() => this.observed_ || onUnhandled_(this.outcome_, this));
+        else void settled.then(() => this.observed_ || void this.promised_());
     }
 
     /** @internal Ends by a cancel what a body awaits. Answers how to take that back. */

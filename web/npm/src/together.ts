@@ -44,8 +44,9 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
             throw new ArgumentError(`members[${at}]`, 'a task, a promise or a function');
         }
     });
+    // Without members there is nothing that a turn would be for.
     const body = (context: TaskContext): unknown =>
-        new Promise((resolve, reject) => {
+        list.length === 0 ? [] : new Promise((resolve, reject) => {
             const results: unknown[] = new Array(list.length);
             const running = new Set<Task<unknown>>();
             let [next, busy, left, over] = [0, 0, list.length, false];
@@ -58,7 +59,7 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
                     over = true;
                     reject(value);
                 }
-                if (left === 0) resolve(results);
+                if (left === 0 && !over) resolve(results);
             };
             const attend = (task: Task<unknown>, at: number, ours: boolean): void => {
                 running.add(task);
@@ -93,7 +94,6 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
                 }
             });
             more();
-            if (left === 0) resolve(results);
             context.task.hold_((reason) => {
                 over = true;
                 ending = () => reject(reason);

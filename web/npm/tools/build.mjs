@@ -67,7 +67,7 @@ checkImports(bytes);
 writeFileSync(join(dist, "wasm.js"), `export default ${JSON.stringify(bytes.toString("base64"))};\n`);
 const entries = (...names) => names.map((name) => join("src", `${name}.ts`)).filter((path) => existsSync(join(here, path)));
 // One build, so that entries share their modules and the short names of what is private.
-const mangled = await build({ ...common, entryPoints: entries("index", "node", "inline", "testing"), splitting: true, chunkNames: "[name]-[hash]",
+const mangled = await build({ ...common, entryPoints: entries("index", "node", "inline", "testing"), splitting: true, chunkNames: "core",
     external: ["node:*", "./wasm.js"], mangleCache: {}, platform: "neutral" });
 // A Worker's side is one file each.
 await build({ ...common, entryPoints: entries("worker", "worker-node"), external: ["node:*"], mangleCache: mangled.mangleCache, platform: "neutral" });

@@ -1,0 +1,850 @@
+// What the package promises, as the suite of the Rust crate has it (tests/it), written through the API of JavaScript. Rows are
+// those of tests/rows.txt. Each test runs in Node and in a page.
+
+import { equal, ok, rejection, thrown } from './harness.js';
+
+export const tests = [];
+const test = (name, run) => tests.push({ name, run });
+
+/** A test on virtual time: `log` collects events, and the exact order is asserted. */
+const timed = (name, run) =>
+    test(name, async (host) => {
+        const loop = await host.testing.createTestLoop();
+        const log = [];
+        await run({ ...host, loop, log });
+        await loop.close();
+    });
+
+/** A task that says when it starts, ends or is cancelled. */
+const worker = (log, name, ms, outcome = name) => async (ctx) => {
+    log.push(`${name}: start`);
+    try {
+        await ctx.sleep(ms);
+    } catch (error) {
+        log.push(`${name}: ${error.name}`);
+        throw error;
+    }
+    log.push(`${name}: end`);
+    if (outcome instanceof Error) throw outcome;
+    return outcome;
+};
+
+// ---- Starting
+
+// Rows: F12, X24.
+timed('spawn runs the body at once up to its first await', async ({ loop, log }) => {
+    const task = loop.spawn(async (ctx) => {
+        log.push('body');
+        await ctx.sleep(1);
+    });
+    log.push('after');
+    equal(task.state, 'running');
+    equal(log, ['body', 'after']);
+    await loop.runUntilIdle();
+    equal(task.state, 'done');
+});
+
+timed('a body that never waits is done when spawn returns', async ({ loop }) => {
+    const task = loop.spawn(() => 7);
+    ok(task.done(), 'done');
+    equal(task.result(), 7);
+    equal(await task, 7);
+});
+
+timed('a task that starts at its next turn keeps the order of the calls', async ({ loop, log }) => {
+    for (const name of ['a', 'b', 'c']) loop.spawn(() => log.push(name), { start: 'next' });
+    loop.soon(() => log.push('soon'));
+    equal(log, []);
+    await loop.runUntilIdle();
+    equal(log, ['a', 'b', 'c', 'soon']);
+});
+
+timed('the urgent run before the others, the background after them', async ({ loop, log }) => {
+    for (const priority of ['background', 'user-visible', 'user-blocking']) {
+        for (const n of [1, 2]) loop.spawn(() => log.push(`${priority} ${n}`), { priority, start: 'next' });
+    }
+    await loop.runUntilIdle();
+    equal(log, ['user-blocking 1', 'user-blocking 2', 'user-visible 1', 'user-visible 2', 'background 1', 'background 2']);
+});
+
+timed('a task of the background never starts at once', async ({ loop, log }) => {
+    loop.spawn(() => log.push('body'), { priority: 'background' });
+    equal(log, []);
+    await loop.runUntilIdle();
+    equal(log, ['body']);
+});
+
+timed('tasks take turns where they yield', async ({ loop, log }) => {
+    const turns = (name) => function* (ctx) {
+        for (let n = 1; n <= 3; n += 1) {
+            log.push(`${name}${n}`);
+            yield* ctx.yield();
+        }
+    };
+    loop.spawn(turns('a'), { start: 'next' });
+    loop.spawn(turns('b'), { start: 'next' });
+    await loop.runUntilIdle();
+    equal(log, ['a1', 'b1', 'a2', 'b2', 'a3', 'b3']);
+});
+
+timed('the form of the body does not change the order', async ({ loop, log }) => {
+    loop.spawn(async (ctx) => { await ctx.yield(); log.push('async'); }, { start: 'next' });
+    loop.spawn(function* (ctx) { yield* ctx.yield(); log.push('generator'); }, { start: 'next' });
+    await loop.runUntilIdle();
+    equal(log.sort(), ['async', 'generator']);
+});
+
+timed('tasks know their names, ids and parents', async ({ loop }) => {
+    let child;
+    const parent = loop.spawn((ctx) => { child = ctx.spawn(() => loop.current.name, { name: 'child' }); }, { name: 'parent' });
+    equal([parent.name, child.name, child.parent === parent, child.id > parent.id], ['parent', 'child', true, true]);
+    equal(await child, 'child');
+    equal(loop.current, undefined);
+    equal(loop.spawn(() => 1).name, 'task 3');
+});
+
+// ---- Time
+
+// Rows: F30.
+timed('sleeps end in the order of their times, equal ones in the order of the calls', async ({ loop, log }) => {
+    for (const [name, ms] of [['late', 20], ['first', 10], ['second', 10], ['early', 5]]) {
+        loop.spawn(function* (ctx) {
+            yield* ctx.sleep(ms);
+            log.push(`${name} ${loop.now()}`);
+        });
+    }
+    await loop.runUntilIdle();
+    equal(log, ['early 5', 'first 10', 'second 10', 'late 20']);
+});
+
+timed('virtual time passes as far as it is told to', async ({ loop, log }) => {
+    loop.later(10, () => log.push(loop.now()));
+    loop.later(20, () => log.push(loop.now()));
+    await loop.advance(15);
+    equal([log, loop.now()], [[10], 15]);
+    await loop.advance(5);
+    equal([log, loop.now()], [[10, 20], 20]);
+});
+
+test('a sleep is never early', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    for (const ms of [0, 1, 3.5, 12]) {
+        const began = loop.now();
+        await loop.sleep(ms);
+        ok(loop.now() - began >= ms, `${loop.now() - began} for ${ms}`);
+    }
+    await loop.close();
+});
+
+timed('a callback that was cancelled is not called', async ({ loop, log }) => {
+    const soon = loop.soon(() => log.push('soon'));
+    const later = loop.later(5, () => log.push('later'));
+    const kept = loop.later(6, () => log.push('kept'));
+    equal([soon.cancel(), soon.cancel(), later.cancel()], [true, false, true]);
+    await loop.runUntilIdle();
+    equal([log, kept.cancel()], [['kept'], false]);
+});
+
+timed('an interval counts its periods and skips what was missed', async ({ loop, log }) => {
+    const task = loop.spawn(async (ctx) => {
+        for await (const n of loop.interval(10, { signal: ctx.signal })) {
+            log.push([n, loop.now()]);
+            if (n === 1) await ctx.sleep(25);
+            if (n >= 5) return;
+        }
+    });
+    await loop.runUntilIdle();
+    await task;
+    equal(log, [[0, 10], [1, 20], [3, 45], [4, 50], [5, 60]]);
+});
+
+// Rows: X10.
+timed('timeoutMs cancels the task with a TimeoutError, and its cleaning up is waited for', async ({ loop, log }) => {
+    const task = loop.spawn(async (ctx) => {
+        try {
+            await ctx.sleep(100);
+        } finally {
+            await loop.sleep(5);
+            log.push(`cleaned ${loop.now()}`);
+        }
+    }, { timeoutMs: 10 });
+    await loop.runUntilIdle();
+    equal([(await rejection(task)).name, task.state, log], ['TimeoutError', 'cancelled', ['cleaned 15']]);
+});
+
+timed('a task that is in time is not cancelled', async ({ loop }) => {
+    const task = loop.spawn(function* (ctx) { yield* ctx.sleep(5); return 'in time'; }, { timeoutMs: 10 });
+    equal(await loop.runUntilIdle(), 5);
+    equal(await task, 'in time');
+});
+
+timed('timeout rejects on time and aborts the signal of the body', async ({ loop }) => {
+    let signal;
+    const waiting = rejection(loop.timeout(10, (given) => { signal = given; return new Promise(() => {}); }));
+    await loop.advance(10);
+    const error = await waiting;
+    equal([error.name, signal.aborted, signal.reason === error], ['TimeoutError', true, true]);
+    equal(await loop.timeout(10, () => 'quick'), 'quick');
+    equal((await rejection(loop.timeout(10, () => { throw new Error('own'); }))).message, 'own');
+});
+
+// ---- Cancelling
+
+// Rows: X01, X02.
+for (const [form, make] of [
+    ['an async function', (log) => async (ctx) => {
+        try {
+            await ctx.sleep(1000);
+        } catch (error) {
+            log.push(error.message);
+            await ctx.sleep(5);
+            log.push('cleaned');
+            throw error;
+        }
+    }],
+    ['a generator', (log) => function* (ctx) {
+        try {
+            yield* ctx.sleep(1000);
+        } catch (error) {
+            log.push(error.message);
+            yield* ctx.sleep(5);
+            log.push('cleaned');
+            throw error;
+        }
+    }],
+]) {
+    timed(`a cancel is raised where ${form} waits, which may clean up`, async ({ loop, log }) => {
+        const task = loop.spawn(make(log));
+        const reason = new Error('enough');
+        ok(task.cancel(reason), 'asked');
+        equal(log, [], 'not within the call');
+        await loop.advance(4);
+        equal([log, task.state], [['enough'], 'running']);
+        await loop.advance(1);
+        equal([log, task.state, task.error() === reason], [['enough', 'cleaned'], 'cancelled', true]);
+        equal((await rejection(task)) === reason, true);
+        equal(task.cancel(), false);
+    });
+}
+
+timed('a body that catches the cancel goes on', async ({ loop }) => {
+    const task = loop.spawn(function* (ctx) {
+        try {
+            yield* ctx.sleep(1000);
+        } catch {
+            return ['refused', ctx.task.uncancel()];
+        }
+    });
+    task.cancel();
+    await loop.runUntilIdle();
+    equal([await task, task.state, task.cancelling()], [['refused', 0], 'done', 0]);
+});
+
+timed('a task that is cancelled before it begins never does', async ({ loop, log }) => {
+    const task = loop.spawn(() => log.push('body'), { start: 'next' });
+    task.cancel();
+    await loop.runUntilIdle();
+    equal([(await rejection(task)).name, log, task.state], ['AbortError', [], 'cancelled']);
+});
+
+timed('an async body that hears of a cancel elsewhere meets it at its next await', async ({ loop }) => {
+    let release;
+    const task = loop.spawn(async (ctx) => {
+        await new Promise((resolve) => (release = resolve));
+        const aborted = ctx.signal.aborted;
+        await ctx.sleep(1).catch((error) => { throw Object.assign(error, { aborted }); });
+        return 'never';
+    });
+    const reason = new Error('meanwhile');
+    task.cancel(reason);
+    await loop.runUntilIdle();
+    equal(task.state, 'running');
+    release();
+    await loop.runUntilIdle();
+    equal([(await rejection(task)) === reason, reason.aborted, task.state], [true, true, 'cancelled']);
+});
+
+// Rows: X01.
+timed('cancelling a task cancels what it waits for, in either form', async ({ loop, log }) => {
+    const inner = loop.spawn(worker(log, 'inner', 100));
+    const outer = loop.spawn(function* () { return yield* inner; });
+    outer.cancel(new Error('stop'));
+    const other = loop.spawn(worker(log, 'other', 100));
+    const async = loop.spawn((ctx) => ctx.wait(other));
+    async.cancel(new Error('stop'));
+    await loop.runUntilIdle();
+    equal([inner.state, outer.state, other.state, async.state], ['cancelled', 'cancelled', 'cancelled', 'cancelled']);
+    equal(log, ['inner: start', 'other: start', 'inner: Error', 'other: Error']);
+});
+
+// Rows: F31.
+timed('a shield keeps the inner task', async ({ loop, log }) => {
+    const inner = loop.spawn(worker(log, 'inner', 10));
+    const outer = loop.spawn(function* (ctx) { return yield* ctx.shield(inner); });
+    const async = loop.spawn((ctx) => ctx.shield(inner));
+    outer.cancel();
+    async.cancel();
+    await loop.runUntilIdle();
+    equal([outer.state, async.state, inner.state, await inner], ['cancelled', 'cancelled', 'done', 'inner']);
+});
+
+timed('a signal cancels with its own reason, and an aborted one before anything began', async ({ loop, log }) => {
+    const controller = new AbortController();
+    const reason = { my: 'reason' };
+    const task = loop.spawn(worker(log, 'a', 10), { signal: controller.signal });
+    controller.abort(reason);
+    await loop.runUntilIdle();
+    equal((await rejection(task)) === reason, true);
+    const never = loop.spawn(worker(log, 'never', 10), { signal: controller.signal });
+    equal([never.state, (await rejection(never)) === reason], ['cancelled', true]);
+    equal((await rejection(loop.sleep(1, { signal: controller.signal }))) === reason, true);
+    equal(log, ['a: start', 'a: undefined']);
+});
+
+timed('a signal has one listener, however many wait for it', async ({ loop }) => {
+    const controller = new AbortController();
+    let [added, removed] = [0, 0];
+    const { signal } = controller;
+    const add = signal.addEventListener.bind(signal);
+    const remove = signal.removeEventListener.bind(signal);
+    signal.addEventListener = (...args) => (added += 1, add(...args));
+    signal.removeEventListener = (...args) => (removed += 1, remove(...args));
+    const tasks = Array.from({ length: 1000 }, () => loop.spawn((ctx) => ctx.sleep(10), { signal }));
+    equal([added, removed], [1, 0]);
+    await loop.runUntilIdle();
+    equal([tasks.every((task) => task.state === 'done'), removed], [true, 1]);
+    const again = loop.spawn((ctx) => ctx.sleep(10), { signal });
+    controller.abort();
+    await loop.runUntilIdle();
+    equal([again.state, added], ['cancelled', 2]);
+});
+
+// ---- Outcomes
+
+timed('an outcome may be had before and after the end', async ({ loop, selkie }) => {
+    const task = loop.spawn(function* (ctx) { yield* ctx.sleep(1); throw new RangeError('off'); });
+    void rejection(task);
+    equal(thrown(() => task.result()).code, 'invalid-state');
+    equal(task.error(), undefined);
+    await loop.runUntilIdle();
+    equal([thrown(() => task.result()).message, task.error().name, (await rejection(task)).message, task.state], ['off', 'RangeError', 'off', 'failed']);
+    ok(task instanceof selkie.Task, 'class');
+    await task.ended();
+});
+
+test('a failure that nobody looks at is told, a cancel is not', async ({ selkie }) => {
+    const told = [];
+    const loop = await selkie.createLoop({ onUnhandled: (error, task) => told.push([error.message, task.name]) });
+    loop.spawn(() => { throw new Error('lost'); }, { name: 'silent' });
+    const looked = loop.spawn(() => { throw new Error('seen'); });
+    await rejection(looked);
+    loop.spawn((ctx) => ctx.sleep(1000)).cancel();
+    await loop.sleep(20);
+    equal(told, [['lost', 'silent']]);
+    await loop.close();
+});
+
+// ---- gather
+
+// Rows: F23, F28.
+timed('gather gives results in the order of its members', async ({ loop, log }) => {
+    const all = loop.gather([loop.spawn(worker(log, 'a', 20)), worker(log, 'b', 10), Promise.resolve('c'), function* (ctx) { yield* ctx.sleep(1); return 'd'; }]);
+    await loop.runUntilIdle();
+    equal(await all, ['a', 'b', 'c', 'd']);
+    equal(log, ['a: start', 'b: start', 'b: end', 'a: end']);
+    equal(await loop.gather([]), []);
+});
+
+// Rows: F24, F25.
+timed('gather rejects with the first error, and the others go on', async ({ loop, log }) => {
+    const all = loop.gather([worker(log, 'a', 20), worker(log, 'b', 10, new Error('boom')), worker(log, 'c', 30, new Error('later'))]);
+    const failed = rejection(all);
+    await loop.advance(10);
+    equal([all.state, (await failed).message], ['failed', 'boom']);
+    await loop.runUntilIdle();
+    equal(log.slice(3), ['b: end', 'a: end', 'c: end']);
+});
+
+// Rows: F26.
+timed('gather gives errors as results on request', async ({ loop, log }) => {
+    const all = loop.gather([worker(log, 'a', 2), worker(log, 'b', 1, new Error('boom'))], { returnErrors: true });
+    await loop.runUntilIdle();
+    const [a, b] = await all;
+    equal([a, b.status, b.reason.message], [{ status: 'fulfilled', value: 'a' }, 'rejected', 'boom']);
+});
+
+// Rows: F29.
+timed('cancelling gather cancels every child once', async ({ loop, log }) => {
+    const all = loop.gather([worker(log, 'a', 20), loop.spawn(worker(log, 'b', 20))]);
+    all.cancel();
+    await loop.runUntilIdle();
+    equal(log, ['a: start', 'b: start', 'b: AbortError', 'a: AbortError'].sort((x, y) => log.indexOf(x) - log.indexOf(y)));
+    equal([log.length, all.state], [4, 'cancelled']);
+});
+
+timed('gather runs at most so many functions at once', async ({ loop }) => {
+    let [busy, most] = [0, 0];
+    const member = (n) => async (ctx) => {
+        most = Math.max(most, (busy += 1));
+        await ctx.sleep(10);
+        busy -= 1;
+        return n;
+    };
+    const all = loop.gather([1, 2, 3, 4, 5, 6, 7].map(member), { concurrency: 3 });
+    equal([await loop.runUntilIdle(), most], [30, 3]);
+    equal(await all, [1, 2, 3, 4, 5, 6, 7]);
+});
+
+// ---- wait
+
+// Rows: F18, F19.
+timed('wait splits into what is done and what is pending', async ({ loop, log }) => {
+    const [a, b, c] = [loop.spawn(worker(log, 'a', 30)), loop.spawn(worker(log, 'b', 10)), loop.spawn(worker(log, 'c', 20, new Error('c')))];
+    const first = loop.wait([a, b, c], { until: 'first-completed' });
+    const error = loop.wait([a, b, c], { until: 'first-error' });
+    const all = loop.wait([a, b, c]);
+    const names = ({ done, pending }) => [[...done].map((task) => task.id - a.id), [...pending].map((task) => task.id - a.id)];
+    await loop.runUntilIdle();
+    equal([names(await first), names(await error), names(await all)], [[[1], [0, 2]], [[1, 2], [0]], [[0, 1, 2], []]]);
+});
+
+timed('wait gives what it has when its time is over, and cancels nothing', async ({ loop, log }) => {
+    const [a, b] = [loop.spawn(worker(log, 'a', 10)), loop.spawn(worker(log, 'b', 30))];
+    const waiting = loop.wait([a, b], { timeoutMs: 20 });
+    await loop.advance(20);
+    const { done, pending } = await waiting;
+    equal([done.has(a), pending.has(b), b.state], [true, true, 'running']);
+    await loop.runUntilIdle();
+    equal(await b, 'b');
+});
+
+timed('wait is left by its signal, and leaves nothing behind', async ({ loop, log }) => {
+    const task = loop.spawn(worker(log, 'a', 10));
+    const controller = new AbortController();
+    const waiting = rejection(loop.wait([task], { signal: controller.signal }));
+    controller.abort('left');
+    equal([await waiting, task.state], ['left', 'running']);
+    equal(await loop.wait([]), { done: new Set(), pending: new Set() });
+    await loop.runUntilIdle();
+});
+
+timed('asCompleted gives tasks as they end', async ({ loop, log }) => {
+    const tasks = [30, 10, 20].map((ms) => loop.spawn(worker(log, `${ms}`, ms)));
+    const seen = loop.spawn(async () => {
+        const names = [];
+        for await (const task of loop.asCompleted(tasks)) names.push(task.result());
+        return names;
+    });
+    await loop.runUntilIdle();
+    equal(await seen, ['10', '20', '30']);
+});
+
+timed('asCompleted ends by a TimeoutError when its time is over', async ({ loop, log }) => {
+    const tasks = [10, 50].map((ms) => loop.spawn(worker(log, `${ms}`, ms)));
+    const seen = loop.spawn(async () => {
+        const names = [];
+        try {
+            for await (const task of loop.asCompleted(tasks, { timeoutMs: 20 })) names.push(task.result());
+        } catch (error) {
+            names.push(error.name);
+        }
+        return names;
+    });
+    await loop.runUntilIdle();
+    equal([await seen, tasks[1].state], [['10', 'TimeoutError'], 'done']);
+});
+
+// ---- Groups
+
+// Rows: X12.
+timed('a failure in a group cancels the others, and all have ended when it rejects', async ({ loop, log }) => {
+    const whole = loop.withGroup(async (group, ctx) => {
+        group.spawn(worker(log, 'a', 100));
+        group.spawn(worker(log, 'b', 10, new Error('boom')));
+        await ctx.sleep(1000);
+    });
+    whole.ended().then(() => log.push(`over ${loop.now()}`));
+    await loop.runUntilIdle();
+    const error = await rejection(whole);
+    equal([error.name, error.code, error.errors.map(({ message }) => message), error instanceof AggregateError], ['GroupError', 'group-failed', ['boom'], true]);
+    equal(log, ['a: start', 'b: start', 'b: end', 'a: AbortError', 'over 10']);
+});
+
+timed('a group gives what its body returns when all tasks have ended', async ({ loop, log }) => {
+    const whole = loop.withGroup((group) => {
+        group.spawn(worker(log, 'a', 20));
+        return 'body';
+    });
+    equal(await loop.runUntilIdle(), 20);
+    equal([await whole, log], ['body', ['a: start', 'a: end']]);
+});
+
+timed('an error of the body of a group cancels its tasks', async ({ loop, log }) => {
+    const whole = loop.withGroup((group) => {
+        group.spawn(worker(log, 'a', 100));
+        throw new Error('body');
+    });
+    const failed = rejection(whole);
+    equal(await loop.runUntilIdle(), 0);
+    equal([(await failed).errors.map(String), log], [['Error: body'], ['a: start', 'a: AbortError']]);
+});
+
+timed('cancelling a group cancels its tasks and rejects with the reason', async ({ loop, log }) => {
+    const whole = loop.withGroup((group, ctx) => {
+        group.spawn(worker(log, 'a', 100));
+        return ctx.sleep(50);
+    });
+    const reason = new Error('outside');
+    whole.cancel(reason);
+    await loop.runUntilIdle();
+    equal([(await rejection(whole)) === reason, log], [true, ['a: start', 'a: Error']]);
+});
+
+timed('an open group is closed once, and takes nothing after', async ({ loop, log }) => {
+    const group = loop.group();
+    group.spawn(worker(log, 'a', 10));
+    equal(group.size, 1);
+    const closed = group.close();
+    await loop.runUntilIdle();
+    await closed;
+    equal([group.size, thrown(() => group.spawn(() => 1)).code], [0, 'invalid-state']);
+});
+
+// ---- Queues
+
+// Rows: F40.
+timed('takers are served in the order in which they came', async ({ loop, log, selkie }) => {
+    const queue = new selkie.Queue(loop);
+    for (const name of ['a', 'b', 'c']) void queue.take().then((item) => log.push(`${name} ${item}`));
+    for (const item of [1, 2, 3]) await queue.put(item);
+    equal(queue.tryTake(), undefined);
+    await loop.runUntilIdle();
+    equal(log, ['a 1', 'b 2', 'c 3']);
+});
+
+timed('a put waits while the queue is full', async ({ loop, log, selkie }) => {
+    const queue = new selkie.Queue(loop, { capacity: 2 });
+    const producer = loop.spawn(async () => {
+        for (const item of [1, 2, 3, 4]) {
+            await queue.put(item);
+            log.push(`put ${item}`);
+        }
+    });
+    await loop.runUntilIdle();
+    equal([log, queue.size, queue.tryPut(9)], [['put 1', 'put 2'], 2, false]);
+    equal(await queue.take(), 1);
+    await loop.runUntilIdle();
+    equal([log.at(-1), queue.size], ['put 3', 2]);
+    equal([queue.tryTake(), queue.tryTake()], [{ value: 2 }, { value: 3 }]);
+    await loop.runUntilIdle();
+    equal(await producer, undefined);
+    equal(queue.tryTake(), { value: 4 });
+});
+
+timed('a stack gives the last first, a priority queue the smallest', async ({ loop, selkie }) => {
+    const drain = (queue) => Array.from({ length: queue.size }, () => queue.tryTake().value);
+    const stack = new selkie.Queue(loop, { order: 'lifo' });
+    for (const item of [1, 2, 3]) stack.tryPut(item);
+    equal(drain(stack), [3, 2, 1]);
+    const sorted = new selkie.Queue(loop, { order: 'priority' });
+    for (const [item, priority] of [['e', 1e9], ['c', 0.5], ['d', 2], ['a', -3], ['b', -0.25], ['c2', 0.5]]) sorted.tryPut(item, { priority });
+    equal(drain(sorted), ['a', 'b', 'c', 'c2', 'd', 'e']);
+    equal(thrown(() => stack.tryPut(1, { priority: 1 })).argument, 'options.priority');
+});
+
+timed('a take that is given up loses no item', async ({ loop, log, selkie }) => {
+    const queue = new selkie.Queue(loop);
+    const controller = new AbortController();
+    const first = rejection(queue.take({ signal: controller.signal }));
+    void queue.take().then((item) => log.push(item));
+    controller.abort('gone');
+    await queue.put('kept');
+    equal(await first, 'gone');
+    await loop.runUntilIdle();
+    equal(log, ['kept']);
+});
+
+timed('a put that is given up adds nothing', async ({ loop, selkie }) => {
+    const queue = new selkie.Queue(loop, { capacity: 1 });
+    await queue.put(1);
+    const controller = new AbortController();
+    const second = rejection(queue.put(2, { signal: controller.signal }));
+    controller.abort('gone');
+    equal(await second, 'gone');
+    equal(await queue.take(), 1);
+    await loop.runUntilIdle();
+    equal(queue.size, 0);
+});
+
+timed('a closed queue gives what is there, and ends those who wait', async ({ loop, selkie }) => {
+    const queue = new selkie.Queue(loop);
+    for (const item of [1, 2]) await queue.put(item);
+    queue.close();
+    const seen = loop.spawn(async () => {
+        const items = [];
+        for await (const item of queue) items.push(item);
+        return items;
+    });
+    const empty = new selkie.Queue(loop);
+    const waiting = rejection(empty.take());
+    empty.close();
+    await loop.runUntilIdle();
+    equal([await seen, (await waiting).code, (await rejection(queue.put(3))).name, queue.closed], [[1, 2], 'queue-closed', 'QueueClosedError', true]);
+});
+
+timed('join waits until all items are worked off', async ({ loop, log, selkie }) => {
+    const queue = new selkie.Queue(loop);
+    for (const item of [1, 2]) await queue.put(item);
+    void queue.join().then(() => log.push('joined'));
+    loop.spawn(async (ctx) => {
+        for (let n = 0; n < 2; n += 1) {
+            log.push(await queue.take());
+            await ctx.sleep(10);
+            queue.taskDone();
+        }
+    });
+    await loop.runUntilIdle();
+    equal([log, thrown(() => queue.taskDone()).code], [[1, 2, 'joined'], 'invalid-state']);
+});
+
+timed('a queue is a stream', async ({ loop, selkie }) => {
+    const queue = new selkie.Queue(loop);
+    for (const item of ['a', 'b']) await queue.put(item);
+    queue.close();
+    const reader = queue.toReadableStream().getReader();
+    const read = [];
+    for (let part = await reader.read(); !part.done; part = await reader.read()) read.push(part.value);
+    equal(read, ['a', 'b']);
+});
+
+// ---- Locks
+
+timed('a lock is given in the order in which it was asked for', async ({ loop, log, selkie }) => {
+    const lock = new selkie.Lock(loop);
+    const release = await lock.acquire();
+    const controller = new AbortController();
+    for (const name of ['a', 'b', 'c']) {
+        void lock.with(async () => { log.push(name); await loop.sleep(1); }, name === 'b' ? { signal: controller.signal } : {}).catch((why) => log.push(why));
+    }
+    equal([lock.locked, lock.tryAcquire()], [true, undefined]);
+    controller.abort('b gave up');
+    release();
+    release();
+    await loop.runUntilIdle();
+    equal([log, lock.locked], [['b gave up', 'a', 'c'], false]);
+});
+
+timed('a semaphore lets so many in', async ({ loop, selkie }) => {
+    const semaphore = new selkie.Semaphore(loop, 2);
+    let [inside, most] = [0, 0];
+    const all = loop.gather(Array.from({ length: 6 }, () => () => semaphore.with(async () => {
+        most = Math.max(most, (inside += 1));
+        await loop.sleep(10);
+        inside -= 1;
+    })));
+    equal([await loop.runUntilIdle(), most, semaphore.available], [30, 2, 2]);
+    await all;
+});
+
+timed('an event lets all pass once it is set', async ({ loop, log, selkie }) => {
+    const event = new selkie.Event(loop);
+    for (const name of ['a', 'b']) void event.wait().then(() => log.push(name));
+    await loop.runUntilIdle();
+    equal(log, []);
+    event.set();
+    await loop.runUntilIdle();
+    equal([log, event.isSet], [['a', 'b'], true]);
+    await event.wait();
+    event.clear();
+    equal((await rejection(event.wait({ signal: AbortSignal.abort('no') }))), 'no');
+});
+
+timed('a condition wakes as many as it is told to, with the lock held', async ({ loop, log, selkie }) => {
+    const condition = new selkie.Condition(loop);
+    for (const name of ['a', 'b', 'c']) {
+        void condition.with(async () => {
+            await condition.wait();
+            log.push(`${name} ${condition.lock.locked}`);
+        });
+    }
+    await loop.runUntilIdle();
+    condition.notify(2);
+    await loop.runUntilIdle();
+    equal(log, ['a true', 'b true']);
+    condition.notifyAll();
+    await loop.runUntilIdle();
+    equal([log.at(-1), condition.lock.locked, (await rejection(condition.wait())).code], ['c true', false, 'invalid-state']);
+});
+
+timed('a barrier lets all go when the last has come, or none', async ({ loop, selkie }) => {
+    const barrier = new selkie.Barrier(loop, 3);
+    const places = Promise.all([barrier.wait(), barrier.wait(), barrier.wait()]);
+    await loop.runUntilIdle();
+    equal((await places).sort(), [0, 1, 2]);
+    const broken = rejection(barrier.wait());
+    barrier.abort();
+    await loop.runUntilIdle();
+    equal([(await broken).code, barrier.broken], ['barrier-broken', true]);
+});
+
+// ---- Arguments
+
+timed('what cannot be meant is refused by name', async ({ loop, selkie }) => {
+    const task = loop.spawn((ctx) => ctx.sleep(5));
+    const cases = [
+        ['ms', () => loop.sleep(-1)], ['ms', () => loop.sleep(NaN)], ['ms', () => loop.sleep(Infinity)], ['ms', () => loop.sleep('5')],
+        ['ms', () => loop.later(-0.1, () => {})], ['f', () => loop.later(1)], ['f', () => loop.soon(7)], ['body', () => loop.spawn(loop.sleep(1))],
+        ['body', () => loop.spawn()], ['body', () => loop.timeout(5)], ['ms', () => loop.timeout(-5, () => {})],
+        ['options.timeout', () => loop.spawn(() => 1, { timeout: 5 })], ['options.timeoutMs', () => loop.spawn(() => 1, { timeoutMs: -5 })],
+        ['options.priority', () => loop.spawn(() => 1, { priority: 3 })], ['options.start', () => loop.spawn(() => 1, { start: 'later' })],
+        ['options.signal', () => loop.spawn(() => 1, { signal: 'x' })], ['options', () => loop.spawn(() => 1, 5)],
+        ['members[1]', () => loop.gather([task, 5])], ['options.concurrency', () => loop.gather([], { concurrency: 0 })],
+        ['tasks[0]', () => loop.wait([loop.sleep(0)])], ['options.until', () => loop.wait([task], { until: 'some' })],
+        ['options.capacity', () => new selkie.Queue(loop, { capacity: -1 })], ['options.capacity', () => new selkie.Queue(loop, { capacity: 1.5 })],
+        ['options.order', () => new selkie.Queue(loop, { order: 'random' })], ['permits', () => new selkie.Semaphore(loop, -1)],
+        ['parties', () => new selkie.Barrier(loop, 0)], ['spawn', () => selkie.createPool(loop, 'jobs.js')],
+        ['options.max', () => selkie.createPool(loop, () => {}, { max: 0 })], ['port', () => selkie.connectLoop(loop, {})],
+        ['functions', () => selkie.endpoint(loop)], ['f', () => selkie.job(1)], ['module', () => selkie.createLoopSync({})],
+    ];
+    for (const [argument, f] of cases) {
+        const error = thrown(f);
+        equal([error.name, error.code, error.argument, error instanceof TypeError], ['ArgumentError', 'invalid-argument', argument, true], String(f));
+    }
+    equal((await rejection(selkie.createLoop({ sliceMs: 5 }))).argument, 'options.sliceMs');
+    await loop.runUntilIdle();
+});
+
+timed('a generator is told of a yield that means nothing', async ({ loop }) => {
+    const task = loop.spawn(function* () { yield 5; });
+    equal((await rejection(task)).argument, 'yield');
+});
+
+// ---- The end of a loop
+
+test('close cancels all tasks, waits for them, and rejects what is left', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    const log = [];
+    const queue = new selkie.Queue(loop);
+    const task = loop.spawn(async (ctx) => {
+        try {
+            await ctx.sleep(10_000);
+        } finally {
+            await loop.sleep(1).catch(() => {});
+            log.push('cleaned');
+        }
+    });
+    const stubborn = loop.spawn(() => new Promise(() => {}));
+    const taking = rejection(queue.take());
+    const closing = loop.close({ timeoutMs: 50 });
+    ok(closing === loop.close(), 'once');
+    await closing;
+    equal([log, (await rejection(task)).code, (await rejection(stubborn)).code, (await taking).code, loop.closed], [['cleaned'], 'loop-closed', 'loop-closed', 'loop-closed', true]);
+    for (const f of [() => loop.spawn(() => 1), () => loop.sleep(1), () => loop.soon(() => {}), () => loop.now(), () => queue.tryTake()]) equal(thrown(f).name, 'LoopClosedError', String(f));
+});
+
+test('a signal closes the loop', async ({ selkie }) => {
+    const controller = new AbortController();
+    const loop = await selkie.createLoop({ signal: controller.signal });
+    const task = loop.spawn((ctx) => ctx.sleep(10_000));
+    controller.abort();
+    equal([(await rejection(task)).code, loop.closed], ['loop-closed', true]);
+});
+
+test('a crash of the scheduler rejects all that lives, and another loop can be made', async ({ selkie, testing }) => {
+    const loop = await selkie.createLoop();
+    const queue = new selkie.Queue(loop);
+    const lives = [loop.spawn((ctx) => ctx.sleep(1000)), loop.spawn(() => new Promise(() => {})), loop.spawn(function* (ctx) { yield* ctx.sleep(5000); }), loop.sleep(1000), queue.take(), loop.timeout(500, () => new Promise(() => {}))].map(rejection);
+    testing.crash(loop);
+    for (const error of await Promise.all(lives)) equal([error.name, error.code], ['LoopCrashedError', 'loop-crashed']);
+    equal([thrown(() => loop.spawn(() => 1)).name, loop.closed], ['LoopCrashedError', true]);
+    const other = await selkie.createLoop();
+    equal(await other.spawn(async (ctx) => { await ctx.sleep(1); return 'alive'; }), 'alive');
+    await loop.close();
+    await other.close();
+});
+
+test('loops are made again and again, and one beside the other', async ({ selkie }) => {
+    for (let round = 0; round < 20; round += 1) {
+        const loops = await Promise.all([selkie.createLoop(), selkie.createLoop()]);
+        equal(await Promise.all(loops.map((loop, n) => loop.spawn(async (ctx) => { await ctx.sleep(1); return n; }))), [0, 1]);
+        await Promise.all(loops.map((loop) => loop.close()));
+    }
+});
+
+test('wasm that is not there says so', async ({ selkie }) => {
+    const html = new Response('<!doctype html>', { headers: { 'content-type': 'text/html' } });
+    const error = await rejection(selkie.createLoop({ wasm: html }));
+    equal([error.code, error.message.includes('HTML')], ['load-failed', true]);
+    equal((await rejection(selkie.createLoop({ wasm: new Uint8Array([1, 2, 3]) }))).code, 'load-failed');
+});
+
+test('a task is told of each of its steps to an observer', async ({ testing }) => {
+    const loop = await testing.createTestLoop();
+    const log = [];
+    const stop = loop.observe({ spawned: (task) => log.push(`+${task.name}`), stepped: (task, from, to) => log.push(`${task.name}${to >= from}`), ended: (task) => log.push(`-${task.state}`) });
+    loop.spawn(function* (ctx) { yield* ctx.sleep(1); }, { name: 'a' });
+    await loop.runUntilIdle();
+    stop();
+    loop.spawn(() => 1);
+    equal(log, ['+a', 'atrue', '-done', 'atrue']);
+    await loop.close();
+});
+
+// ---- Virtual time
+
+test('equal seeds give equal orders, other seeds others', async ({ testing }) => {
+    const order = async (seed) => {
+        const loop = await testing.createTestLoop({ seed });
+        const log = [];
+        for (let n = 0; n < 8; n += 1) loop.spawn(() => log.push(n), { start: 'next' });
+        await loop.runUntilIdle();
+        await loop.close();
+        return log.join('');
+    };
+    equal(await order(3), await order(3));
+    const orders = new Set(await Promise.all([1, 2, 3, 4, 5, 6].map(order)));
+    ok(orders.size > 1, 'some seed gives another order');
+    for (const one of orders) equal([...one].sort().join(''), '01234567');
+});
+
+test('a run that cannot go on names what waits', async ({ testing, selkie }) => {
+    const loop = await testing.createTestLoop();
+    loop.spawn(() => new selkie.Queue(loop).take(), { name: 'consumer' });
+    const error = await rejection(loop.run(() => new Promise(() => {})));
+    equal([error.code, error.message.includes('consumer') && error.message.includes('main')], ['deadlock', true]);
+    equal(await loop.run(function* (ctx) { yield* ctx.sleep(86_400_000); return loop.now(); }), 86_400_000);
+    await loop.close();
+});
+
+// ---- Many
+
+test('100,000 tasks end', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    let sum = 0;
+    const tasks = Array.from({ length: 100_000 }, () => loop.spawn(function* (ctx) { yield* ctx.yield(); sum += 1; }, { start: 'next' }));
+    const { done } = await loop.wait(tasks);
+    equal([sum, done.size, loop.tasks().length], [100_000, 100_000, 0]);
+    await loop.close();
+});
+
+test('async bodies that work and yield let the host have its turns', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    let over = false;
+    let turns = 0;
+    const turn = () => {
+        turns += 1;
+        if (!over) setTimeout(turn);
+    };
+    setTimeout(turn);
+    const busy = (ms) => { for (const end = performance.now() + ms; performance.now() < end;); };
+    // 400 ms of work, in parts that are short by themselves.
+    await loop.gather(Array.from({ length: 20 }, () => async (ctx) => {
+        for (let n = 0; n < 10; n += 1) {
+            busy(2);
+            await ctx.yield();
+        }
+    }));
+    over = true;
+    ok(turns >= 10, `${turns} turns of the host in 400 ms`);
+    await loop.close();
+});

@@ -1,0 +1,69 @@
+// What the Workers of the tests do; `job` is of the entry for this host.
+
+export const functions = (job) => {
+    let counted = 0;
+    return {
+        add: (a, b) => a + b,
+        later: async (value) => value,
+        count: () => (counted += 1),
+        wait: (ms) => new Promise((resolve) => setTimeout(() => resolve('waited'), ms)),
+        fail() {
+            throw Object.assign(new RangeError('no', { cause: new Error('inner') }), { code: 'E_NO' });
+        },
+        failValue() {
+            throw { a: 1 };
+        },
+        failMany() {
+            throw new AggregateError([new Error('a'), new Error('b')], 'both');
+        },
+        failCustom() {
+            throw new (class CustomError extends Error {
+                name = 'CustomError';
+            })('own');
+        },
+        closure: () => () => 1,
+        crash() {
+            setTimeout(() => {
+                throw new Error('out of the blue');
+            });
+            return new Promise(() => {});
+        },
+        listen: job((ctx) => new Promise((_, reject) => {
+            ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason));
+            ctx.progress('began');
+        })),
+        spin: job((ctx) => {
+            ctx.progress('began', []);
+            for (;;);
+        }),
+        steps: job((ctx, count) => {
+            for (let n = 0; n < count; n += 1) ctx.progress(n);
+            return count;
+        }),
+        reverse: job((ctx, bytes) => ctx.transfer(bytes.reverse(), [bytes.buffer])),
+    };
+};
+
+/** What a loop in a Worker gives out. */
+export const remote = (job) => {
+    let cancelled = 0;
+    return {
+        twice: (n) => n * 2,
+        cancelled: () => cancelled,
+        fail() {
+            throw new TypeError('there');
+        },
+        steps: job((ctx, count) => {
+            for (let n = 0; n < count; n += 1) ctx.progress(n);
+            return count;
+        }),
+        sleep: job((ctx, ms) => new Promise((resolve, reject) => {
+            const timer = setTimeout(resolve, ms);
+            ctx.signal.addEventListener('abort', () => {
+                cancelled += 1;
+                clearTimeout(timer);
+                reject(ctx.signal.reason);
+            });
+        })),
+    };
+};

@@ -1,0 +1,3 @@
+import { expose, job } from '../../dist/worker.js';
+import { functions } from './functions.js';
+expose(functions(job));
