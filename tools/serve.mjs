@@ -34,14 +34,20 @@ function find(root, address) {
     }
 }
 
-/** Serves `folder` on a port of localhost, 0 for any that is free; resolves to the server once it listens. */
-export function serve(folder, port) {
+/**
+ * Serves `folder` on a port of localhost, 0 for any that is free; resolves to the server once it listens. `headers` are sent
+ * too; without `isolated` the page gets no shared memory.
+ */
+export function serve(folder, port, { isolated = true, headers = {} } = {}) {
     const root = resolve(folder);
     const server = createServer((request, response) => {
         // Isolation, which SharedArrayBuffer needs; and never a stale build.
-        response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
-        response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
-        response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
+        if (isolated) {
+            response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
+            response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
+            response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
+        }
+        for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
         response.setHeader("Cache-Control", "no-store");
         const file = find(root, request.url);
         const allowed = request.method === "GET" || request.method === "HEAD";

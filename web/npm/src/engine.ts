@@ -287,6 +287,9 @@ export function resume(f: () => void): void {
     drain();
 }
 
+/** @internal Whether any function waits for its turn: then the host is not quiet. */
+export const isResuming = (): boolean => draining;
+
 function drain(): void {
     if (first === resumptions.length) {
         resumptions.length = first = 0;

@@ -156,8 +156,11 @@ export function serve(
             return fail(id, new WorkerError('unknown-function', `there is no function "${name}"; there are: ${names}`));
         }
         let unsent: unknown[] = [];
-        let sent = 0;
+        let sent = -Infinity;
+        let soon: ReturnType<typeof setTimeout> | undefined;
         const flush = (transfer?: Transferable[]): void => {
+            clearTimeout(soon);
+            soon = undefined;
             if (unsent.length === 0) return;
             const values = unsent;
             unsent = [];
@@ -168,7 +171,9 @@ export function serve(
             signal,
             progress(value, transfer) {
                 unsent.push(value);
+                // One that never awaits is sent by the next call; for others there is the timer.
                 if (transfer || performance.now() - sent >= FRAME) flush(transfer);
+                else soon ??= setTimeout(flush, FRAME);
             },
             shouldStop: () => signal.aborted || (flag !== undefined && Atomics.load(flag, 0) !== 0),
             transfer: (value, list) => new Transfer(value, list) as never,

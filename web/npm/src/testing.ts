@@ -2,7 +2,7 @@
 
 import { options as check, time } from './arguments.js';
 import { type CreateOptions, LOOP } from './core.js';
-import { engineOf } from './engine.js';
+import { engineOf, isResuming } from './engine.js';
 import type { Engine, WasmSource } from './engine.js';
 import { ArgumentError, SelkieError } from './errors.js';
 import { Loop } from './loop.js';
@@ -105,7 +105,8 @@ export class TestLoop extends Loop {
                 this.next_ = this.wasm_.turn();
                 if (this.next_ === -1) this.wanted_ = true;
             }
-            await quiet();
+            do await quiet();
+            while (isResuming());
         } while (this.wanted_ && !this.over() && !done());
     }
 

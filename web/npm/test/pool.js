@@ -159,6 +159,15 @@ pooled('a queue that is full refuses', { max: 1, maxQueue: 1 }, async ({ pool })
     equal([await first, await second], ['waited', 3]);
 });
 
+pooled('progress of a job that waits arrives while it does', { max: 1 }, async ({ pool }) => {
+    let heard;
+    const hearing = new Promise((resolve) => (heard = resolve));
+    const job = pool.run('twoSteps', [], { onProgress: (n) => n === 2 && heard() });
+    await hearing;
+    job.cancel();
+    equal((await rejection(job)).name, 'AbortError');
+});
+
 pooled('progress arrives in order and in whole', { max: 1 }, async ({ pool }) => {
     const seen = [];
     const result = await pool.run('steps', [100], { onProgress: (n) => seen.push(n) });
@@ -171,10 +180,10 @@ pooled('buffers are moved both ways', { max: 1 }, async ({ pool }) => {
     equal([bytes.byteLength, [...result]], [0, [3, 2, 1]]);
 });
 
-pooled('Workers that have nothing to do are ended, down to the least', { min: 1, max: 3, idleMs: 60 }, async ({ pool, loop }) => {
+pooled('Workers that have nothing to do are ended, down to the least', { min: 1, max: 3, idleMs: 60 }, async ({ pool, loop, made }) => {
     equal(pool.size, 1);
     await loop.gather([1, 2, 3].map(() => pool.run('wait', [30])));
-    equal(pool.size, 3);
+    equal(made(), 3);
     for (let tries = 0; tries < 100 && pool.size > 1; tries += 1) await loop.sleep(20);
     equal([pool.size, await pool.run('add', [1, 1])], [1, 2]);
 });

@@ -36,6 +36,16 @@ export const functions = (job) => {
             ctx.progress('began', []);
             for (;;);
         }),
+        twoSteps: job((ctx) => {
+            ctx.progress(1);
+            ctx.progress(2);
+            return new Promise((_, reject) => ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)));
+        }),
+        until: job((ctx) => {
+            ctx.progress('began', []);
+            while (!ctx.shouldStop());
+            return 'saw it';
+        }),
         steps: job((ctx, count) => {
             for (let n = 0; n < count; n += 1) ctx.progress(n);
             return count;
