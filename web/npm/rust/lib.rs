@@ -20,6 +20,7 @@ use std::{
     cell::RefCell,
     future::Future,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -87,6 +88,8 @@ extern "C" fn open(manual: u32, seed: f64) {
         drop(selkie::os::web::run_forever(&made));
         made
     };
+    // Whoever waits in JavaScript is told, there.
+    made.set_exception_handler(Some(Rc::new(|_| {})));
     LOOP.set(Some(made));
 }
 

@@ -1,0 +1,3 @@
+import { expose } from 'WORKER';
+
+expose({ job: (a, b) => a + b });
