@@ -23,14 +23,14 @@ const work = mkdtempSync(join(tmpdir(), 'selkie-matrix-'));
 const tarball = pack();
 
 /** A folder with the application and the package; `names` replaces what the application imports. */
-function application(name, { selkie = 'selkie', worker = 'selkie/worker' } = {}) {
+function application(name, { selkie = 'selkie', worker = 'selkie/worker', settings = {} } = {}) {
     const folder = join(work, name);
     cpSync(join(here, 'app'), folder, { recursive: true });
     for (const file of readdirSync(folder)) {
         const path = join(folder, file);
         writeFileSync(path, readFileSync(path, 'utf8').replaceAll("'SELKIE'", `'${selkie}'`).replaceAll("'WORKER'", `'${worker}'`));
     }
-    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }));
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module', ...settings }));
     const target = join(folder, 'node_modules', 'selkie');
     mkdirSync(target, { recursive: true });
     const done = spawnSync('tar', ['-xzf', tarball, '-C', target, '--strip-components=1'], { stdio: 'inherit' });
@@ -107,15 +107,10 @@ const CONSUMERS = {
     'webpack 5': () => webpack('webpack')(application('webpack')),
     Rspack: () => webpack('@rspack/core')(application('rspack')),
     async 'Parcel 2'() {
-        const folder = application('parcel');
-        const { Parcel } = await load('@parcel/core');
-        const out = join(folder, 'out');
-        const bundler = new Parcel({
-            entries: join(folder, 'index.html'), defaultConfig: own.resolve('@parcel/config-default'), mode: 'production', shouldDisableCache: true,
-            cacheDir: join(folder, '.cache'), defaultTargetOptions: { distDir: out, publicUrl: './', engines: { browsers: 'last 2 Chrome versions' } },
-        });
-        await bundler.run();
-        return page(out);
+        const folder = application('parcel', { settings: { '@parcel/resolver-default': { packageExports: true } } });
+        const done = spawnSync(process.execPath, [join(here, 'parcel.mjs')], { cwd: folder, encoding: 'utf8', timeout: 120_000 });
+        if (done.status !== 0) return `${done.stdout}${done.stderr}`;
+        return page(join(folder, 'out'));
     },
     async 'Rollup, inline entry'() {
         const folder = application('rollup', inline);

@@ -1,7 +1,7 @@
 // What all entries have in common. Importing it does nothing.
 
 import { options as check } from './arguments.js';
-import { type Engine, engineSync, type WasmSource } from './engine.js';
+import { type Engine, engineSync, type Module, type WasmSource } from './engine.js';
 import { ArgumentError } from './errors.js';
 import { Loop, type LoopOptions } from './loop.js';
 
@@ -20,7 +20,7 @@ export async function make(options: CreateOptions | undefined, engine: (wasm: Wa
 }
 
 /** Makes a loop at once, from a module that was compiled before. */
-export function createLoopSync(module: WebAssembly.Module, options?: LoopOptions): Loop {
+export function createLoopSync(module: Module, options?: LoopOptions): Loop {
     if (!(module instanceof WebAssembly.Module)) throw new ArgumentError('module', 'a WebAssembly.Module');
     const rest = check(options, 'name signal onUnhandled');
     return new Loop(engineSync(module), rest);
@@ -28,9 +28,10 @@ export function createLoopSync(module: WebAssembly.Module, options?: LoopOptions
 
 export type { ErrorCode } from './errors.js';
 export { ArgumentError, GroupError, LoopClosedError, LoopCrashedError, QueueClosedError, SelkieError, WorkerError } from './errors.js';
+export type { Module, WasmSource } from './engine.js';
 export type { Handle, LoopOptions, Observer, WaitOptions } from './loop.js';
 export { Loop } from './loop.js';
-export type { AsyncBody, GeneratorBody, GeneratorContext, Priority, Spawn, SpawnOptions, Step, TaskContext, TaskState } from './task.js';
+export type { AsyncBody, GeneratorBody, Priority, Spawn, SpawnOptions, Step, TaskContext, TaskState, Wait } from './task.js';
 export { Task } from './task.js';
 export type { GatherOptions, Member, Results, Settled, WaitForOptions } from './together.js';
 export { Group } from './together.js';
@@ -40,7 +41,7 @@ export type { Release } from './sync.js';
 export { Barrier, Condition, Event, Lock, Semaphore } from './sync.js';
 export type { JobArguments, JobResult, PoolOptions, RunOptions, WorkerLike } from './pool.js';
 export { Pool, createPool } from './pool.js';
-export type { SubmitOptions } from './remote.js';
+export type { Port, SubmitOptions } from './remote.js';
 export { RemoteLoop, connectLoop, endpoint } from './remote.js';
 export type { Functions, Job, JobContext } from './protocol.js';
 export { job } from './protocol.js';

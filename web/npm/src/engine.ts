@@ -5,8 +5,11 @@
 import { attach, disarm, later as hop, now, open, report, soon } from '../../js/host.js';
 import { LoopCrashedError, SelkieError } from './errors.js';
 
+/** A `WebAssembly.Module`, where the compiler knows it: the types of Node alone do not. */
+export type Module = typeof globalThis extends { WebAssembly: { Module: { prototype: infer M } } } ? M : object;
+
 /** Where the scheduler's WebAssembly comes from. */
-export type WasmSource = URL | string | Response | BufferSource | WebAssembly.Module;
+export type WasmSource = URL | string | Response | ArrayBuffer | ArrayBufferView | Module;
 
 /** @internal */
 export interface Exports {

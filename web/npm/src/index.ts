@@ -1,6 +1,6 @@
 // The entry for browsers, and for bundlers that follow `new URL(.., import.meta.url)`.
 
-import { engineOf, type WasmSource } from './engine.js';
+import { engineOf } from './engine.js';
 import { type CreateOptions, make } from './core.js';
 import type { Loop } from './loop.js';
 
@@ -35,4 +35,3 @@ export {
 export async function createLoop(options?: CreateOptions): Promise<Loop> {
     return make(options, async (wasm) => engineOf(wasm ?? new URL('./loop.wasm', import.meta.url)));
 }
-export type { WasmSource };

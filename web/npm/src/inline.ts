@@ -2,7 +2,7 @@
 
 import bytes from './wasm.js';
 import { type CreateOptions, make } from './core.js';
-import { engineOf } from './engine.js';
+import { type Module, engineOf } from './engine.js';
 import type { Loop } from './loop.js';
 
 export type * from './core.js';
@@ -32,10 +32,10 @@ export {
     job,
 } from './core.js';
 
-let module: Promise<WebAssembly.Module> | undefined;
+let module: Promise<Module> | undefined;
 
 /** The scheduler's WebAssembly, compiled once. */
-export function loopModule(): Promise<WebAssembly.Module> {
+export function loopModule(): Promise<Module> {
     return (module ??= WebAssembly.compile(Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0))));
 }
 

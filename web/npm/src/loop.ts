@@ -2,7 +2,7 @@
 
 import { callable, options as check, time } from './arguments.js';
 import { type Engine, type Exports, type Guest, later, resume, settled } from './engine.js';
-import { LoopClosedError, type LoopCrashedError, SelkieError, aborted, asyncDispose, dispose, timedOut } from './errors.js';
+import { LoopClosedError, type LoopCrashedError, SelkieError, aborted, disposable, dispose, timedOut } from './errors.js';
 import { onAbort } from './signals.js';
 import { type Spawn, type SpawnOptions, Task, type TaskContext, checkSpawn } from './task.js';
 import {
@@ -46,7 +46,7 @@ export interface Handle {
 }
 
 /** An event loop; from `createLoop`. Several may share a thread. */
-export class Loop implements Guest {
+export class Loop {
     readonly name: string;
 
     /** @internal */ wasm_: Exports;
@@ -72,7 +72,8 @@ export class Loop implements Guest {
         this.wasm_ = engine.wasm;
         this.name = options.name ?? 'loop';
         this.onUnhandled_ = options.onUnhandled;
-        engine.guest = this;
+        engine.guest = this satisfies Guest;
+        disposable(this, () => this.close());
         this.wasm_.open(manual ? 1 : 0, manual?.seed ?? -1);
         const { signal } = options;
         if (signal?.aborted) void this.close();
@@ -184,8 +185,8 @@ export class Loop implements Guest {
         return wait(this, tasks, options);
     }
 
-    /** Gives the tasks as they end. Leaving early cancels nothing; with `timeoutMs` it ends by a TimeoutError. */
-    asCompleted<T>(tasks: Iterable<Task<T>>, options?: WaitOptions & { timeoutMs?: number }): AsyncIterableIterator<Task<T>> {
+    /** Gives the tasks as they end, as `{ task }`. Leaving early cancels nothing; with `timeoutMs` it ends by a TimeoutError. */
+    asCompleted<T>(tasks: Iterable<Task<T>>, options?: WaitOptions & { timeoutMs?: number }): AsyncGenerator<{ task: Task<T> }, void, undefined> {
         return asCompleted(this, tasks, options);
     }
 
@@ -243,9 +244,7 @@ export class Loop implements Guest {
         return (this.closing_ ??= this.close_(timeoutMs));
     }
 
-    [asyncDispose](): Promise<void> {
-        return this.close();
-    }
+    declare readonly [Symbol.asyncDispose]: () => Promise<void>;
 
     private async close_(limit: number): Promise<void> {
         if (this.over_) return;

@@ -37,7 +37,7 @@ export interface RunOptions {
     /** In what order jobs that wait get their Worker. */
     priority?: Priority;
     /** What of the arguments is moved and not copied. */
-    transfer?: Transferable[];
+    transfer?: object[];
     /** Cancels the job after so many milliseconds from when it begins, not counting the wait for a Worker. */
     timeoutMs?: number | undefined;
     /** Called with what the job gives to `progress`. */

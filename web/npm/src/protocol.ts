@@ -67,7 +67,7 @@ export function unpack(envelope: Envelope): unknown {
 
 /** @internal A Worker, a port, or what a Worker has of its owner; those of Node as well. */
 export interface Channel {
-    postMessage(message: unknown, transfer: Transferable[]): void;
+    postMessage(message: unknown, transfer: object[]): void;
     addEventListener?(type: string, listener: (event: any) => void): void;
     on?(type: string, listener: (value: any) => void): void;
     start?(): void;
@@ -88,14 +88,14 @@ export interface JobContext {
     /** Aborted when the caller has cancelled the job. */
     readonly signal: AbortSignal;
     /** Tells the caller how far it is. Several calls within a frame are sent as one. */
-    progress(value: unknown, transfer?: Transferable[]): void;
+    progress(value: unknown, transfer?: object[]): void;
     /**
      * Whether the caller has cancelled the job; also seen by a function that never awaits, if the page is isolated or in
      * Node. Elsewhere such a function learns nothing, and its Worker is ended after `killAfterMs`.
      */
     shouldStop(): boolean;
     /** `value` as the result, with these of its parts moved and not copied. */
-    transfer<T>(value: T, transfer: Transferable[]): T;
+    transfer<T>(value: T, transfer: object[]): T;
 }
 
 const JOB: unique symbol = Symbol('job');
@@ -119,7 +119,7 @@ export type Functions = Record<string, (...args: any[]) => any>;
 class Transfer {
     constructor(
         readonly value: unknown,
-        readonly list: Transferable[],
+        readonly list: object[],
     ) {}
 }
 
@@ -137,7 +137,7 @@ export function serve(
     ) => (reason: unknown) => void,
 ): void {
     const cancels = new Map<number, (reason: unknown) => void>();
-    const post = (message: Message, transfer: Transferable[] = []): void => channel.postMessage(message, transfer);
+    const post = (message: Message, transfer: object[] = []): void => channel.postMessage(message, transfer);
     const reasons = new Map<number, unknown>();
     const fail = (id: number, error: unknown): void => {
         post({ selkie: 'fail', id, error: pack(error), cancelled: reasons.has(id) && reasons.get(id) === error });
@@ -158,7 +158,7 @@ export function serve(
         let unsent: unknown[] = [];
         let sent = -Infinity;
         let soon: ReturnType<typeof setTimeout> | undefined;
-        const flush = (transfer?: Transferable[]): void => {
+        const flush = (transfer?: object[]): void => {
             clearTimeout(soon);
             soon = undefined;
             if (unsent.length === 0) return;
@@ -201,7 +201,7 @@ export interface Order {
     readonly id: number;
     readonly name: string;
     readonly args: unknown[];
-    readonly transfer: Transferable[];
+    readonly transfer: object[];
     readonly priority: string | undefined;
     readonly onProgress: ((value: any) => void) | undefined;
     readonly resolve: (value: unknown) => void;

@@ -7,11 +7,14 @@ import type { JobArguments, JobResult } from './pool.js';
 import { type Channel, Client, type Functions, type Order, listen, serve } from './protocol.js';
 import type { Priority, Task, TaskContext } from './task.js';
 
+/** A `MessagePort`, of a page or of Node. */
+export type Port = typeof globalThis extends { MessagePort: { prototype: infer P } } ? P : { postMessage(message: any, transfer?: any): void };
+
 export interface SubmitOptions {
     signal?: AbortSignal | undefined;
     /** Of the task that runs there. */
     priority?: Priority;
-    transfer?: Transferable[];
+    transfer?: object[];
     timeoutMs?: number | undefined;
     onProgress?: (value: any) => void;
 }
@@ -20,7 +23,7 @@ export interface SubmitOptions {
  * A port by which others call these functions as tasks of this loop: give it away with `postMessage(.., [port])`, and
  * connect to it by `connectLoop`. A call that is cancelled there cancels its task here.
  */
-export function endpoint(loop: Loop, functions: Functions): MessagePort {
+export function endpoint(loop: Loop, functions: Functions): Port {
     if (typeof functions !== 'object' || functions === null) throw new ArgumentError('functions', 'an object of functions');
     loop.check_();
     const { port1, port2 } = new MessageChannel();
@@ -40,7 +43,7 @@ export function endpoint(loop: Loop, functions: Functions): MessagePort {
     });
     port1.start();
     (port1 as unknown as Channel).unref?.();
-    return port2;
+    return port2 as Port;
 }
 
 /** A loop elsewhere; from `connectLoop`. */
@@ -52,7 +55,7 @@ export class RemoteLoop<M extends Functions = Functions> {
     /** @internal */
     constructor(
         private readonly loop_: Loop,
-        private readonly port_: MessagePort,
+        private readonly port_: { postMessage(message: any, transfer: any): void; start(): void; close(): void },
     ) {
         const channel = port_ as unknown as Channel;
         this.client_ = new Client(channel, () => this.client_.orders.size || channel.unref?.());
@@ -103,8 +106,8 @@ export class RemoteLoop<M extends Functions = Functions> {
 }
 
 /** Connects to a loop elsewhere by the port that its `endpoint` made. `M` is the type of the functions that it gave out. */
-export function connectLoop<M extends Functions = Functions>(loop: Loop, port: MessagePort): RemoteLoop<M> {
+export function connectLoop<M extends Functions = Functions>(loop: Loop, port: Port): RemoteLoop<M> {
     if (typeof (port as MessagePort | undefined)?.postMessage !== 'function') throw new ArgumentError('port', 'a MessagePort, from `endpoint`');
     loop.check_();
-    return new RemoteLoop<M>(loop, port);
+    return new RemoteLoop<M>(loop, port as MessagePort);
 }

@@ -32,39 +32,33 @@ export interface Step<T> {
     [Symbol.iterator](): Iterator<Step<unknown>, T, unknown>;
 }
 
-/** What is common to the contexts of both forms of a body. */
-interface Common {
+/** What a body waits for: `await` it in an async function, `yield*` it in a generator function. */
+export type Wait<T> = Promise<T> & Step<T>;
+
+/**
+ * What a body is called with. A cancel is raised where an async function awaits one of these, and in a generator function
+ * at any `yield*`.
+ */
+export interface TaskContext {
     /** Aborted when the task is asked to end, with the reason. For `fetch` and everything else that takes one. */
     readonly signal: AbortSignal;
     readonly task: Task<unknown>;
     readonly loop: Loop;
+    sleep(ms: number): Wait<void>;
+    /** Lets the others run, and the page if it is time. */
+    yield(): Wait<void>;
     /** Whether this task has run for so long that others, and the page, should get a turn. */
     shouldYield(): boolean;
+    /** Waits for a task, which is cancelled with this one, or for a promise, which is then left alone. */
+    wait<T>(what: PromiseLike<T>): Wait<T>;
+    /** Waits for a task without cancelling it with this one. */
+    shield<T>(task: PromiseLike<T>): Wait<T>;
     /** As `loop.spawn`; the new task knows this one as its `parent`. */
     spawn: Spawn;
 }
 
-/** What a body that is an async function, or a plain one, is called with. A cancel is raised where it awaits one of these. */
-export interface TaskContext extends Common {
-    sleep(ms: number): Promise<void>;
-    /** Lets the others run, and the page if it is time. */
-    yield(): Promise<void>;
-    /** Waits for a task, which is cancelled with this one, or for a promise, which is then left alone. */
-    wait<T>(what: PromiseLike<T>): Promise<T>;
-    /** Waits for a task without cancelling it with this one. */
-    shield<T>(task: PromiseLike<T>): Promise<T>;
-}
-
-/** What a body that is a generator function is called with. A cancel is raised at any `yield*`. */
-export interface GeneratorContext extends Common {
-    sleep(ms: number): Step<void>;
-    yield(): Step<void>;
-    wait<T>(what: PromiseLike<T>): Step<T>;
-    shield<T>(task: PromiseLike<T>): Step<T>;
-}
-
 export type AsyncBody<T> = (context: TaskContext) => T | PromiseLike<T>;
-export type GeneratorBody<T> = (context: GeneratorContext) => Generator<Step<unknown>, T, any>;
+export type GeneratorBody<T> = (context: TaskContext) => Generator<Step<unknown>, T, any>;
 
 export interface Spawn {
     <T>(body: GeneratorBody<T>, options?: SpawnOptions): Task<T>;
@@ -247,10 +241,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     }
 
     /** Cancels it and waits for its end, for `await using`. */
-    async [asyncDispose](): Promise<void> {
-        this.cancel();
-        await this.ended();
-    }
+    declare readonly [Symbol.asyncDispose]: () => Promise<void>;
 
     /** Resolves when it has ended, however it did. */
     ended(): Promise<void> {
@@ -446,7 +437,14 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     }
 }
 
-/** @internal Both contexts: which of them depends on what the body turned out to be. */
+Object.defineProperty(Task.prototype, asyncDispose, {
+    value(this: Task<unknown>) {
+        this.cancel();
+        return this.ended();
+    },
+});
+
+/** @internal The context of both forms: which of them depends on what the body turned out to be. */
 export class Context {
     stepwise_ = false;
     private since_ = 0;

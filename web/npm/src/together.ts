@@ -151,48 +151,32 @@ export function wait<T>(
     );
 }
 
-/** @internal Not an async generator: that would await the tasks that it yields. */
-export function asCompleted<T>(
+/** @internal In an object each, as promises and `for await` would await a task that stood alone. */
+export async function* asCompleted<T>(
     loop: Loop,
     tasks: Iterable<Task<T>>,
     options: (WaitOptions & { timeoutMs?: number }) | undefined,
-): AsyncIterableIterator<Task<T>> {
+): AsyncGenerator<{ task: Task<T> }, void, undefined> {
     const { signal, timeoutMs } = check(options, 'signal timeoutMs');
     if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
     const list = tasksOf(tasks);
     const deadline = timeoutMs === undefined ? Infinity : loop.now() + timeoutMs;
     const ended: Task<T>[] = [];
-    let [left, heard] = [list.length, undefined as (() => void) | undefined];
+    let heard: (() => void) | undefined;
     const ends = list.map((task): [Task<T>, () => void] => [task, () => (ended.push(task), heard?.())]);
     ends.forEach(([task, end]) => task.onEnd_(end));
-    const leave = (): void => {
-        left = 0;
-        ends.forEach(([task, end]) => task.waiters_?.delete(end));
-    };
-    return {
-        async next() {
-            if (left === 0) return { value: undefined, done: true };
+    try {
+        for (let left = list.length; left > 0; left -= 1) {
             if (ended.length === 0) {
                 const ms = deadline === Infinity ? undefined : Math.max(0, deadline - loop.now());
-                try {
-                    await loop.pause_<void>(signal, ms, (resolve) => (heard = resolve));
-                } catch (error) {
-                    leave();
-                    throw error;
-                }
+                await loop.pause_<void>(signal, ms, (resolve) => (heard = resolve));
                 heard = undefined;
             }
-            left -= 1;
-            return { value: ended.shift()!, done: false };
-        },
-        async return() {
-            leave();
-            return { value: undefined, done: true };
-        },
-        [Symbol.asyncIterator]() {
-            return this;
-        },
-    };
+            yield { task: ended.shift()! };
+        }
+    } finally {
+        ends.forEach(([task, end]) => task.waiters_?.delete(end));
+    }
 }
 
 /** Tasks that end together; from `loop.group` and `loop.withGroup`. */

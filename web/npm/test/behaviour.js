@@ -432,7 +432,7 @@ timed('asCompleted gives tasks as they end', async ({ loop, log }) => {
     const tasks = [30, 10, 20].map((ms) => loop.spawn(worker(log, `${ms}`, ms)));
     const seen = loop.spawn(async () => {
         const names = [];
-        for await (const task of loop.asCompleted(tasks)) names.push(task.result());
+        for await (const { task } of loop.asCompleted(tasks)) names.push(task.result());
         return names;
     });
     await loop.runUntilIdle();
@@ -444,7 +444,7 @@ timed('asCompleted ends by a TimeoutError when its time is over', async ({ loop,
     const seen = loop.spawn(async () => {
         const names = [];
         try {
-            for await (const task of loop.asCompleted(tasks, { timeoutMs: 20 })) names.push(task.result());
+            for await (const { task } of loop.asCompleted(tasks, { timeoutMs: 20 })) names.push(task.result());
         } catch (error) {
             names.push(error.name);
         }

@@ -1,0 +1,46 @@
+// Compiles what a user would write against the packed package, without skipping the check of its declarations:
+// `node test/types.mjs`.
+
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { pack } from '../tools/pack.mjs';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'selkie-types-'));
+const tsc = join(here, '..', 'node_modules', 'typescript', 'bin', 'tsc');
+
+/** As [title, what is compiled, options]. */
+const CASES = [
+    ['bundler', 'usage', { module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'dom', 'dom.iterable'], types: [] }],
+    ['node16', 'usage', { module: 'node16', moduleResolution: 'node16', lib: ['es2022', 'dom', 'dom.iterable'], types: [] }],
+    ['node16, without the types of a page', 'usage', { module: 'node16', moduleResolution: 'node16', lib: ['es2022'], types: ['node'] }],
+    ['await using', 'disposable', { module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'esnext.disposable', 'dom'], types: [] }],
+];
+
+let failed = 0;
+try {
+    const target = join(folder, 'node_modules', 'selkie');
+    mkdirSync(target, { recursive: true });
+    if (spawnSync('tar', ['-xzf', pack(), '-C', target, '--strip-components=1'], { stdio: 'inherit' }).status !== 0) throw new Error('tar fails');
+    symlinkSync(join(here, '..', 'node_modules', '@types'), join(folder, 'node_modules', '@types'), 'junction');
+    symlinkSync(join(here, '..', 'node_modules', 'undici-types'), join(folder, 'node_modules', 'undici-types'), 'junction');
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+    for (const [title, file, options] of CASES) {
+        copyFileSync(join(here, 'types', `${file}.ts`), join(folder, `${file}.ts`));
+        const compilerOptions = { target: 'es2022', strict: true, noEmit: true, skipLibCheck: false, exactOptionalPropertyTypes: true, ...options };
+        writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [`${file}.ts`] }));
+        const done = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
+        console.log(`test types: ${title} ... ${done.status === 0 ? 'ok' : 'FAILED'}`);
+        if (done.status !== 0) {
+            failed += 1;
+            console.log(done.stdout);
+        }
+    }
+} finally {
+    rmSync(folder, { recursive: true, force: true });
+}
+console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${CASES.length - failed} passed; ${failed} failed; 0 ignored`);
+process.exitCode = failed ? 1 : 0;
