@@ -1,0 +1,85 @@
+use std::{error, fmt, sync::Arc, time::Duration};
+
+use redis::RedisError;
+
+/// Why something that needs Redis could not be done.
+///
+/// Cheap to clone. What Redis or the client said is the [`source`](error::Error::source).
+#[derive(Clone, Debug)]
+pub struct Error(Arc<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    Address(RedisError),
+    Refused(RedisError),
+    Unreachable(RedisError, Duration),
+    Payload(String, serde_json::Error),
+    Reply(&'static str),
+    Own(String),
+}
+
+impl Error {
+    pub(crate) fn address(error: RedisError) -> Self {
+        Self(Arc::new(Kind::Address(error)))
+    }
+
+    pub(crate) fn refused(error: RedisError) -> Self {
+        Self(Arc::new(Kind::Refused(error)))
+    }
+
+    pub(crate) fn unreachable(error: RedisError, after: Duration) -> Self {
+        Self(Arc::new(Kind::Unreachable(error, after)))
+    }
+
+    pub(crate) fn payload(what: impl Into<String>, error: serde_json::Error) -> Self {
+        Self(Arc::new(Kind::Payload(what.into(), error)))
+    }
+
+    pub(crate) fn reply(what: &'static str) -> Self {
+        Self(Arc::new(Kind::Reply(what)))
+    }
+
+    pub(crate) fn own(what: impl Into<String>) -> Self {
+        Self(Arc::new(Kind::Own(what.into())))
+    }
+
+    /// Redis could not be reached within the limit. It may or may not have done what was asked; asking again is safe.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(*self.0, Kind::Unreachable(..))
+    }
+
+    /// Redis was reached and said no: no permission, a key of another type, no memory left.
+    pub fn is_refused(&self) -> bool {
+        matches!(*self.0, Kind::Refused(_))
+    }
+
+    /// A value could not be turned into JSON, or back.
+    pub fn is_payload(&self) -> bool {
+        matches!(*self.0, Kind::Payload(..))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Kind::Address(error) => {
+                write!(f, "not an address of Redis (redis://[user:password@]host[:port][/database]): {error}")
+            }
+            Kind::Refused(error) => write!(f, "Redis refuses: {error}"),
+            Kind::Unreachable(error, after) => write!(f, "Redis cannot be reached, tried for {after:?}: {error}"),
+            Kind::Payload(what, error) => write!(f, "{what}: {error}"),
+            Kind::Reply(what) => write!(f, "Redis answers in another form than expected: {what}"),
+            Kind::Own(what) => f.write_str(what),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &*self.0 {
+            Kind::Address(error) | Kind::Refused(error) | Kind::Unreachable(error, _) => Some(error),
+            Kind::Payload(_, error) => Some(error),
+            Kind::Reply(_) | Kind::Own(_) => None,
+        }
+    }
+}

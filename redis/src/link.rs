@@ -1,0 +1,191 @@
+//! One connection that comes back.
+//!
+//! A command that fails because of the connection, or because the server cannot answer just now, is sent again on a new one,
+//! after a wait that doubles up to two seconds with jitter. Nobody can know whether the server had executed it: **whatever goes
+//! through [`Link::call`] must be made so that sending it twice is as sending it once.** The scripts are, each says how.
+//! What cannot be made so, taking jobs, goes through [`Link::attempt`], which does not send again.
+//!
+//! A new connection is made by one caller, while the others wait for it. A connection that was found broken is given up by
+//! its number, so that a late finder does not throw away its successor.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection,
+};
+use selkie::Lock;
+
+use crate::{Error, io, retry::Retry};
+
+/// How long connecting, and any command that does not wait on purpose, may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+pub(crate) struct Link {
+    client: Client,
+    current: Mutex<Current>,
+    connecting: Lock<()>,
+    trouble: Mutex<Trouble>,
+}
+
+struct Current {
+    connection: Option<MultiplexedConnection>,
+    number: u64,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Trouble {
+    /// How many calls had to be repeated.
+    pub(crate) repeated: u64,
+    /// Why, until a call succeeds.
+    pub(crate) last: Option<String>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the same command may succeed later. The rest is for a human to repair.
+pub(crate) fn is_passing(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Io | ErrorKind::Parse => true,
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ReadOnly,
+        ) => true,
+        _ => matches!(error.code(), Some("MISCONF" | "NOREPLICAS" | "BUSY" | "UNBLOCKED")),
+    }
+}
+
+/// Whether the connection is at fault, or the server behind it is the wrong one by now.
+fn needs_connection(error: &RedisError) -> bool {
+    error.is_unrecoverable_error()
+        || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::Server(ServerErrorKind::ReadOnly))
+}
+
+fn silent() -> RedisError {
+    RedisError::from(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))
+}
+
+impl Link {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            current: Mutex::new(Current { connection: None, number: 0 }),
+            connecting: Lock::new(()),
+            trouble: Mutex::new(Trouble::default()),
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn trouble(&self) -> Trouble {
+        locked(&self.trouble).clone()
+    }
+
+    fn existing(&self) -> Option<(MultiplexedConnection, u64)> {
+        let current = locked(&self.current);
+        current.connection.clone().map(|connection| (connection, current.number))
+    }
+
+    async fn connection(&self) -> RedisResult<(MultiplexedConnection, u64)> {
+        if let Some(existing) = self.existing() {
+            return Ok(existing);
+        }
+        let _only = self.connecting.lock().await;
+        if let Some(existing) = self.existing() {
+            return Ok(existing);
+        }
+        let client = self.client.clone();
+        let connect = io::handle().spawn(async move {
+            // The loop has its own timeouts; the client's need tokio where the handle is polled.
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(ANSWER_LIMIT))
+                .set_response_timeout(None)
+                .set_pipeline_buffer_size(1024);
+            client.get_multiplexed_async_connection_with_config(&config).await
+        });
+        let connected = connect.await.map_err(|error| RedisError::from(std::io::Error::other(error)))?;
+        let connection = connected?;
+        let mut current = locked(&self.current);
+        current.number += 1;
+        current.connection = Some(connection.clone());
+        Ok((connection, current.number))
+    }
+
+    fn give_up(&self, number: u64) {
+        let mut current = locked(&self.current);
+        if current.number == number {
+            current.connection = None;
+        }
+    }
+
+    /// Does `command` once. `longer` is how long it waits on purpose.
+    pub(crate) async fn attempt<T>(
+        &self,
+        longer: Duration,
+        command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> RedisResult<T> {
+        let (mut connection, number) = self.connection().await?;
+        let done = selkie::timeout(ANSWER_LIMIT + longer, command(&mut connection)).await;
+        let result = done.unwrap_or_else(|_| Err(silent()));
+        match &result {
+            Err(error) if needs_connection(error) => self.give_up(number),
+            _ => {}
+        }
+        result
+    }
+
+    /// Does `command`, again and again until it was done once for sure, or until `limit` is over.
+    pub(crate) async fn call<T>(
+        &self,
+        limit: Option<Duration>,
+        command: impl AsyncFn(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> Result<T, Error> {
+        let start = Instant::now();
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let error = match self.attempt(Duration::ZERO, &command).await {
+                Ok(done) => {
+                    locked(&self.trouble).last = None;
+                    return Ok(done);
+                }
+                Err(error) if is_passing(&error) => error,
+                Err(error) => return Err(Error::refused(error)),
+            };
+            let pause = self.pause(tried, &error);
+            if limit.is_some_and(|limit| start.elapsed() + pause >= limit) {
+                return Err(Error::unreachable(error, start.elapsed()));
+            }
+            selkie::sleep(pause).await;
+        }
+    }
+
+    /// Notes the failure of attempt `tried`; how long to wait before the next one.
+    pub(crate) fn pause(&self, tried: u32, error: &RedisError) -> Duration {
+        let mut trouble = locked(&self.trouble);
+        trouble.repeated += 1;
+        trouble.last = Some(error.to_string());
+        Retry::RECONNECT.wait(tried).unwrap_or_default()
+    }
+
+    pub(crate) fn recovered(&self) {
+        locked(&self.trouble).last = None;
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may hold a password.
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,457 @@
+//! One worker, one server, nothing goes wrong but the jobs.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use selkie_redis::{Event, Failed, Failure, JobId, JobQueue, NewJob, Retry, Worker, current_job};
+
+use crate::support::{Gauge, Notes, Test, ask, drain, ms, queue, run, server, until};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("basics::a_job_is_done_and_its_outcome_kept", a_job_is_done_and_its_outcome_kept),
+        ("basics::a_worker_runs_on_a_loop_that_is_not_inside_tokio", a_worker_runs_on_a_loop_that_is_not_inside_tokio),
+        ("basics::no_more_is_taken_than_can_run", no_more_is_taken_than_can_run),
+        ("basics::a_failed_job_is_tried_again_later_and_then_given_up", a_failed_job_is_tried_again_later_and_then_given_up),
+        ("basics::dead_letters_are_replayed", dead_letters_are_replayed),
+        ("basics::panics_and_timeouts_fail_the_job_not_the_worker", panics_and_timeouts_fail_the_job_not_the_worker),
+        ("basics::malformed_jobs_die_with_a_reason", malformed_jobs_die_with_a_reason),
+        ("basics::a_job_without_a_handler_waits_for_a_worker_that_has_one", a_job_without_a_handler_waits_for_a_worker_that_has_one),
+        ("basics::a_delayed_job_waits_for_its_time", a_delayed_job_waits_for_its_time),
+        ("basics::an_id_is_taken_once", an_id_is_taken_once),
+        ("basics::a_watch_tells_what_happens", a_watch_tells_what_happens),
+        ("basics::blocking_handlers_run_beside_the_loop", blocking_handlers_run_beside_the_loop),
+        ("basics::what_redis_refuses_is_an_error", what_redis_refuses_is_an_error),
+        ("basics::jobs_of_other_languages", jobs_of_other_languages),
+        ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
+    ]
+}
+
+fn a_job_is_done_and_its_outcome_kept() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let id = queue.submit("add", &(19, 23)).await.unwrap();
+        assert_eq!(queue.outcome::<u32>(&id).await.unwrap(), None);
+        let seen = Rc::new(Cell::new(false));
+        let handler = {
+            let (seen, id) = (seen.clone(), id.clone());
+            move |(a, b): (u32, u32)| {
+                let (seen, id) = (seen.clone(), id.clone());
+                async move {
+                    let job = current_job().unwrap();
+                    assert_eq!((&job.id, job.name.as_str(), job.attempt, job.deliveries), (&id, "add", 1, 1));
+                    seen.set(true);
+                    Ok::<_, Infallible>(a + b)
+                }
+            }
+        };
+        let worker = Worker::new(queue.clone()).keep_outcomes(Duration::from_secs(60)).register("add", handler);
+        let report = drain(&queue, worker).await;
+        assert!(seen.get());
+        assert_eq!((report.taken, report.done, report.retried, report.dead, report.unsettled), (1, 1, 0, 0, 0));
+        assert_eq!(queue.outcome::<u32>(&id).await.unwrap(), Some(Ok(42)));
+        assert!(queue.outcome::<Vec<String>>(&id).await.unwrap_err().is_payload());
+        let life: i64 = ask(&server, &["PTTL", &format!("selkie:{{tests}}:outcome:{id}")]);
+        assert!((50_000..=60_000).contains(&life), "{life}");
+        // Nothing else stays: no entry, no pending delivery, no worker in the group.
+        assert_eq!(ask::<u64>(&server, &["XLEN", "selkie:{tests}:jobs"]), 0);
+        assert_eq!(ask::<Vec<redis::Value>>(&server, &["XINFO", "CONSUMERS", "selkie:{tests}:jobs", "workers"]), []);
+        assert!(current_job().is_none());
+    });
+}
+
+fn a_worker_runs_on_a_loop_that_is_not_inside_tokio() {
+    let server = server();
+    let queue = queue(&server);
+    selkie::run(async move {
+        assert!(tokio::runtime::Handle::try_current().is_err());
+        let ids = queue.submit_all((0..1200).map(|n| NewJob::new("square", &n).unwrap())).await.unwrap();
+        assert_eq!(ids.len(), 1200);
+        let handler = async |n: u64| Ok::<_, Infallible>(n * n);
+        let report = drain(&queue, Worker::new(queue.clone()).register("square", handler)).await;
+        assert_eq!(report.done, 1200);
+        let last = ids[1199].as_ref().unwrap();
+        assert_eq!(queue.outcome::<u64>(last).await.unwrap(), Some(Ok(1199 * 1199)));
+    });
+}
+
+fn no_more_is_taken_than_can_run() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        queue.submit_all((0..200).map(|n| NewJob::new("work", &n).unwrap())).await.unwrap();
+        let gauge = Gauge::default();
+        let at_work = gauge.clone();
+        let worker = Worker::new(queue.clone()).concurrency(7).register("work", move |n: u64| {
+            let gauge = at_work.clone();
+            async move {
+                gauge.enter();
+                selkie::sleep(ms(1 + n % 5)).await;
+                gauge.leave();
+                Ok::<_, Infallible>(())
+            }
+        });
+        let monitor = worker.monitor();
+        let looking = queue.clone();
+        let most = selkie::spawn(async move {
+            let mut most = (0, 0);
+            loop {
+                let counts = looking.counts().await.unwrap();
+                most = (most.0.max(counts.delivered), most.1.max(monitor.read().unsettled));
+                if counts.open() == 0 {
+                    return most;
+                }
+            }
+        });
+        let report = drain(&queue, worker).await;
+        assert_eq!(report.done, 200);
+        assert_eq!(gauge.most(), 7);
+        let (delivered, known) = most.await.unwrap();
+        assert!((7..=14).contains(&delivered), "Redis has delivered {delivered} at once");
+        assert!((7..=14).contains(&known), "the worker knew {known} at once");
+    });
+}
+
+fn a_failed_job_is_tried_again_later_and_then_given_up() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let id = queue.submit("fails", &"payload").await.unwrap();
+        let times = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let noted = times.clone();
+        let worker = Worker::new(queue.clone())
+            .retry(Retry::default().attempts(4).base(ms(100)))
+            .register("fails", move |_: String| {
+                let noted = noted.clone();
+                async move {
+                    let attempt = current_job().unwrap().attempt;
+                    noted.borrow_mut().push((attempt, Instant::now()));
+                    Err::<(), _>(Failure::new(format_args!("no luck in attempt {attempt}")))
+                }
+            });
+        let report = drain(&queue, worker).await;
+        assert_eq!((report.retried, report.dead, report.done), (3, 1, 0));
+        let times = times.borrow();
+        assert_eq!(times.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        let waits: Vec<_> = times.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
+        // Half to all of 100, 200 and 400 ms; the worker that delays a job does not poll for it.
+        for (wait, least) in waits.iter().zip([50, 100, 200]) {
+            assert!(*wait >= ms(least) && *wait < ms(2 * least + 500), "{waits:?}");
+        }
+        let letters = queue.dead_letters(None, 10).await.unwrap();
+        assert_eq!(letters.len(), 1);
+        let letter = &letters[0];
+        assert_eq!((&letter.id, letter.name.as_deref(), letter.args.as_slice()), (&id, Some("fails"), &br#""payload""#[..]));
+        assert_eq!((letter.attempts, letter.kind.as_str(), letter.error.as_str()), (4, "failed", "no luck in attempt 4"));
+        let failed = Failed::clone(&queue.outcome::<()>(&id).await.unwrap().unwrap().unwrap_err());
+        assert_eq!(failed.to_string(), "failed: no luck in attempt 4");
+    });
+}
+
+fn dead_letters_are_replayed() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let ids = queue.submit_all((0..250).map(|n| NewJob::new("moody", &n).unwrap())).await.unwrap();
+        let works = Rc::new(Cell::new(false));
+        let mood = works.clone();
+        let worker = move |queue: &JobQueue| {
+            let mood = mood.clone();
+            Worker::new(queue.clone()).register("moody", move |n: u32| {
+                let works = mood.get();
+                async move { if works { Ok(n) } else { Err(Failure::permanent("not today")) } }
+            })
+        };
+        let report = drain(&queue, worker(&queue)).await;
+        assert_eq!((report.dead, report.retried), (250, 0));
+        let page = queue.dead_letters(None, 100).await.unwrap();
+        let next = queue.dead_letters(Some(&page[99].entry), 200).await.unwrap();
+        assert_eq!((page.len(), next.len(), next[0].kind.as_str()), (100, 150, "refused"));
+        assert_eq!(queue.replay([&page[0].entry, &page[1].entry]).await.unwrap(), 2);
+        assert_eq!(queue.replay([&page[0].entry, &page[1].entry]).await.unwrap(), 0, "they are gone");
+        // Those two die again, with all fields of their own and no others.
+        let report = drain(&queue, worker(&queue)).await;
+        assert_eq!(report.dead, 2);
+        works.set(true);
+        assert_eq!(queue.replay_all().await.unwrap(), 250);
+        assert_eq!(drain(&queue, worker(&queue)).await.done, 250);
+        assert_eq!(queue.counts().await.unwrap().dead, 0);
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(queue.outcome::<usize>(id.as_ref().unwrap()).await.unwrap(), Some(Ok(n)));
+        }
+    });
+}
+
+fn panics_and_timeouts_fail_the_job_not_the_worker() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let cleaned = Notes::default();
+        struct Cleans(Notes);
+        impl Drop for Cleans {
+            fn drop(&mut self) {
+                self.0.add("cleaned");
+            }
+        }
+        for name in ["panics at once", "panics later", "panics on a thread", "hangs", "cancels itself", "works"] {
+            queue.submit(name, &()).await.unwrap();
+        }
+        let notes = cleaned.clone();
+        let panics = |_: ()| -> std::future::Ready<Result<(), Infallible>> { panic!("in the call") };
+        let worker = Worker::new(queue.clone())
+            .retry(Retry::default().attempts(1))
+            .timeout(ms(100))
+            .register("panics at once", panics)
+            .register("panics later", async |()| {
+                selkie::sleep(ms(1)).await;
+                if true {
+                    panic!("after a while");
+                }
+                Ok::<_, Infallible>(())
+            })
+            .register_blocking("panics on a thread", |()| {
+                if true {
+                    panic!("on a thread");
+                }
+                Ok::<_, Infallible>(())
+            })
+            .register("hangs", move |()| {
+                let cleans = Cleans(notes.clone());
+                async move {
+                    std::future::pending::<()>().await;
+                    drop(cleans);
+                    Ok::<_, Infallible>(())
+                }
+            })
+            .register("cancels itself", async |()| {
+                selkie::current_task().unwrap().cancel();
+                selkie::yield_now().await;
+                Ok::<_, Infallible>(())
+            })
+            .register("works", async |()| Ok::<_, Infallible>(()));
+        let report = drain(&queue, worker).await;
+        assert_eq!((report.done, report.dead), (1, 5));
+        let mut letters = queue.dead_letters(None, 10).await.unwrap();
+        letters.sort_by(|a, b| a.name.cmp(&b.name));
+        let found: Vec<_> = letters
+            .iter()
+            .map(|letter| (letter.name.as_deref().unwrap(), letter.kind.as_str(), letter.error.as_str()))
+            .collect();
+        let expected = [
+            ("cancels itself", "failed", "cancelled"),
+            ("hangs", "timed-out", "it took longer than 100ms"),
+            ("panics at once", "panicked", "in the call"),
+            ("panics later", "panicked", "after a while"),
+            ("panics on a thread", "panicked", "on a thread"),
+        ];
+        assert_eq!(found.len(), expected.len());
+        for ((name, kind, error), (expected_name, expected_kind, part)) in found.into_iter().zip(expected) {
+            assert_eq!((name, kind), (expected_name, expected_kind));
+            assert!(error.contains(part), "{name}: {error}");
+        }
+        assert_eq!(cleaned.all(), ["cleaned"]);
+    });
+}
+
+fn malformed_jobs_die_with_a_reason() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let stream = "selkie:{tests}:jobs";
+        let add = |fields: &[(&str, &[u8])]| {
+            let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+            let mut add = redis::cmd("XADD");
+            add.arg(stream).arg("*");
+            for (name, value) in fields {
+                add.arg(*name).arg(*value);
+            }
+            add.query::<String>(&mut connection).unwrap()
+        };
+        add(&[("what", b"is this?")]);
+        add(&[("name", b"takes a number"), ("args", b"{not json")]);
+        add(&[("name", b"takes a number"), ("args", br#""text""#)]);
+        add(&[("name", b"takes a number"), ("args", b"\xff\x00\xfe")]);
+        add(&[("name", b"takes a number")]);
+        add(&[("name", b"\xff\xfe")]);
+        add(&[("name", b"takes a number"), ("args", b"1"), ("attempt", b"many")]);
+        add(&[("name", b"takes a number"), ("args", b"7"), ("id", b"good")]);
+        let worker = Worker::new(queue.clone()).register("takes a number", async |n: u32| Ok::<_, Infallible>(n));
+        let report = drain(&queue, worker).await;
+        assert_eq!((report.done, report.dead, report.retried), (1, 7, 0));
+        assert_eq!(queue.outcome::<u32>(&JobId::from("good")).await.unwrap(), Some(Ok(7)));
+        let letters = queue.dead_letters(None, 10).await.unwrap();
+        let reasons = [
+            "the entry has no field `name`",
+            "the arguments are not what `takes a number` takes: key must be a string",
+            "the arguments are not what `takes a number` takes: invalid type: string \"text\", expected u32",
+            "the arguments are not what `takes a number` takes: expected value",
+            "the arguments are not what `takes a number` takes: invalid type: null, expected u32",
+            "the field `name` is no text",
+            "the field `attempt` is no number",
+        ];
+        assert_eq!(letters.len(), reasons.len());
+        for (letter, reason) in letters.iter().zip(reasons) {
+            assert_eq!(letter.kind, "malformed");
+            assert!(letter.error.starts_with(reason), "{}", letter.error);
+        }
+        assert_eq!(letters[3].args, b"\xff\x00\xfe", "the payload is kept as it came");
+        let kept: Vec<redis::Value> = ask(&server, &["XRANGE", "selkie:{tests}:dead", "-", "+", "COUNT", "1"]);
+        assert!(format!("{kept:?}").contains("is this?"), "{kept:?}");
+    });
+}
+
+fn a_job_without_a_handler_waits_for_a_worker_that_has_one() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let id = queue.submit("new", &1).await.unwrap();
+        let retry = Retry::default().attempts(3).base(ms(40));
+        let old = Worker::new(queue.clone()).retry(retry).register("old", async |()| Ok::<_, Infallible>(()));
+        let tried = async || queue.counts().await.unwrap().retried_total == 1;
+        old.run(until("a first attempt", tried)).await.unwrap();
+        let new = Worker::new(queue.clone()).register("new", async |n: u32| Ok::<_, Infallible>(n));
+        assert_eq!(drain(&queue, new).await.done, 1);
+        assert_eq!(queue.outcome::<u32>(&id).await.unwrap(), Some(Ok(1)));
+        queue.submit("new", &1).await.unwrap();
+        let old = Worker::new(queue.clone()).retry(retry).register("old", async |()| Ok::<_, Infallible>(()));
+        assert_eq!(drain(&queue, old).await.dead, 1);
+        let letter = queue.dead_letters(None, 1).await.unwrap().remove(0);
+        assert_eq!((letter.kind.as_str(), letter.error.as_str()), ("unknown", "no handler is called `new` here (there are: `old`)"));
+    });
+}
+
+fn a_delayed_job_waits_for_its_time() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let start = Instant::now();
+        queue.submit_all([NewJob::new("late", &()).unwrap().delay(ms(300))]).await.unwrap();
+        assert_eq!(queue.counts().await.unwrap().later, 1);
+        let worker = Worker::new(queue.clone()).register("late", async |()| Ok::<_, Infallible>(()));
+        drain(&queue, worker).await;
+        // Redis counts whole milliseconds, and its clock may have been at the end of one.
+        assert!(start.elapsed() >= ms(299), "{:?}", start.elapsed());
+    });
+}
+
+fn an_id_is_taken_once() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let job = |n: u32| NewJob::new("count", &n).unwrap().id("order-7");
+        let ids = queue.submit_all([job(1), NewJob::new("count", &2).unwrap(), job(3)]).await.unwrap();
+        assert_eq!(ids.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(queue.submit_all([job(4)]).await.unwrap(), [None]);
+        let notes = Notes::default();
+        let noted = notes.clone();
+        let worker = Worker::new(queue.clone()).register("count", move |n: u32| {
+            noted.add(n.to_string());
+            async { Ok::<_, Infallible>(()) }
+        });
+        drain(&queue, worker).await;
+        assert_eq!(notes.all(), ["1", "2"]);
+    });
+}
+
+fn a_watch_tells_what_happens() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let mut watch = queue.watch().await.unwrap();
+        let id = queue.submit("second time lucky", &()).await.unwrap();
+        let worker = Worker::new(queue.clone())
+            .retry(Retry::default().attempts(2).base(ms(10)))
+            .register("second time lucky", async |()| match current_job().unwrap().attempt {
+                1 => Err(Failure::new("not yet")),
+                _ => Ok(()),
+            });
+        drain(&queue, worker).await;
+        assert_eq!(watch.next().await, Event::Retry { id: id.clone() });
+        match watch.next().await {
+            Event::Done { id: done, latency } => {
+                assert_eq!(done, id);
+                assert!(latency >= ms(4) && latency < Duration::from_secs(10), "{latency:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+fn blocking_handlers_run_beside_the_loop() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let id = queue.submit("sleep", &50).await.unwrap();
+        queue.submit("sleep", &50).await.unwrap();
+        let worker = Worker::new(queue.clone()).register_blocking("sleep", |n: u64| {
+            std::thread::sleep(ms(n));
+            let thread = std::thread::current().name().map(str::to_owned);
+            Ok::<_, Infallible>((current_job().unwrap().id.to_string(), thread))
+        });
+        let (here, start) = (std::thread::current().name().map(str::to_owned), Instant::now());
+        drain(&queue, worker).await;
+        let (seen, there) =
+            queue.outcome::<(String, Option<String>)>(&id).await.unwrap().unwrap().unwrap();
+        assert_eq!(seen, id.to_string());
+        assert_ne!(there, here);
+        assert!(start.elapsed() >= ms(50));
+    });
+}
+
+fn what_redis_refuses_is_an_error() {
+    run(async {
+        let server = server();
+        assert!(JobQueue::open("http://example.org", "x").unwrap_err().to_string().contains("redis://"));
+        let queue = queue(&server);
+        ask::<()>(&server, &["SET", "selkie:{tests}:jobs", "not a stream"]);
+        let error = Worker::new(queue.clone()).run(std::future::pending()).await.unwrap_err();
+        assert!(error.is_refused(), "{error}");
+        assert!(queue.submit("x", &()).await.unwrap_err().is_refused());
+        // The same while it runs.
+        ask::<()>(&server, &["DEL", "selkie:{tests}:jobs"]);
+        let worker = selkie::spawn(Worker::new(queue.clone()).run(std::future::pending()));
+        until("the group is there", async || ask(&server, &["EXISTS", "selkie:{tests}:jobs"])).await;
+        ask::<()>(&server, &["SET", "selkie:{tests}:jobs", "not a stream"]);
+        assert!(worker.await.unwrap().unwrap_err().is_refused());
+    });
+}
+
+fn jobs_of_other_languages() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let entry: String = ask(&server, &["XADD", "selkie:{tests}:jobs", "*", "name", "add", "args", "[1, 2]"]);
+        let worker = Worker::new(queue.clone()).register("add", async |(a, b): (u32, u32)| Ok::<_, Infallible>(a + b));
+        drain(&queue, worker).await;
+        assert_eq!(queue.outcome::<u32>(&JobId::from(entry)).await.unwrap(), Some(Ok(3)));
+        // A worker outlives a flush: the queue is empty and goes on.
+        let worker = Worker::new(queue.clone()).register("add", async |(a, b): (u32, u32)| Ok::<_, Infallible>(a + b));
+        let monitor = worker.monitor();
+        let flushed = async {
+            selkie::sleep(ms(20)).await;
+            ask::<()>(&server, &["FLUSHALL"]);
+            queue.submit("add", &(3, 4)).await.unwrap();
+            until("a job after the flush", async || monitor.read().done == 1).await;
+        };
+        worker.run(flushed).await.unwrap();
+    });
+}
+
+fn a_wait_is_over_when_its_limit_is() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let id = queue.submit("nobody does it", &()).await.unwrap();
+        let start = Instant::now();
+        assert_eq!(queue.wait_for::<()>(&id, ms(50)).await.unwrap(), None);
+        assert!(start.elapsed() >= ms(50));
+        let nowhere = JobQueue::open("redis://127.0.0.1:1/", "tests").unwrap().patience(ms(100));
+        assert!(nowhere.submit("x", &()).await.unwrap_err().is_unreachable());
+        assert!(nowhere.watch().await.unwrap_err().is_unreachable());
+    });
+}

@@ -1,0 +1,201 @@
+//! The simple form: a list.
+
+use std::{convert::Infallible, time::Instant};
+
+use selkie_redis::{Failure, ListWorker, LocalServer, Retry};
+
+use crate::{
+    proxy::{Cut, Proxy},
+    support::{Gauge, Notes, Test, ask, ms, run, server, until},
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("list::items_are_done_in_their_order", items_are_done_in_their_order),
+        ("list::no_more_is_taken_than_can_run", no_more_is_taken_than_can_run),
+        ("list::an_item_is_pushed_not_polled", an_item_is_pushed_not_polled),
+        ("list::failed_and_malformed_items_go_to_the_dead", failed_and_malformed_items_go_to_the_dead),
+        ("list::cut_connections_lose_and_double_nothing", cut_connections_lose_and_double_nothing),
+        ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
+        ("list::a_worker_that_ends_hands_back", a_worker_that_ends_hands_back),
+    ]
+}
+
+fn push(server: &LocalServer, items: &[&str]) {
+    let mut command = vec!["LPUSH", "jobs"];
+    command.extend(items);
+    ask::<u64>(server, &command);
+}
+
+/// Nothing waits, and nobody has anything.
+fn is_empty(server: &LocalServer) -> bool {
+    let keys: Vec<String> = ask(server, &["KEYS", "jobs*"]);
+    !keys.iter().any(|key| key == "jobs" || key.starts_with("jobs:processing"))
+}
+
+fn noting(url: &str, notes: &Notes) -> ListWorker {
+    let notes = notes.clone();
+    ListWorker::open(url, "jobs", move |item: String| {
+        let notes = notes.clone();
+        async move {
+            notes.add(item);
+            selkie::sleep(ms(1)).await;
+            Ok::<_, Infallible>(())
+        }
+    })
+    .unwrap()
+}
+
+fn items_are_done_in_their_order() {
+    run(async {
+        let server = server();
+        push(&server, &[r#""a""#, r#""b""#, r#""c""#, r#""d""#]);
+        let notes = Notes::default();
+        let worker = noting(server.url(), &notes).concurrency(1);
+        let report = worker.run(until("all are done", async || is_empty(&server))).await.unwrap();
+        assert_eq!(notes.all(), ["a", "b", "c", "d"]);
+        assert_eq!((report.taken, report.done, report.unsettled), (4, 4, 0));
+        // No key stays but the tokens, which go by themselves.
+        let keys: Vec<String> = ask(&server, &["KEYS", "*"]);
+        assert!(keys.iter().all(|key| key.starts_with("jobs:token:")), "{keys:?}");
+        assert!(ask::<i64>(&server, &["PTTL", &keys[0]]) > 0);
+    });
+}
+
+fn no_more_is_taken_than_can_run() {
+    run(async {
+        let server = server();
+        let items: Vec<_> = (0..60).map(|n| n.to_string()).collect();
+        push(&server, &items.iter().map(String::as_str).collect::<Vec<_>>());
+        let gauge = Gauge::default();
+        let at_work = gauge.clone();
+        let worker = ListWorker::open(server.url(), "jobs", move |_: u32| {
+            let gauge = at_work.clone();
+            async move {
+                gauge.enter();
+                selkie::sleep(ms(2)).await;
+                gauge.leave();
+                Ok::<_, Infallible>(())
+            }
+        });
+        let worker = worker.unwrap().concurrency(5).name("w");
+        let mut most = 0;
+        let all = until("all are done", async || {
+            most = most.max(ask::<u64>(&server, &["LLEN", "jobs:processing:w"]));
+            is_empty(&server)
+        });
+        assert_eq!(worker.run(all).await.unwrap().done, 60);
+        assert_eq!(gauge.most(), 5);
+        assert!((2..=10).contains(&most), "{most}");
+    });
+}
+
+fn an_item_is_pushed_not_polled() {
+    run(async {
+        let server = server();
+        let notes = Notes::default();
+        let worker = noting(server.url(), &notes);
+        let quick = async {
+            selkie::sleep(ms(100)).await;
+            for n in 1..=5 {
+                let start = Instant::now();
+                push(&server, &[r#""now""#]);
+                until("it runs", async || notes.all().len() == n).await;
+                assert!(start.elapsed() < ms(500), "{:?}", start.elapsed());
+            }
+        };
+        worker.run(quick).await.unwrap();
+    });
+}
+
+fn failed_and_malformed_items_go_to_the_dead() {
+    run(async {
+        let server = server();
+        push(&server, &["1", "2", "{", r#"{"n": 1}"#]);
+        let notes = Notes::default();
+        let noted = notes.clone();
+        let worker = ListWorker::open(server.url(), "jobs", move |n: u32| {
+            let attempt = selkie_redis::current_job().unwrap().attempt;
+            noted.add(format!("{n} {attempt}"));
+            async move { if n == 1 { Ok(()) } else { Err(Failure::new("not two")) } }
+        });
+        let worker = worker.unwrap().concurrency(1).retry(Retry::default().attempts(3).base(ms(10)));
+        let report = worker.run(until("all are done", async || is_empty(&server))).await.unwrap();
+        assert_eq!(notes.all(), ["1 1", "2 1", "2 2", "2 3"]);
+        assert_eq!((report.done, report.retried, report.dead), (1, 2, 3));
+        let dead: Vec<String> = ask(&server, &["LRANGE", "jobs:dead", "0", "-1"]);
+        assert_eq!(dead[0], r#"{"item":2,"kind":"failed","error":"not two"}"#);
+        assert!(dead[1].starts_with(r#"{"item":"{","kind":"malformed","error":"the item is not what the handler takes: EOF"#), "{}", dead[1]);
+        assert!(dead[2].starts_with(r#"{"item":{"n":1},"kind":"malformed","error":"the item is not what the handler takes: invalid type"#), "{}", dead[2]);
+    });
+}
+
+fn cut_connections_lose_and_double_nothing() {
+    run(async {
+        for pattern in ["BLMOVE", "done", "w1"] {
+            for cut in [Cut::Command, Cut::Answer, Cut::HalfAnswer] {
+                let server = server();
+                let proxy = Proxy::start(server.port());
+                // Equal items, as those are what could be mistaken for each other.
+                let items: Vec<_> = (0..40).map(|n| format!("\"{}\"", n / 4)).collect();
+                let notes = Notes::default();
+                let worker = noting(&proxy.url(), &notes).concurrency(6).name("w1");
+                let all = async {
+                    selkie::sleep(ms(20)).await;
+                    proxy.cut_at(pattern, cut);
+                    push(&server, &items.iter().map(String::as_str).collect::<Vec<_>>());
+                    until("the cut", async || proxy.was_cut()).await;
+                    until("all are done", async || is_empty(&server)).await;
+                };
+                let report = worker.run(all).await.unwrap();
+                let mut seen = notes.all();
+                seen.sort();
+                let expected: Vec<_> = (0..40).map(|n| (n / 4).to_string()).collect();
+                assert_eq!(seen, expected, "{pattern} {cut:?} {report:?}");
+                assert_eq!(report.done, 40);
+            }
+        }
+    });
+}
+
+fn items_of_a_dead_worker_are_done_by_another() {
+    run(async {
+        let server = server();
+        push(&server, &[r#""a""#, r#""b""#, r#""c""#]);
+        // It took two, gave one sign, and died.
+        ask::<()>(&server, &["SADD", "jobs:workers", "gone"]);
+        ask::<()>(&server, &["SET", "jobs:alive:gone", "1", "PX", "200"]);
+        for _ in 0..2 {
+            ask::<String>(&server, &["LMOVE", "jobs", "jobs:processing:gone", "RIGHT", "LEFT"]);
+        }
+        let notes = Notes::default();
+        let worker = noting(server.url(), &notes).concurrency(1).idle_limit(ms(400));
+        worker.run(until("all are done", async || is_empty(&server))).await.unwrap();
+        assert_eq!(notes.all(), ["c", "a", "b"]);
+        assert_eq!(ask::<Vec<String>>(&server, &["SMEMBERS", "jobs:workers"]), Vec::<String>::new());
+        // With a name of its own a worker needs no other to find what it had.
+        push(&server, &[r#""d""#]);
+        ask::<String>(&server, &["LMOVE", "jobs", "jobs:processing:again", "RIGHT", "LEFT"]);
+        let worker = noting(server.url(), &notes).name("again");
+        let report = worker.run(until("all are done", async || is_empty(&server))).await.unwrap();
+        assert_eq!((report.recovered, report.done), (1, 1));
+    });
+}
+
+fn a_worker_that_ends_hands_back() {
+    run(async {
+        let server = server();
+        push(&server, &[r#""quick""#, r#""slow""#, r#""fails""#]);
+        let worker = ListWorker::open(server.url(), "jobs", async |item: String| {
+            selkie::sleep(ms(if item == "slow" { 60_000 } else { 10 })).await;
+            if item == "fails" { Err(Failure::after(ms(60_000), "later")) } else { Ok(()) }
+        });
+        let worker = worker.unwrap().grace(ms(200));
+        let monitor = worker.monitor();
+        let report = worker.run(until("one is done", async || monitor.read().done == 1)).await.unwrap();
+        assert_eq!((report.done, report.handed_back, report.unsettled), (1, 2, 0));
+        let mut left: Vec<String> = ask(&server, &["LRANGE", "jobs", "0", "-1"]);
+        left.sort();
+        assert_eq!(left, [r#""fails""#, r#""slow""#]);
+    });
+}

@@ -1,0 +1,40 @@
+//! The crate against a real Redis, in this process and in worker processes that get killed.
+//!
+//! Not libtest's harness, as this program is also what the tests start as a worker process.
+
+mod basics;
+mod crashes;
+mod list;
+mod memory;
+mod network;
+mod process;
+mod proxy;
+mod shutdown;
+mod support;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    if process::is_worker() {
+        process::work();
+        return;
+    }
+    let tests: Vec<Trial> = [
+        basics::tests(),
+        crashes::tests(),
+        list::tests(),
+        memory::tests(),
+        network::tests(),
+        shutdown::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    })
+    .collect();
+    libtest_mimic::run(&Arguments::from_args(), tests).exit();
+}

@@ -1,0 +1,209 @@
+//! Connections that break, servers that go away.
+
+use std::{cell::RefCell, convert::Infallible, rc::Rc};
+
+use selkie_redis::{Event, JobQueue, LocalServer, NewJob, Retry, Worker, current_job};
+
+use crate::{
+    proxy::{Cut, Proxy},
+    support::{Test, drain, ms, queue, run, server, until},
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("network::a_submission_that_is_cut_counts_once", a_submission_that_is_cut_counts_once),
+        ("network::jobs_of_a_lost_reply_are_found_again", jobs_of_a_lost_reply_are_found_again),
+        ("network::a_verdict_that_is_cut_counts_once", a_verdict_that_is_cut_counts_once),
+        ("network::cuts_everywhere_lose_and_double_nothing", cuts_everywhere_lose_and_double_nothing),
+        ("network::what_was_done_during_an_outage_is_settled_after_it", what_was_done_during_an_outage_is_settled_after_it),
+        ("network::a_server_that_comes_late_is_waited_for", a_server_that_comes_late_is_waited_for),
+        ("network::short_jobs_share_round_trips", short_jobs_share_round_trips),
+    ]
+}
+
+/// A queue on the far side of the proxy.
+fn far(proxy: &Proxy) -> JobQueue {
+    JobQueue::open(&proxy.url(), "tests").unwrap()
+}
+
+type Runs = Rc<RefCell<Vec<(u64, u32, u64)>>>;
+
+/// Notes each run; every tenth job fails once.
+fn noting(queue: &JobQueue, runs: &Runs) -> Worker {
+    let runs = runs.clone();
+    Worker::new(queue.clone()).retry(Retry::default().base(ms(20))).register("note", move |n: u64| {
+        let runs = runs.clone();
+        async move {
+            let job = current_job().unwrap();
+            runs.borrow_mut().push((n, job.attempt, job.deliveries));
+            selkie::sleep(ms(n % 3)).await;
+            if n % 10 == 0 && job.attempt == 1 { Err(std::fmt::Error) } else { Ok(n) }
+        }
+    })
+}
+
+/// What `noting` notes of jobs up to `n` when each attempt runs once.
+fn once(n: u64) -> Vec<(u64, u32, u64)> {
+    let first = (0..n).map(|n| (n, 1, 1));
+    let second = (0..n).filter(|n| n % 10 == 0).map(|n| (n, 2, 1));
+    let mut all: Vec<_> = first.chain(second).collect();
+    all.sort_unstable();
+    all
+}
+
+fn sorted(runs: &Runs) -> Vec<(u64, u32, u64)> {
+    let mut runs = runs.borrow().clone();
+    runs.sort_unstable();
+    runs
+}
+
+async fn submit(queue: &JobQueue, count: u64) {
+    let ids = queue.submit_all((0..count).map(|n| NewJob::new("note", &n).unwrap())).await.unwrap();
+    assert!(ids.iter().all(Option::is_some));
+}
+
+fn a_submission_that_is_cut_counts_once() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let (near, far) = (queue(&server), far(&proxy));
+        far.counts().await.unwrap();
+        for cut in [Cut::Command, Cut::Answer, Cut::HalfAnswer] {
+            proxy.cut_at("note", cut);
+            submit(&far, 50).await;
+            assert!(proxy.was_cut());
+        }
+        assert_eq!(proxy.cuts(), 3);
+        let counts = near.counts().await.unwrap();
+        assert_eq!((counts.ready, counts.submitted_total), (150, 150));
+    });
+}
+
+fn jobs_of_a_lost_reply_are_found_again() {
+    run(async {
+        for cut in [Cut::Command, Cut::Answer, Cut::HalfAnswer] {
+            let server = server();
+            let proxy = Proxy::start(server.port());
+            let near = queue(&server);
+            submit(&near, 40).await;
+            let runs = Runs::default();
+            proxy.cut_at("XREADGROUP", cut);
+            let report = drain(&near, noting(&far(&proxy), &runs)).await;
+            assert!(proxy.was_cut());
+            assert_eq!(sorted(&runs), once(40), "{cut:?}");
+            assert_eq!((report.done, report.retried), (40, 4));
+            // 16 were delivered to nobody. They did not have to become idle first.
+            assert_eq!(report.recovered, if cut == Cut::Command { 0 } else { 16 });
+            assert!(report.repeated > 0);
+        }
+    });
+}
+
+fn a_verdict_that_is_cut_counts_once() {
+    run(async {
+        for cut in [Cut::Command, Cut::Answer, Cut::HalfAnswer] {
+            for verdict in ["retry", "done"] {
+                let server = server();
+                let proxy = Proxy::start(server.port());
+                let near = queue(&server);
+                submit(&near, 40).await;
+                let runs = Runs::default();
+                proxy.cut_at(verdict, cut);
+                let report = drain(&near, noting(&far(&proxy), &runs)).await;
+                assert!(proxy.was_cut());
+                assert_eq!(sorted(&runs), once(40), "{cut:?}");
+                let counts = near.counts().await.unwrap();
+                assert_eq!((counts.done_total, counts.retried_total, counts.dead_total), (40, 4, 0));
+                assert!(report.repeated > 0);
+            }
+        }
+    });
+}
+
+fn cuts_everywhere_lose_and_double_nothing() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let near = queue(&server);
+        submit(&near, 600).await;
+        let runs = Runs::default();
+        // Longer than connecting takes, with the scripts; then about every third batch is cut.
+        proxy.cut_after(9000);
+        let report = drain(&near, noting(&far(&proxy), &runs)).await;
+        assert!(proxy.cuts() > 5, "{} cuts", proxy.cuts());
+        assert_eq!(sorted(&runs), once(600));
+        let counts = near.counts().await.unwrap();
+        assert_eq!((counts.done_total, counts.retried_total, counts.dead_total, counts.claimed_total), (600, 60, 0, 0));
+        assert!(report.repeated > 5, "{report:?}");
+    });
+}
+
+fn what_was_done_during_an_outage_is_settled_after_it() {
+    run(async {
+        let mut server = LocalServer::start_persistent().unwrap();
+        let queue = queue(&server);
+        submit(&queue, 40).await;
+        let mut watch = queue.watch().await.unwrap();
+        let runs = Runs::default();
+        let noted = runs.clone();
+        let worker = Worker::new(queue.clone()).idle_limit(ms(1500)).concurrency(40).register("note", move |n: u64| {
+            let runs = noted.clone();
+            async move {
+                selkie::sleep(ms(150)).await;
+                runs.borrow_mut().push((n, 1, current_job().unwrap().deliveries));
+                Ok::<_, Infallible>(n)
+            }
+        });
+        let monitor = worker.monitor();
+        let outage = async {
+            until("all run", async || monitor.read().running == 40).await;
+            server.kill();
+            until("all have run", async || monitor.read().running == 0).await;
+            until("there is trouble", async || monitor.read().trouble.is_some()).await;
+            assert_eq!((monitor.read().done, monitor.read().unsettled), (0, 40));
+            selkie::sleep(ms(100)).await;
+            server.restart().unwrap();
+            until("all are settled", async || monitor.read().done == 40).await;
+            until("no more trouble", async || monitor.read().trouble.is_none()).await;
+        };
+        let report = worker.run(outage).await.unwrap();
+        let mut expected = once(40);
+        expected.retain(|(_, attempt, _)| *attempt == 1);
+        assert_eq!(sorted(&runs), expected);
+        assert_eq!((report.done, report.claimed, report.unsettled), (40, 0, 0));
+        assert_eq!(queue.counts().await.unwrap().open(), 0);
+        while watch.next().await != Event::Gap {}
+    });
+}
+
+fn a_server_that_comes_late_is_waited_for() {
+    run(async {
+        let mut server = server();
+        server.kill();
+        let queue = queue(&server);
+        let worker = Worker::new(queue.clone()).register("late", async |()| Ok::<_, Infallible>(()));
+        let monitor = worker.monitor();
+        let comes = async {
+            until("there is trouble", async || monitor.read().repeated > 2).await;
+            server.restart().unwrap();
+            queue.submit("late", &()).await.unwrap();
+            until("it is done", async || monitor.read().done == 1).await;
+        };
+        worker.run(comes).await.unwrap();
+    });
+}
+
+fn short_jobs_share_round_trips() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let near = queue(&server);
+        let jobs = 2000;
+        near.submit_all((0..jobs).map(|n| NewJob::new("nothing", &n).unwrap())).await.unwrap();
+        let worker = Worker::new(far(&proxy)).concurrency(50).register("nothing", async |_: u64| Ok::<_, Infallible>(()));
+        assert_eq!(drain(&near, worker).await.done, jobs);
+        let trips = proxy.round_trips();
+        // 40 reads and 40 batches of verdicts if every batch is full; starting, looking for delayed jobs and ending are some more.
+        assert!((60..400).contains(&trips), "{trips} round trips for {jobs} jobs");
+    });
+}

@@ -1,0 +1,186 @@
+//! A wire to the server that can be cut, at a byte of one's choice.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+/// Where a connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// In the middle of the command: the server sees a part of it, and does nothing.
+    Command,
+    /// After the command: the server does it, and its answer is lost.
+    Answer,
+    /// In the middle of the answer.
+    HalfAnswer,
+}
+
+struct Plan {
+    /// Cut where a command has these bytes.
+    pattern: &'static [u8],
+    cut: Cut,
+}
+
+#[derive(Default)]
+struct Shared {
+    plan: Mutex<Option<Plan>>,
+    /// Bytes that a connection lives for, both ways together; 0 for ever.
+    life: AtomicU64,
+    cuts: AtomicU64,
+    /// Answers that followed a command.
+    round_trips: AtomicU64,
+}
+
+pub(crate) struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    pub(crate) fn start(target: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared::default());
+        let proxy = Self { port, shared: shared.clone() };
+        // Ends with the process.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
+                wire(client, server, shared.clone());
+            }
+        });
+        proxy
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Cuts once, where the next command has `pattern` in it.
+    pub(crate) fn cut_at(&self, pattern: &'static str, cut: Cut) {
+        *self.shared.plan.lock().unwrap() = Some(Plan { pattern: pattern.as_bytes(), cut });
+    }
+
+    /// Whether the planned cut was made.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.shared.plan.lock().unwrap().is_none()
+    }
+
+    /// From now on cuts every connection after about so many bytes, wherever in a command or an answer that is.
+    pub(crate) fn cut_after(&self, bytes: u64) {
+        self.shared.life.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cuts(&self) -> u64 {
+        self.shared.cuts.load(Ordering::Relaxed)
+    }
+
+    /// How often an answer followed a command, on all connections.
+    pub(crate) fn round_trips(&self) -> u64 {
+        self.shared.round_trips.load(Ordering::Relaxed)
+    }
+}
+
+struct Ends {
+    client: TcpStream,
+    server: TcpStream,
+    shared: Arc<Shared>,
+    /// How many bytes it still lives for.
+    left: AtomicU64,
+    lose: AtomicBool,
+    halve: AtomicBool,
+    asked: AtomicBool,
+}
+
+impl Ends {
+    fn cut(&self) {
+        self.shared.cuts.fetch_add(1, Ordering::Relaxed);
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.server.shutdown(Shutdown::Both);
+    }
+
+    /// As much of `bytes` as still passes.
+    fn passes(&self, bytes: usize) -> usize {
+        let life = self.shared.life.load(Ordering::Relaxed);
+        if life == 0 {
+            return bytes;
+        }
+        if self.left.load(Ordering::Relaxed) == 0 {
+            // A length of its own for each, so that cuts fall everywhere.
+            self.left.store(fastrand::u64(life / 2..life), Ordering::Relaxed);
+        }
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(bytes as u64).max(1), Ordering::Relaxed);
+        usize::try_from(left).unwrap().min(bytes)
+    }
+}
+
+fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
+    for end in [&client, &server] {
+        end.set_nodelay(true).unwrap();
+    }
+    let (mut from_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let ends = Arc::new(Ends {
+        client,
+        server,
+        shared,
+        left: AtomicU64::new(0),
+        lose: AtomicBool::new(false),
+        halve: AtomicBool::new(false),
+        asked: AtomicBool::new(false),
+    });
+    let there = ends.clone();
+    thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(n @ 1..) = from_client.read(&mut buffer) {
+            let bytes = &buffer[..n];
+            let plan = {
+                let mut plan = there.shared.plan.lock().unwrap();
+                let hit = plan.as_ref().is_some_and(|plan| bytes.windows(plan.pattern.len()).any(|at| at == plan.pattern));
+                if hit { plan.take() } else { None }
+            };
+            let mut pass = there.passes(n);
+            match plan.map(|plan| plan.cut) {
+                Some(Cut::Command) => pass = n / 2,
+                Some(Cut::Answer) => there.lose.store(true, Ordering::Relaxed),
+                Some(Cut::HalfAnswer) => there.halve.store(true, Ordering::Relaxed),
+                None => {}
+            }
+            there.asked.store(true, Ordering::Relaxed);
+            if (&there.server).write_all(&bytes[..pass]).is_err() {
+                break;
+            }
+            if pass < n {
+                return there.cut();
+            }
+        }
+        let _ = there.server.shutdown(Shutdown::Both);
+    });
+    thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(n @ 1..) = from_server.read(&mut buffer) {
+            if ends.asked.swap(false, Ordering::Relaxed) {
+                ends.shared.round_trips.fetch_add(1, Ordering::Relaxed);
+            }
+            let mut pass = ends.passes(n);
+            if ends.lose.load(Ordering::Relaxed) {
+                pass = 0;
+            } else if ends.halve.load(Ordering::Relaxed) {
+                pass = n / 2;
+            }
+            if (&ends.client).write_all(&buffer[..pass]).is_err() {
+                break;
+            }
+            if pass < n {
+                return ends.cut();
+            }
+        }
+        let _ = ends.client.shutdown(Shutdown::Both);
+    });
+}
