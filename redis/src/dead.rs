@@ -9,7 +9,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// Its place in the stream of dead letters, for [`JobQueue::replay`].
+    /// Its place in the stream of dead letters, behind which [`JobQueue::dead_letters`] goes on.
     pub entry: String,
     /// The job's id.
     pub id: JobId,
@@ -65,14 +65,14 @@ impl JobQueue {
     /// # Errors
     ///
     /// As [`submit`](Self::submit).
-    pub async fn replay<S: AsRef<str>>(&self, entries: impl IntoIterator<Item = S>) -> Result<u64, Error> {
-        let entries: Vec<_> = entries.into_iter().collect();
+    pub async fn replay<'a>(&self, letters: impl IntoIterator<Item = &'a DeadLetter>) -> Result<u64, Error> {
+        let letters: Vec<_> = letters.into_iter().collect();
         let mut moved = 0;
-        for chunk in entries.chunks(100) {
+        for chunk in letters.chunks(100) {
             let mut call = wire::REPLAY.prepare_invoke();
             call.key(&self.keys.dead).key(&self.keys.stream).key(&self.keys.totals);
-            for entry in chunk {
-                call.arg(entry.as_ref());
+            for letter in chunk {
+                call.key(self.keys.outcome(letter.id.as_str())).arg(&letter.entry);
             }
             let call = &call;
             // A repeat after a lost answer finds them gone: then fewer are counted than were moved, and none is moved twice.
@@ -95,11 +95,11 @@ impl JobQueue {
         loop {
             let range = redis::cmd("XRANGE").arg(&self.keys.dead).arg("-").arg(&last.id).arg("COUNT").arg(100).take();
             let read = async |connection: &mut _| wire::entries(range.query_async::<Value>(connection).await?);
-            let entries = self.link.call(self.limit(), read).await?;
-            if entries.is_empty() {
+            let letters: Vec<_> = self.link.call(self.limit(), read).await?.into_iter().map(DeadLetter::read).collect();
+            if letters.is_empty() {
                 return Ok(moved);
             }
-            moved += self.replay(entries.iter().map(|entry| &entry.id)).await?;
+            moved += self.replay(&letters).await?;
         }
     }
 }

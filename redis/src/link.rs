@@ -29,6 +29,8 @@ pub(crate) struct Link {
     current: Mutex<Current>,
     connecting: Lock<()>,
     trouble: Mutex<Trouble>,
+    /// A worker's: it waits also for memory that somebody has to free.
+    tenacious: bool,
 }
 
 struct Current {
@@ -75,8 +77,17 @@ fn silent() -> RedisError {
 
 impl Link {
     pub(crate) fn new(client: Client) -> Self {
+        Self::with(client, false)
+    }
+
+    pub(crate) fn of_worker(client: Client) -> Self {
+        Self::with(client, true)
+    }
+
+    fn with(client: Client, tenacious: bool) -> Self {
         Self {
             client,
+            tenacious,
             current: Mutex::new(Current { connection: None, number: 0 }),
             connecting: Lock::new(()),
             trouble: Mutex::new(Trouble::default()),
@@ -159,7 +170,7 @@ impl Link {
                     locked(&self.trouble).last = None;
                     return Ok(done);
                 }
-                Err(error) if is_passing(&error) => error,
+                Err(error) if is_passing(&error) || (self.tenacious && error.code() == Some("OOM")) => error,
                 Err(error) => return Err(Error::refused(error)),
             };
             let pause = self.pause(tried, &error);

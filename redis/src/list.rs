@@ -101,8 +101,8 @@ impl ListWorker {
             rules: Rules::default(),
             handlers,
             numbers: Arc::default(),
-            reader: Arc::new(Link::new(client.clone())),
-            link: Arc::new(Link::new(client)),
+            reader: Arc::new(Link::of_worker(client.clone())),
+            link: Arc::new(Link::of_worker(client)),
         })
     }
 

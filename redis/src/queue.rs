@@ -344,9 +344,9 @@ impl JobQueue {
         })
     }
 
-    /// The same queue on a connection of its own.
+    /// The same queue on a connection of a worker's own.
     pub(crate) fn apart(&self) -> Self {
-        Self { link: Arc::new(Link::new(self.link.client().clone())), ..self.clone() }
+        Self { link: Arc::new(Link::of_worker(self.link.client().clone())), ..self.clone() }
     }
 
     pub(crate) fn limit(&self) -> Option<Duration> {

@@ -232,7 +232,6 @@ impl<S: Source> Shift<S> {
 
     /// Works until `until` is complete, then shuts down. Returns how many deliveries are not settled.
     pub(crate) async fn run(self: Rc<Self>, until: impl Future<Output = ()>) -> Result<usize, Error> {
-        self.source.prepare().await?;
         let _jobs = CancelJobs(&self);
         let task = |name: &'static str| Task::builder().name(name);
         let this = self.clone();
@@ -309,6 +308,9 @@ impl<S: Source> Shift<S> {
         // `Some(true)` at the start: a worker that died may have had this name.
         let mut recover = Some(true);
         let mut tried = 0;
+        if let Err(error) = self.source.prepare().await {
+            return self.fail(error);
+        }
         let mut claim_at = Instant::now() + self.rules.idle_limit.mul_f64(0.5 * fastrand::f64());
         loop {
             while self.room() == 0 && !self.stopping.get() {

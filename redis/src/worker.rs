@@ -172,7 +172,7 @@ pub(crate) use rules;
 impl Worker {
     /// A worker for `queue`, with no handlers yet.
     pub fn new(queue: JobQueue) -> Self {
-        let reader = Arc::new(Link::new(queue.link.client().clone()));
+        let reader = Arc::new(Link::of_worker(queue.link.client().clone()));
         // A link of its own as well: what the worker says for ever must not wait behind what others ask.
         Self {
             queue: queue.apart(),

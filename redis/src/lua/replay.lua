@@ -1,5 +1,5 @@
 -- Gives dead letters another life, as attempt 1.
--- KEYS  dead, stream, totals
+-- KEYS  dead, stream, totals, then one key for the outcome of each job
 -- ARGV  the entries
 -- Answers how many there were; one that is gone is passed over, so a repeat does nothing.
 local moved = 0
@@ -18,6 +18,7 @@ for i = 1, #ARGV do
         fields[#fields + 1] = '1'
         redis.call('XADD', KEYS[2], '*', unpack(fields))
         redis.call('XDEL', KEYS[1], ARGV[i])
+        redis.call('DEL', KEYS[3 + i])
         moved = moved + 1
     end
 end

@@ -9,6 +9,13 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local function get(fields, name)
+    for i = 1, #fields, 2 do
+        if fields[i] == name then return fields[i + 1] end
+    end
+    return nil
+end
+
 local function set(fields, name, value)
     for i = 1, #fields, 2 do
         if fields[i] == name then
@@ -20,51 +27,47 @@ local function set(fields, name, value)
     fields[#fields + 1] = value
 end
 
-local function get(fields, name)
-    for i = 1, #fields, 2 do
-        if fields[i] == name then return fields[i + 1] end
+local function settle(outcome, entry, verdict, id, text, ms, number)
+    if #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) == 0 then return 0 end
+    -- A first write that needs no memory: after it Redis lets a script finish even when its memory is at the limit.
+    redis.call('DEL', outcome)
+    local found = redis.call('XRANGE', KEYS[1], entry, entry)
+    local fields = found[1] and found[1][2] or {}
+    local at = tonumber(get(fields, 'at')) or now
+    if verdict == 'done' then
+        if ms ~= '0' then redis.call('SET', outcome, text, 'PX', ms) end
+    elseif #fields > 0 then
+        -- More than Lua can pass to a command. No job of ours looks like that; a dead letter may.
+        if #fields > 6000 then fields = {'fields', cjson.encode(fields)} end
+        if verdict == 'retry' then
+            set(fields, 'id', id)
+            set(fields, 'attempt', number)
+            set(fields, 'error', text)
+            redis.call('ZADD', KEYS[2], string.format('%d', now + tonumber(ms)), cmsgpack.pack(fields))
+        elseif verdict == 'back' then
+            set(fields, 'back', string.format('%d', (tonumber(get(fields, 'back')) or 0) + 1))
+            redis.call('XADD', KEYS[1], '*', unpack(fields))
+        elseif verdict == 'dead' then
+            set(fields, 'dead.kind', number)
+            set(fields, 'dead.error', text)
+            set(fields, 'dead.worker', ARGV[3])
+            set(fields, 'dead.at', string.format('%d', now))
+            redis.call('XADD', KEYS[3], '*', unpack(fields))
+            if ms ~= '0' then
+                redis.call('SET', outcome, cjson.encode({kind = number, error = text}), 'PX', ms)
+            end
+        end
     end
+    -- Not before the rest: if one of the commands above fails, as with a key of another type, the delivery stays pending.
+    redis.call('XACK', KEYS[1], ARGV[1], entry)
+    redis.call('XDEL', KEYS[1], entry)
+    redis.call('HINCRBY', KEYS[4], verdict, 1)
+    redis.call('PUBLISH', ARGV[2], string.format('%s %d %s', verdict, math.max(now - at, 0), id))
+    return 1
 end
 
 local answer = {}
-local arg = 4
-for key = 5, #KEYS do
-    local entry, verdict, id, text, ms, number = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4], ARGV[arg + 5]
-    arg = arg + 6
-    -- The acknowledgement goes first: it decides who ends the delivery, and after a first write Redis lets a script finish even
-    -- when its memory is at the limit.
-    if redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
-        local found = redis.call('XRANGE', KEYS[1], entry, entry)
-        local fields = found[1] and found[1][2] or {}
-        local at = tonumber(get(fields, 'at')) or now
-        if verdict == 'done' then
-            if ms ~= '0' then redis.call('SET', KEYS[key], text, 'PX', ms) end
-        elseif #fields > 0 then
-            if verdict == 'retry' then
-                set(fields, 'id', id)
-                set(fields, 'attempt', number)
-                set(fields, 'error', text)
-                redis.call('ZADD', KEYS[2], string.format('%d', now + tonumber(ms)), cmsgpack.pack(fields))
-            elseif verdict == 'back' then
-                set(fields, 'back', string.format('%d', (tonumber(get(fields, 'back')) or 0) + 1))
-                redis.call('XADD', KEYS[1], '*', unpack(fields))
-            elseif verdict == 'dead' then
-                set(fields, 'dead.kind', number)
-                set(fields, 'dead.error', text)
-                set(fields, 'dead.worker', ARGV[3])
-                set(fields, 'dead.at', string.format('%d', now))
-                redis.call('XADD', KEYS[3], '*', unpack(fields))
-                if ms ~= '0' then
-                    redis.call('SET', KEYS[key], cjson.encode({kind = number, error = text}), 'PX', ms)
-                end
-            end
-        end
-        redis.call('XDEL', KEYS[1], entry)
-        redis.call('HINCRBY', KEYS[4], verdict, 1)
-        redis.call('PUBLISH', ARGV[2], string.format('%s %d %s', verdict, math.max(now - at, 0), id))
-        answer[#answer + 1] = 1
-    else
-        answer[#answer + 1] = 0
-    end
+for i = 5, #KEYS do
+    answer[#answer + 1] = settle(KEYS[i], unpack(ARGV, 4 + (i - 5) * 6, 9 + (i - 5) * 6))
 end
 return answer

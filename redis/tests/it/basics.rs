@@ -26,6 +26,8 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::a_watch_tells_what_happens", a_watch_tells_what_happens),
         ("basics::blocking_handlers_run_beside_the_loop", blocking_handlers_run_beside_the_loop),
         ("basics::what_redis_refuses_is_an_error", what_redis_refuses_is_an_error),
+        ("basics::a_server_without_memory_left_takes_verdicts", a_server_without_memory_left_takes_verdicts),
+        ("basics::an_error_in_a_verdict_leaves_the_delivery_pending", an_error_in_a_verdict_leaves_the_delivery_pending),
         ("basics::jobs_of_other_languages", jobs_of_other_languages),
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
     ]
@@ -172,8 +174,9 @@ fn dead_letters_are_replayed() {
         let page = queue.dead_letters(None, 100).await.unwrap();
         let next = queue.dead_letters(Some(&page[99].entry), 200).await.unwrap();
         assert_eq!((page.len(), next.len(), next[0].kind.as_str()), (100, 150, "refused"));
-        assert_eq!(queue.replay([&page[0].entry, &page[1].entry]).await.unwrap(), 2);
-        assert_eq!(queue.replay([&page[0].entry, &page[1].entry]).await.unwrap(), 0, "they are gone");
+        assert_eq!(queue.replay(&page[..2]).await.unwrap(), 2);
+        assert_eq!(queue.replay(&page[..2]).await.unwrap(), 0, "they are gone");
+        assert_eq!(queue.outcome::<u32>(&page[0].id).await.unwrap(), None, "it is open again");
         // Those two die again, with all fields of their own and no others.
         let report = drain(&queue, worker(&queue)).await;
         assert_eq!(report.dead, 2);
@@ -287,7 +290,7 @@ fn malformed_jobs_die_with_a_reason() {
         let letters = queue.dead_letters(None, 10).await.unwrap();
         let reasons = [
             "the entry has no field `name`",
-            "the arguments are not what `takes a number` takes: key must be a string",
+            "the arguments are not what `takes a number` takes: invalid type: map, expected u32",
             "the arguments are not what `takes a number` takes: invalid type: string \"text\", expected u32",
             "the arguments are not what `takes a number` takes: expected value",
             "the arguments are not what `takes a number` takes: invalid type: null, expected u32",
@@ -418,6 +421,56 @@ fn what_redis_refuses_is_an_error() {
         until("the group is there", async || ask(&server, &["EXISTS", "selkie:{tests}:jobs"])).await;
         ask::<()>(&server, &["SET", "selkie:{tests}:jobs", "not a stream"]);
         assert!(worker.await.unwrap().unwrap_err().is_refused());
+    });
+}
+
+fn a_server_without_memory_left_takes_verdicts() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        for name in ["works", "fails", "dies"] {
+            queue.submit(name, &()).await.unwrap();
+        }
+        let full = |limit: &str| ask::<()>(&server, &["CONFIG", "SET", "maxmemory", limit]);
+        let worker = Worker::new(queue.clone())
+            .retry(Retry::default().base(ms(1)))
+            .register("works", async |()| Ok::<_, Infallible>(selkie::sleep(ms(200)).await))
+            .register("fails", async |()| {
+                selkie::sleep(ms(200)).await;
+                if current_job().unwrap().attempt == 1 { Err(Failure::new("once")) } else { Ok(()) }
+            })
+            .register("dies", async |()| {
+                selkie::sleep(ms(200)).await;
+                Err::<(), _>(Failure::permanent("no"))
+            });
+        let monitor = worker.monitor();
+        let fills = async {
+            until("they run", async || monitor.read().running == 3).await;
+            full("1");
+            assert!(queue.submit("works", &()).await.unwrap_err().is_refused(), "no memory for new jobs");
+            until("three verdicts", async || queue.counts().await.unwrap().retried_total == 1 && monitor.read().dead == 1).await;
+            full("0");
+            until("all", async || monitor.read().done == 2).await;
+        };
+        assert_eq!(worker.run(fills).await.unwrap().dead, 1);
+    });
+}
+
+fn an_error_in_a_verdict_leaves_the_delivery_pending() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        queue.submit("fails", &()).await.unwrap();
+        ask::<()>(&server, &["SET", "selkie:{tests}:dead", "not a stream"]);
+        let fails = || {
+            Worker::new(queue.clone())
+                .idle_limit(ms(100))
+                .register("fails", async |()| Err::<(), _>(Failure::permanent("no")))
+        };
+        assert!(fails().run(std::future::pending()).await.unwrap_err().is_refused());
+        ask::<()>(&server, &["DEL", "selkie:{tests}:dead"]);
+        let report = drain(&queue, fails()).await;
+        assert_eq!((report.claimed, report.dead), (1, 1));
     });
 }
 

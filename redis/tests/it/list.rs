@@ -125,7 +125,7 @@ fn failed_and_malformed_items_go_to_the_dead() {
         assert_eq!((report.done, report.retried, report.dead), (1, 2, 3));
         let dead: Vec<String> = ask(&server, &["LRANGE", "jobs:dead", "0", "-1"]);
         assert_eq!(dead[0], r#"{"item":2,"kind":"failed","error":"not two"}"#);
-        assert!(dead[1].starts_with(r#"{"item":"{","kind":"malformed","error":"the item is not what the handler takes: EOF"#), "{}", dead[1]);
+        assert!(dead[1].starts_with(r#"{"item":"{","kind":"malformed","error":"the item is not what the handler takes: invalid type: map"#), "{}", dead[1]);
         assert!(dead[2].starts_with(r#"{"item":{"n":1},"kind":"malformed","error":"the item is not what the handler takes: invalid type"#), "{}", dead[2]);
     });
 }
