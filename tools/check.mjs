@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { CARGO_DENY, MSRV, bold, green, heading, red, root, run, table, tool, yellow } from "./lib.mjs";
 
 const wasm = ["--target", "wasm32-unknown-unknown"];
+const natively = ["selkie", "selkie-platform", "selkie-native", "selkie-macros", "selkie-redis"].flatMap((crate) => ["-p", crate]);
 const strict = ["--", "-D", "warnings"];
 const docs = { RUSTDOCFLAGS: "-D warnings" };
 const cargo = (...args) => () => run("cargo", args);
@@ -12,10 +13,11 @@ const deny = tool("cargo-deny", `cargo-deny-${CARGO_DENY}`);
 const STEPS = [
     ["formatting", cargo("fmt", "--all", "--check")],
     ["clippy, native", cargo("clippy", "--all-targets", ...strict)],
+    ["clippy, selkie-redis", cargo("clippy", "-p", "selkie-redis", "--all-targets", "--all-features", ...strict)],
     ["clippy, web", cargo("clippy", "-p", "selkie", "-p", "selkie-web", "--all-targets", ...wasm, ...strict)],
-    ["docs, native", () => run("cargo", ["doc", "--no-deps"], docs)],
+    ["docs, native", () => run("cargo", ["doc", "--no-deps", ...natively], docs)],
     ["docs, web", () => run("cargo", ["doc", "--no-deps", "-p", "selkie", "-p", "selkie-web", ...wasm], docs)],
-    [`Rust ${MSRV}, native`, cargo(`+${MSRV}`, "check")],
+    [`Rust ${MSRV}, native`, cargo(`+${MSRV}`, "check", ...natively)],
     [`Rust ${MSRV}, web`, cargo(`+${MSRV}`, "check", "-p", "selkie", "-p", "selkie-web", ...wasm)],
     ["licences, sources, duplicates", () => run(deny, ["check", "licenses", "sources", "bans"])],
     ["advisories", advisories],

@@ -9,7 +9,7 @@
 //   cargo   a function: the arguments of the cargo calls that make up the host, one list each; none if it has no tests yet
 //   node    a function: the arguments of node calls that come after those of cargo, if there are any
 //   env     a function: what is set for those calls
-//   rows    whether the results count for `just rows`
+//   rows    whether the results count for `just rows`; "named" if only rows that name the host need it
 
 import { join } from "node:path";
 import { NIGHTLY, capture, chromedriver, geckodriver } from "./lib.mjs";
@@ -113,6 +113,8 @@ export const HOSTS = [
 
     { id: "program", title: "a program of its own, native and in a page", level: "test",
         needs: ["rust", "linker", "wasm", "bindgen", "chromium"], node: () => [[join("tools", "program.mjs")]], env: () => ({}) },
+    { ...native("redis", "jobs from a real Redis, with workers that are killed", "test", ["redis"],
+        () => [["test", "--no-fail-fast", "-p", "selkie-redis"]], {}), rows: "named" },
 
     web("page-unisolated", "page without isolation headers, Chromium", "deep", "stable",
         { ...page, WASM_BINDGEN_TEST_NO_ORIGIN_ISOLATION: "1" }, chromium),
@@ -131,13 +133,5 @@ export const HOSTS = [
             () => [["run", "--example", "tour"]], {}),
         node: () => [[join("tools", "tour.mjs")]],
     },
-    // Valgrind is not everywhere.
-    ...(process.platform === "linux"
-        ? [{ ...native("instructions", "instructions of the hot paths", "deep", ["valgrind"], undefined, {}),
-            node: () => [[join("tools", "instructions.mjs")]] }]
-        : []),
-    native("loom", "loom: every interleaving of the protocols", "deep", [],
-        () => calls(LOOM, "test", "--release"), { RUSTFLAGS: "--cfg selkie_loom", CARGO_TARGET_DIR: "target/loom" }),
-    native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"], () => calls(MIRI, `+${NIGHTLY}`, "miri", "test"),
-        { MIRIFLAGS: "-Zmiri-strict-provenance", CARGO_TARGET_DIR: "target/miri" }),
-];
+    native("redis-long", "100,000 jobs from Redis, with workers that are killed", "deep", ["redis"],
+        () => [["test", "-p", "selkie-redis", "--test", "jobs", "--", "crashes"]], { SELKIE_REDIS_JOBS: "100000" }),

@@ -19,6 +19,7 @@ const VARIANTS = ["sim", "host", "seeds"];
 
 // The rows.
 const required = HOSTS.filter((host) => host.rows && host.level === "test").map((host) => host.id);
+const everywhere = required.filter((id) => HOSTS.find((host) => host.id === id).rows !== "named");
 const rows = new Map();
 for (const line of readFileSync(join(root, "tests", "rows.txt"), "utf8").split(/\r?\n/)) {
     if (!line.trim() || line.startsWith("#")) continue;
@@ -27,7 +28,7 @@ for (const line of readFileSync(join(root, "tests", "rows.txt"), "utf8").split(/
         problems.push(`tests/rows.txt: cannot use the line "${line}"`);
         continue;
     }
-    const needs = hosts === "all" ? required : hosts.split(",");
+    const needs = hosts === "all" ? everywhere : hosts.split(",");
     for (const host of needs) if (!HOSTS.some((one) => one.id === host)) problems.push(`tests/rows.txt: ${id} needs an unknown host ${host}`);
     rows.set(id, { id, title, needs, tests: [] });
 }
@@ -56,7 +57,7 @@ function place(file) {
 
 const tests = [];
 let newest = 0;
-for (const folder of ["src", "tests", "platform", "native", "web", "macros"]) {
+for (const folder of ["src", "tests", "platform", "native", "web", "macros", "redis"]) {
     for (const file of sources(join(root, folder))) {
         newest = Math.max(newest, statSync(file).mtimeMs);
         const shown = relative(root, file);
@@ -119,7 +120,7 @@ for (const host of hosts) {
         if (running) begins = true;
         if (running) binary = basename(running[1].replaceAll("\\", "/")).replace(/-[0-9a-f]+(\.\w+)?$/, "");
         if (/^\s*Doc-tests /.test(line)) binary = undefined;
-        const begun = line.match(/^test (\S+)(?: - should panic)? \.\.\. (ok|FAILED|FAIL|ignored)?/);
+        const begun = line.match(/^test (\S+)(?: - should panic)? +\.\.\. (ok|FAILED|FAIL|ignored)?/);
         const late = unsaid && line.match(/^(ok|FAILED|ignored)/);
         if (begun) unsaid = begun[2] ? undefined : begun[1];
         const [name, word] = begun?.[2] ? [begun[1], begun[2]] : late ? [unsaid, late[1]] : [];

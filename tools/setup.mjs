@@ -117,6 +117,19 @@ const NEEDS = {
                 otherwise: "Install Firefox and put it on PATH.",
             }),
     },
+    redis: {
+        what: "a Redis server, which tests start and end themselves",
+        has: () => process.env.SELKIE_REDIS_SERVER || which("redis-server", "valkey-server"),
+        get: () =>
+            packages({
+                debian: "apt-get install -y redis-server",
+                ubuntu: "apt-get install -y redis-server",
+                fedora: "sudo dnf install -y valkey",
+                arch: "sudo pacman -S --needed valkey",
+                darwin: "brew install redis",
+                otherwise: "Install redis-server (6.2 or later) or valkey-server and put it on PATH, or name it in SELKIE_REDIS_SERVER.",
+            }),
+    },
     geckodriver: {
         what: `geckodriver ${GECKODRIVER}, a few minutes of compiling, once`,
         has: geckodriver,

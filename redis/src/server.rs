@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 /// A Redis server of one's own, for tests and for trying things out: on a free port of the loopback, with its data in a temporary
-/// folder. Dropping it ends the server and removes the data.
+/// folder. Dropping it ends the server and removes the data. If this process is killed, nobody is left to do that.
 ///
 /// Runs the program that the variable `SELKIE_REDIS_SERVER` names, or else `redis-server` or `valkey-server`. Blocks while the
 /// server starts, some 10 ms.
@@ -108,7 +108,11 @@ impl LocalServer {
         self.kill();
         let log = self.log();
         let appendonly = if self.persistent { "yes" } else { "no" };
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // Ctrl-C in a terminal goes to a whole group: the program that uses the server is to end first.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""])
             .args(["--appendonly", appendonly, "--appendfsync", "always", "--no-appendfsync-on-rewrite", "no"])
             .arg("--dir")

@@ -82,6 +82,7 @@ fn a_worker_runs_on_a_loop_that_is_not_inside_tokio() {
     });
 }
 
+/// Rows: F49.
 fn no_more_is_taken_than_can_run() {
     run(async {
         let server = server();

@@ -90,6 +90,7 @@ fn no_more_is_taken_than_can_run() {
     });
 }
 
+/// Difference: F49. The original looks for a new item once a second; here Redis hands it over.
 fn an_item_is_pushed_not_polled() {
     run(async {
         let server = server();

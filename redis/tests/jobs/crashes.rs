@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![("crashes::killed_workers_and_a_killed_server_lose_nothing", killed_workers_and_a_killed_server_lose_nothing)]
 }
 
+/// Rows: F49.
 fn killed_workers_and_a_killed_server_lose_nothing() {
     let jobs: u64 = env::var("SELKIE_REDIS_JOBS").map_or(5000, |jobs| jobs.parse().unwrap());
     let logs = tempfile::tempdir().unwrap();
