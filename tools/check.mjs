@@ -19,7 +19,7 @@ const STEPS = [
     ["docs, web", () => run("cargo", ["doc", "--no-deps", "-p", "selkie", "-p", "selkie-web", ...wasm], docs)],
     [`Rust ${MSRV}, native`, cargo(`+${MSRV}`, "check", ...natively)],
     [`Rust ${MSRV}, web`, cargo(`+${MSRV}`, "check", "-p", "selkie", "-p", "selkie-web", ...wasm)],
-    ["licences, sources, duplicates", () => run(deny, ["check", "licenses", "sources", "bans"])],
+    ["licences, sources, duplicates", () => run(deny, ["--workspace", "check", "licenses", "sources", "bans"])],
     ["advisories", advisories],
     // Builds each crate from what would be uploaded. The working tree may have changes: a check comes before the commit.
     ["packages", cargo("publish", "--workspace", "--dry-run", "--allow-dirty")],
@@ -27,7 +27,7 @@ const STEPS = [
 
 /** The advisory database comes from GitHub; where that cannot be reached the step is not done, and the summary says so. */
 function advisories() {
-    const done = spawnSync(deny, ["check", "advisories"], { cwd: root, encoding: "utf8" });
+    const done = spawnSync(deny, ["--workspace", "check", "advisories"], { cwd: root, encoding: "utf8" });
     process.stdout.write(`${done.stdout}${done.stderr}`);
     const unreachable = done.stderr.includes("failed to fetch advisory database");
     return unreachable && !process.env.CI ? undefined : done.status === 0;
