@@ -43,6 +43,10 @@ web: (setup "web")
 bench *ARGS:
     @node tools/bench.mjs {{ ARGS }}
 
+# Measures selkie-redis beside a plain consumer and Python's arq.
+bench-redis *ARGS:
+    @node tools/bench-redis.mjs {{ ARGS }}
+
 # Builds the documentation (`just doc --open` shows it).
 doc *ARGS:
     cargo doc --no-deps -p selkie {{ ARGS }}
