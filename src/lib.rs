@@ -77,7 +77,6 @@ mod deferred;
 mod error;
 mod event_loop;
 mod exception;
-#[cfg(not(loom))]
 mod executor;
 #[allow(unsafe_code)]
 mod gather;
@@ -131,15 +130,14 @@ pub use deferred::{Deferred, Resolver, Settled, SettledRef};
 pub use error::{InvalidState, JoinError, LoopClosed, RunError, TaskError, TimedOut, WaitError};
 pub use event_loop::{EventLoop, Handle, LoopHandle, Runner, run, start, try_run};
 pub use exception::ExceptionContext;
-#[cfg(not(loom))]
 pub use executor::Executor;
 pub use gather::{Gather, IntoTask, IntoTasks, Limit, TryGather, gather, limit, try_gather};
 pub use generator::{Generator, GeneratorStream, Step, Yielder, generator};
 pub use guest::{Guest, guest};
 pub use instrument::Instrument;
 pub use interval::{Interval, MissedTicks, Tick, interval, interval_at};
-pub use loop_local::{LoopLocal, LoopScope};
 pub use isolated::pool::{IsolatedMap, IsolatedPool, IsolatedPoolBuilder};
+pub use loop_local::{LoopLocal, LoopScope};
 pub use loop_thread::LoopThread;
 pub use pool::{PoolBuilder, PoolError, PoolMap, PoolScope, PoolShutdown, ThreadPool};
 pub use queue::{

@@ -866,6 +866,6 @@ impl fmt::Display for GetError {
 
 impl Error for GetError {}
 
-#[cfg(all(loom, test))]
+#[cfg(all(selkie_loom, test))]
 #[path = "queue/loom.rs"]
 mod loom_models;

@@ -21,9 +21,9 @@ mod condition;
 mod event;
 mod lock;
 mod lock_all;
-#[cfg(all(debug_assertions, not(loom)))]
+#[cfg(all(debug_assertions, not(selkie_loom)))]
 pub(crate) mod order;
-#[cfg(not(all(debug_assertions, not(loom))))]
+#[cfg(not(all(debug_assertions, not(selkie_loom))))]
 #[path = "sync/order_release.rs"]
 pub(crate) mod order;
 mod rlock;

@@ -133,5 +133,15 @@ export const HOSTS = [
             () => [["run", "--example", "tour"]], {}),
         node: () => [[join("tools", "tour.mjs")]],
     },
+    // Valgrind is not everywhere.
+    ...(process.platform === "linux"
+        ? [{ ...native("instructions", "instructions of the hot paths", "deep", ["valgrind"], undefined, {}),
+            node: () => [[join("tools", "instructions.mjs")]] }]
+        : []),
     native("redis-long", "100,000 jobs from Redis, with workers that are killed", "deep", ["redis"],
         () => [["test", "-p", "selkie-redis", "--test", "jobs", "--", "crashes"]], { SELKIE_REDIS_JOBS: "100000" }),
+    native("loom", "loom: every interleaving of the protocols", "deep", [],
+        () => calls(LOOM, "test", "--release"), { RUSTFLAGS: "--cfg selkie_loom", CARGO_TARGET_DIR: "target/loom" }),
+    native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"], () => calls(MIRI, `+${NIGHTLY}`, "miri", "test"),
+        { MIRIFLAGS: "-Zmiri-strict-provenance", CARGO_TARGET_DIR: "target/miri" }),
+];

@@ -21,7 +21,9 @@ use selkie_redis::{Event, JobQueue, LocalServer, NewJob, Retry, Worker};
 use serde_json::json;
 
 fn main() -> ExitCode {
-    common::exit(Options::parse(&["--queue", "--jobs"]).and_then(|options| selkie_redis::run(submit(options))))
+    common::exit(
+        Options::parse(&["--queue", "--jobs"]).and_then(|options| selkie_redis::run(submit(options))),
+    )
 }
 
 async fn submit(options: Options) -> common::Result {
@@ -88,10 +90,13 @@ async fn submit(options: Options) -> common::Result {
             (shown, shown_done) = (Instant::now(), done.get());
             let percentiles = samples.percentiles();
             if options.json {
-                println!("{}", json!({
-                    "in_flight": in_flight, "done": done.get(), "retried": retried.get(), "dead": dead.get(), "open": open.len(),
-                    "rate": rate, "p50_ms": percentiles.0, "p99_ms": percentiles.1,
-                }));
+                println!(
+                    "{}",
+                    json!({
+                        "in_flight": in_flight, "done": done.get(), "retried": retried.get(), "dead": dead.get(), "open": open.len(),
+                        "rate": rate, "p50_ms": percentiles.0, "p99_ms": percentiles.1,
+                    })
+                );
             }
             bar.set_position(jobs - open.len() as u64);
             screen.row(in_flight, done.get(), retried.get(), dead.get(), rate, percentiles);
@@ -103,15 +108,29 @@ async fn submit(options: Options) -> common::Result {
     let (p50, p99) = samples.percentiles();
     let letters = queue.dead_letters(None, 5).await?;
     if options.json {
-        println!("{}", json!({
-            "ended": true, "jobs": jobs, "done": done.get(), "retried": retried.get(), "dead": dead.get(), "seconds": seconds,
-            "rate": jobs as f64 / seconds, "p50_ms": p50, "p99_ms": p99,
-        }));
+        println!(
+            "{}",
+            json!({
+                "ended": true, "jobs": jobs, "done": done.get(), "retried": retried.get(), "dead": dead.get(), "seconds": seconds,
+                "rate": jobs as f64 / seconds, "p50_ms": p50, "p99_ms": p99,
+            })
+        );
     } else {
-        eprintln!("{jobs} jobs in {seconds:.1} s: {} done, {} dead, {} attempts again", done.get(), dead.get(), retried.get());
+        eprintln!(
+            "{jobs} jobs in {seconds:.1} s: {} done, {} dead, {} attempts again",
+            done.get(),
+            dead.get(),
+            retried.get()
+        );
         for letter in &letters {
             let name = letter.name.as_deref().unwrap_or("no name");
-            eprintln!("dead: {name}({}) after {} attempts, {}: {}", String::from_utf8_lossy(&letter.args), letter.attempts, letter.kind, letter.error);
+            eprintln!(
+                "dead: {name}({}) after {} attempts, {}: {}",
+                String::from_utf8_lossy(&letter.args),
+                letter.attempts,
+                letter.kind,
+                letter.error
+            );
         }
     }
     if let Some(worker) = worker {

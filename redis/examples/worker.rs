@@ -17,7 +17,9 @@ use selkie_redis::{Event, JobQueue, LocalServer, Monitor, Worker, shutdown_signa
 use serde_json::json;
 
 fn main() -> ExitCode {
-    common::exit(Options::parse(&["--queue", "--concurrency"]).and_then(|options| selkie_redis::run(work(options))))
+    common::exit(
+        Options::parse(&["--queue", "--concurrency"]).and_then(|options| selkie_redis::run(work(options))),
+    )
 }
 
 async fn work(options: Options) -> common::Result {
@@ -39,9 +41,15 @@ async fn work(options: Options) -> common::Result {
     let report = worker.run(shutdown_signal()?).await?;
     shown.cancel();
     if json {
-        println!("{}", json!({ "ended": true, "done": report.done, "retried": report.retried, "dead": report.dead, "handed_back": report.handed_back, "unsettled": report.unsettled }));
+        println!(
+            "{}",
+            json!({ "ended": true, "done": report.done, "retried": report.retried, "dead": report.dead, "handed_back": report.handed_back, "unsettled": report.unsettled })
+        );
     } else {
-        eprintln!("done {}, retried {}, dead {}, handed back {}", report.done, report.retried, report.dead, report.handed_back);
+        eprintln!(
+            "done {}, retried {}, dead {}, handed back {}",
+            report.done, report.retried, report.dead, report.handed_back
+        );
     }
     Ok(())
 }
@@ -70,10 +78,13 @@ async fn show(queue: JobQueue, monitor: Monitor, json: bool) -> common::Result {
         (last, done) = (Instant::now(), report.done);
         let (p50, p99) = samples.percentiles();
         if json {
-            println!("{}", json!({
-                "in_flight": report.running, "done": report.done, "retried": report.retried, "dead": report.dead,
-                "rate": rate, "p50_ms": p50, "p99_ms": p99, "trouble": report.trouble,
-            }));
+            println!(
+                "{}",
+                json!({
+                    "in_flight": report.running, "done": report.done, "retried": report.retried, "dead": report.dead,
+                    "rate": rate, "p50_ms": p50, "p99_ms": p99, "trouble": report.trouble,
+                })
+            );
         } else {
             screen.row(report.running, report.done, report.retried, report.dead, rate, (p50, p99));
             if let Some(trouble) = report.trouble {

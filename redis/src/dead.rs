@@ -54,7 +54,8 @@ impl JobQueue {
     /// As [`submit`](Self::submit).
     pub async fn dead_letters(&self, after: Option<&str>, count: usize) -> Result<Vec<DeadLetter>, Error> {
         let start = after.map_or_else(|| "-".to_owned(), |entry| format!("({entry}"));
-        let range = redis::cmd("XRANGE").arg(&self.keys.dead).arg(start).arg("+").arg("COUNT").arg(count).take();
+        let range =
+            redis::cmd("XRANGE").arg(&self.keys.dead).arg(start).arg("+").arg("COUNT").arg(count).take();
         let read = async |connection: &mut _| wire::entries(range.query_async::<Value>(connection).await?);
         Ok(self.link.call(self.limit(), read).await?.into_iter().map(DeadLetter::read).collect())
     }
@@ -93,9 +94,12 @@ impl JobQueue {
         let Some(last) = self.link.call(self.limit(), read).await?.pop() else { return Ok(0) };
         let mut moved = 0;
         loop {
-            let range = redis::cmd("XRANGE").arg(&self.keys.dead).arg("-").arg(&last.id).arg("COUNT").arg(100).take();
-            let read = async |connection: &mut _| wire::entries(range.query_async::<Value>(connection).await?);
-            let letters: Vec<_> = self.link.call(self.limit(), read).await?.into_iter().map(DeadLetter::read).collect();
+            let range =
+                redis::cmd("XRANGE").arg(&self.keys.dead).arg("-").arg(&last.id).arg("COUNT").arg(100).take();
+            let read =
+                async |connection: &mut _| wire::entries(range.query_async::<Value>(connection).await?);
+            let letters: Vec<_> =
+                self.link.call(self.limit(), read).await?.into_iter().map(DeadLetter::read).collect();
             if letters.is_empty() {
                 return Ok(moved);
             }

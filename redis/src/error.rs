@@ -66,7 +66,9 @@ impl fmt::Display for Error {
                 write!(f, "not an address of Redis (redis://[user:password@]host[:port][/database]): {error}")
             }
             Kind::Refused(error) => write!(f, "Redis refuses: {error}"),
-            Kind::Unreachable(error, after) => write!(f, "Redis cannot be reached, tried for {after:?}: {error}"),
+            Kind::Unreachable(error, after) => {
+                write!(f, "Redis cannot be reached, tried for {after:?}: {error}")
+            }
             Kind::Payload(what, error) => write!(f, "{what}: {error}"),
             Kind::Reply(what) => write!(f, "Redis answers in another form than expected: {what}"),
             Kind::Own(what) => f.write_str(what),

@@ -23,7 +23,8 @@ pub(crate) fn handle() -> Handle {
     static THREAD: OnceLock<Handle> = OnceLock::new();
     Handle::try_current().unwrap_or_else(|_| {
         let start = || {
-            let runtime = Builder::new_current_thread().enable_all().build().expect("the system has no more files");
+            let runtime =
+                Builder::new_current_thread().enable_all().build().expect("the system has no more files");
             let handle = runtime.handle().clone();
             thread::Builder::new()
                 .name("selkie-redis".to_owned())

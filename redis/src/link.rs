@@ -15,7 +15,8 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind,
+    aio::MultiplexedConnection,
 };
 use selkie::Lock;
 
@@ -68,7 +69,10 @@ pub(crate) fn is_passing(error: &RedisError) -> bool {
 /// Whether the connection is at fault, or the server behind it is the wrong one by now.
 fn needs_connection(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
-        || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::Server(ServerErrorKind::ReadOnly))
+        || matches!(
+            error.kind(),
+            ErrorKind::Io | ErrorKind::Parse | ErrorKind::Server(ServerErrorKind::ReadOnly)
+        )
 }
 
 fn silent() -> RedisError {

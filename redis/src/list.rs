@@ -152,7 +152,10 @@ impl ListWorker {
 
 impl fmt::Debug for ListWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListWorker").field("list", &self.list).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ListWorker")
+            .field("list", &self.list)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -202,7 +205,8 @@ impl Source for List {
     async fn take(&self, room: usize, wait: Duration) -> RedisResult<Vec<Entry>> {
         let mut take = wire::LIST_TAKE.prepare_invoke();
         take.key(&self.list).key(&self.processing).arg(room);
-        let there: Vec<Vec<u8>> = self.reader.attempt(Duration::ZERO, async |c| take.invoke_async(c).await).await?;
+        let there: Vec<Vec<u8>> =
+            self.reader.attempt(Duration::ZERO, async |c| take.invoke_async(c).await).await?;
         if !there.is_empty() {
             return Ok(self.take_in(there));
         }
@@ -235,7 +239,8 @@ impl Source for List {
 
     async fn claim(&self, _: usize) -> RedisResult<(Vec<Entry>, bool)> {
         let members = redis::cmd("SMEMBERS").arg(&self.workers).take();
-        let workers: Vec<String> = self.reader.attempt(Duration::ZERO, async |c| members.query_async(c).await).await?;
+        let workers: Vec<String> =
+            self.reader.attempt(Duration::ZERO, async |c| members.query_async(c).await).await?;
         let others: Vec<_> = workers.iter().filter(|worker| **worker != self.name).collect();
         let mut alive = redis::pipe();
         for other in &others {
@@ -257,7 +262,8 @@ impl Source for List {
             }
             let since = self.seen.borrow().get(other).copied();
             if since.is_some_and(|since| since.elapsed() >= self.idle_limit.mul_f64(0.4)) {
-                reap.key(format!("{}:processing:{other}", self.list)).key(format!("{}:alive:{other}", self.list));
+                reap.key(format!("{}:processing:{other}", self.list))
+                    .key(format!("{}:alive:{other}", self.list));
                 reap.arg(other);
                 found = true;
             } else {
@@ -280,7 +286,11 @@ impl Source for List {
             error: &'a str,
         }
         let mut call = wire::LIST_SETTLE.prepare_invoke();
-        call.key(&self.list).key(&self.processing).key(&self.dead).key(format!("{}:token:{}", self.list, unique()));
+        call.key(&self.list).key(&self.processing).key(&self.dead).key(format!(
+            "{}:token:{}",
+            self.list,
+            unique()
+        ));
         call.arg(millis(Duration::from_secs(3600)));
         {
             let items = self.items.borrow();
@@ -325,7 +335,8 @@ impl Source for List {
     }
 
     fn job(&self, entry: &Entry) -> Result<(Job, Vec<u8>), String> {
-        let job = Job { id: JobId::from(&entry.id), name: String::new(), attempt: 1, deliveries: entry.deliveries };
+        let job =
+            Job { id: JobId::from(&entry.id), name: String::new(), attempt: 1, deliveries: entry.deliveries };
         Ok((job, entry.get("args").unwrap_or_default().to_vec()))
     }
 

@@ -197,7 +197,12 @@ impl JobQueue {
         let client = Client::open(url).map_err(Error::address)?;
         let name = name.as_ref();
         let keys = Arc::new(Keys::new(name));
-        Ok(Self { link: Arc::new(Link::new(client)), keys, name: name.into(), patience: Duration::from_secs(30) })
+        Ok(Self {
+            link: Arc::new(Link::new(client)),
+            keys,
+            name: name.into(),
+            patience: Duration::from_secs(30),
+        })
     }
 
     /// How long a method goes on trying while Redis cannot be reached; 30 seconds if not set. Workers go on for ever.
@@ -220,7 +225,10 @@ impl JobQueue {
     #[doc(alias = "enqueue_job")]
     pub async fn submit(&self, name: &str, args: &impl Serialize) -> Result<JobId, Error> {
         let ids = self.submit_all([NewJob::new(name, args)?]).await?;
-        ids.into_iter().next().flatten().ok_or_else(|| Error::reply("a job with an id of its own was refused"))
+        ids.into_iter()
+            .next()
+            .flatten()
+            .ok_or_else(|| Error::reply("a job with an id of its own was refused"))
     }
 
     /// Adds many jobs, 500 to a round trip. `None` stands for a job whose [`id`](NewJob::id) is taken.
@@ -228,7 +236,10 @@ impl JobQueue {
     /// # Errors
     ///
     /// As [`submit`](Self::submit). What came before the failure, in whole 500s, has been added.
-    pub async fn submit_all(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Vec<Option<JobId>>, Error> {
+    pub async fn submit_all(
+        &self,
+        jobs: impl IntoIterator<Item = NewJob>,
+    ) -> Result<Vec<Option<JobId>>, Error> {
         let mut jobs = jobs.into_iter().peekable();
         let mut ids = Vec::new();
         while jobs.peek().is_some() {
@@ -247,11 +258,14 @@ impl JobQueue {
                 chunk.push(JobId::from(id));
             }
             let call = &call;
-            let answer: String = self.link.call(Some(self.patience), async |c| call.invoke_async(c).await).await?;
+            let answer: String =
+                self.link.call(Some(self.patience), async |c| call.invoke_async(c).await).await?;
             if answer.len() != chunk.len() {
                 return Err(Error::reply("one letter for each job"));
             }
-            ids.extend(chunk.into_iter().zip(answer.chars()).map(|(id, letter)| (letter == '1').then_some(id)));
+            ids.extend(
+                chunk.into_iter().zip(answer.chars()).map(|(id, letter)| (letter == '1').then_some(id)),
+            );
         }
         Ok(ids)
     }
@@ -321,11 +335,16 @@ impl JobQueue {
     /// As [`submit`](Self::submit).
     pub async fn counts(&self) -> Result<Counts, Error> {
         let mut call = wire::COUNTS.prepare_invoke();
-        call.key(&self.keys.stream).key(&self.keys.later).key(&self.keys.dead).key(&self.keys.totals).arg(GROUP);
+        call.key(&self.keys.stream)
+            .key(&self.keys.later)
+            .key(&self.keys.dead)
+            .key(&self.keys.totals)
+            .arg(GROUP);
         let call = &call;
         let answer = self.link.call(Some(self.patience), async |c| call.invoke_async(c).await).await?;
         let (all, delivered, later, dead, totals) =
-            <(u64, u64, u64, u64, Vec<String>)>::from_redis_value(answer).map_err(|_| Error::reply("counts"))?;
+            <(u64, u64, u64, u64, Vec<String>)>::from_redis_value(answer)
+                .map_err(|_| Error::reply("counts"))?;
         let total = |name: &str| {
             let found = totals.chunks_exact(2).find(|pair| pair[0] == name);
             found.and_then(|pair| pair[1].parse().ok()).unwrap_or(0)

@@ -59,7 +59,8 @@ impl LocalServer {
             Err(_) => vec!["redis-server".to_owned(), "valkey-server".to_owned()],
         };
         let folder = tempfile::Builder::new().prefix("selkie-redis-").tempdir()?;
-        let mut server = Self { child: None, program: String::new(), port: 0, persistent, url: String::new(), folder };
+        let mut server =
+            Self { child: None, program: String::new(), port: 0, persistent, url: String::new(), folder };
         let mut result = Err(io::Error::new(
             io::ErrorKind::NotFound,
             "there is no redis-server: install one (apt-get install redis-server, brew install redis), or name it in SELKIE_REDIS_SERVER",
@@ -113,8 +114,24 @@ impl LocalServer {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""])
-            .args(["--appendonly", appendonly, "--appendfsync", "always", "--no-appendfsync-on-rewrite", "no"])
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--daemonize",
+                "no",
+                "--save",
+                "",
+            ])
+            .args([
+                "--appendonly",
+                appendonly,
+                "--appendfsync",
+                "always",
+                "--no-appendfsync-on-rewrite",
+                "no",
+            ])
             .arg("--dir")
             .arg(self.folder.path())
             .arg("--logfile")

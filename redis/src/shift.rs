@@ -413,7 +413,9 @@ impl<S: Source> Shift<S> {
         };
         if entry.deliveries > self.rules.max_deliveries {
             let times = entry.deliveries - 1;
-            let error = format!("delivered {times} times without a verdict: it ends or blocks its worker, or the idle limit is too short");
+            let error = format!(
+                "delivered {times} times without a verdict: it ends or blocks its worker, or the idle limit is too short"
+            );
             return self.judge(dead(&job.id, "lost", error));
         }
         self.known.borrow_mut().insert(entry.id.clone(), Stage::Running(None));
@@ -502,7 +504,11 @@ impl<S: Source> Shift<S> {
         self.conclude(job, result)
     }
 
-    fn conclude(&self, job: &Job, result: Result<Result<Result<String, Failure>, JoinError>, TimedOut>) -> What {
+    fn conclude(
+        &self,
+        job: &Job,
+        result: Result<Result<Result<String, Failure>, JoinError>, TimedOut>,
+    ) -> What {
         match result {
             Ok(Ok(Ok(outcome))) => What::Done(outcome),
             Ok(Ok(Err(failure))) => self.failed(job, "failed", failure),
@@ -566,7 +572,12 @@ impl<S: Source> Shift<S> {
     fn cancel_jobs(&self) {
         let tasks: Vec<_> = {
             let known = self.known.borrow();
-            known.values().filter_map(|stage| if let Stage::Running(Some(task)) = stage { Some(task.clone()) } else { None }).collect()
+            known
+                .values()
+                .filter_map(
+                    |stage| if let Stage::Running(Some(task)) = stage { Some(task.clone()) } else { None },
+                )
+                .collect()
         };
         for task in tasks {
             task.cancel_with("the worker shuts down");
@@ -577,7 +588,11 @@ impl<S: Source> Shift<S> {
     fn abandon_jobs(&self) {
         let running: Vec<_> = {
             let known = self.known.borrow();
-            known.iter().filter(|(_, stage)| matches!(stage, Stage::Running(_))).map(|(entry, _)| entry.clone()).collect()
+            known
+                .iter()
+                .filter(|(_, stage)| matches!(stage, Stage::Running(_)))
+                .map(|(entry, _)| entry.clone())
+                .collect()
         };
         for entry in running {
             self.judge(Verdict { id: JobId::from(&entry), entry, what: What::Back });
@@ -657,7 +672,8 @@ impl<S: Source> Shift<S> {
                 let own = self.due.get();
                 let at = own.map_or(look, |own| own.min(look));
                 self.delayed.clear();
-                let early = selkie::timeout(at.saturating_duration_since(Instant::now()), self.delayed.wait()).await;
+                let early =
+                    selkie::timeout(at.saturating_duration_since(Instant::now()), self.delayed.wait()).await;
                 if early.is_err() {
                     if own.is_some_and(|own| own <= Instant::now()) {
                         self.due.set(None);

@@ -125,7 +125,9 @@ impl Watch {
             let message = connection.on_message().next().await;
             match message {
                 Some(message) => {
-                    if let Some(event) = message.get_payload::<String>().ok().and_then(|text| Event::read(&text)) {
+                    if let Some(event) =
+                        message.get_payload::<String>().ok().and_then(|text| Event::read(&text))
+                    {
                         return event;
                     }
                 }

@@ -277,7 +277,14 @@ impl Worker {
     /// [`is_refused`](Error::is_refused) when Redis says no to something that a worker needs. It has shut down then too.
     pub async fn run(self, until: impl Future<Output = ()>) -> Result<Report, Error> {
         let monitor = self.monitor();
-        let source = Stream { queue: self.queue, name: self.name, idle_limit: self.rules.idle_limit, keep: self.keep, reader: self.reader, cursor: "0-0".to_owned().into() };
+        let source = Stream {
+            queue: self.queue,
+            name: self.name,
+            idle_limit: self.rules.idle_limit,
+            keep: self.keep,
+            reader: self.reader,
+            cursor: "0-0".to_owned().into(),
+        };
         let shift = Shift::new(source, self.rules, self.handlers, self.numbers);
         let unsettled = shift.run(until).await?;
         Ok(Report { unsettled: unsettled as u64, trouble: None, ..monitor.read() })
@@ -310,7 +317,13 @@ impl Source for Stream {
     const RETRIES_IN_WORKER: bool = false;
 
     async fn prepare(&self) -> Result<(), Error> {
-        let create = redis::cmd("XGROUP").arg("CREATE").arg(&self.queue.keys.stream).arg(GROUP).arg("0").arg("MKSTREAM").take();
+        let create = redis::cmd("XGROUP")
+            .arg("CREATE")
+            .arg(&self.queue.keys.stream)
+            .arg(GROUP)
+            .arg("0")
+            .arg("MKSTREAM")
+            .take();
         let create = async |connection: &mut _| match create.query_async::<Value>(connection).await {
             Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
             other => other.map(drop),
@@ -320,21 +333,35 @@ impl Source for Stream {
 
     async fn take(&self, room: usize, wait: Duration) -> RedisResult<Vec<Entry>> {
         let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg(GROUP).arg(&self.name).arg("COUNT").arg(room).arg("BLOCK").arg(millis(wait).max(1));
+        read.arg("GROUP")
+            .arg(GROUP)
+            .arg(&self.name)
+            .arg("COUNT")
+            .arg(room)
+            .arg("BLOCK")
+            .arg(millis(wait).max(1));
         read.arg("STREAMS").arg(&self.queue.keys.stream).arg(">");
         wire::read_entries(self.reader.attempt(wait, async |c| read.query_async(c).await).await?)
     }
 
     async fn recover(&self, known: &[String], first: bool) -> RedisResult<Vec<Entry>> {
         let mut call = wire::RECOVER.prepare_invoke();
-        call.key(&self.queue.keys.stream).arg(GROUP).arg(&self.name).arg(1000).arg(u8::from(first)).arg(known);
+        call.key(&self.queue.keys.stream)
+            .arg(GROUP)
+            .arg(&self.name)
+            .arg(1000)
+            .arg(u8::from(first))
+            .arg(known);
         wire::entries(self.reader.attempt(Duration::ZERO, async |c| call.invoke_async(c).await).await?)
     }
 
     async fn claim(&self, room: usize) -> RedisResult<(Vec<Entry>, bool)> {
         let mut call = wire::CLAIM.prepare_invoke();
         call.key(&self.queue.keys.stream).key(&self.queue.keys.totals).arg(GROUP).arg(&self.name);
-        call.arg(millis(self.idle_limit)).arg(room).arg(self.cursor.borrow().as_str()).arg(millis(FORGET_AFTER));
+        call.arg(millis(self.idle_limit))
+            .arg(room)
+            .arg(self.cursor.borrow().as_str())
+            .arg(millis(FORGET_AFTER));
         let answer = self.reader.attempt(Duration::ZERO, async |c| call.invoke_async(c).await).await?;
         let mut parts = wire::list(answer)?.into_iter();
         let (Some(cursor), Some(found)) = (parts.next(), parts.next()) else {
@@ -354,7 +381,9 @@ impl Source for Stream {
         for Verdict { entry, id, what } in verdicts {
             call.key(keys.outcome(id.as_str())).arg(entry);
             match what {
-                What::Done(outcome) => call.arg("done").arg(id.as_str()).arg(outcome).arg(millis_up(self.keep)).arg(0),
+                What::Done(outcome) => {
+                    call.arg("done").arg(id.as_str()).arg(outcome).arg(millis_up(self.keep)).arg(0)
+                }
                 What::Retry { error, wait, attempt } => {
                     call.arg("retry").arg(id.as_str()).arg(error).arg(millis_up(*wait)).arg(*attempt)
                 }
@@ -398,10 +427,14 @@ impl Source for Stream {
 
     fn job(&self, entry: &Entry) -> Result<(Job, Vec<u8>), String> {
         let name = entry.get("name").ok_or("the entry has no field `name`")?;
-        let name = std::str::from_utf8(name).map_err(|error| format!("the field `name` is no text: {error}"))?;
+        let name =
+            std::str::from_utf8(name).map_err(|error| format!("the field `name` is no text: {error}"))?;
         let attempt = match entry.get("attempt") {
             None => 1,
-            Some(_) => entry.text("attempt").and_then(|n| n.parse().ok()).ok_or("the field `attempt` is no number")?,
+            Some(_) => entry
+                .text("attempt")
+                .and_then(|n| n.parse().ok())
+                .ok_or("the field `attempt` is no number")?,
         };
         let back: u64 = entry.text("back").and_then(|n| n.parse().ok()).unwrap_or(0);
         let job = Job {

@@ -1,4 +1,4 @@
-//! Models of the queue. Run by `RUSTFLAGS="--cfg loom" cargo test -p selkie --lib --release loom`.
+//! Models of the queue. Run by `RUSTFLAGS="--cfg selkie_loom" cargo test -p selkie --lib --release loom`.
 
 use std::{
     sync::{

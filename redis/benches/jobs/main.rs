@@ -74,7 +74,8 @@ impl Subject {
 type Latencies = Arc<Mutex<Vec<u64>>>;
 
 fn micros() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros())
+        .unwrap_or(u64::MAX)
 }
 
 fn connection(url: &str) -> redis::Connection {
@@ -161,7 +162,18 @@ async fn plain_worker(url: String, jobs: u64, latencies: Latencies) {
         let free = 1 + places.available_permits();
         drop(first);
         let reply: Option<StreamReadReply> = redis::cmd("XREADGROUP")
-            .arg(&["GROUP", "plain", "me", "COUNT", &free.to_string(), "BLOCK", "1000", "STREAMS", STREAM, ">"])
+            .arg(&[
+                "GROUP",
+                "plain",
+                "me",
+                "COUNT",
+                &free.to_string(),
+                "BLOCK",
+                "1000",
+                "STREAMS",
+                STREAM,
+                ">",
+            ])
             .query_async(&mut reader)
             .await
             .expect("read");
@@ -173,8 +185,17 @@ async fn plain_worker(url: String, jobs: u64, latencies: Latencies) {
                 let sent: u64 = entry.get("args").expect("a field");
                 latencies.lock().expect("no panic").push(micros().saturating_sub(sent));
                 let mut pipe = redis::pipe();
-                pipe.atomic().xack(STREAM, "plain", &[&entry.id]).ignore().xdel(STREAM, &[&entry.id]).ignore();
-                pipe.cmd("SET").arg(format!("result:{}", entry.id)).arg(r#"{"ok":null}"#).arg("EX").arg(3600).ignore();
+                pipe.atomic()
+                    .xack(STREAM, "plain", &[&entry.id])
+                    .ignore()
+                    .xdel(STREAM, &[&entry.id])
+                    .ignore();
+                pipe.cmd("SET")
+                    .arg(format!("result:{}", entry.id))
+                    .arg(r#"{"ok":null}"#)
+                    .arg("EX")
+                    .arg(3600)
+                    .ignore();
                 pipe.query_async::<()>(&mut acks).await.expect("acknowledge");
                 drop(place);
             });
@@ -209,7 +230,14 @@ struct Figures {
     round_trips: f64,
 }
 
-fn measure(subject: Subject, server: &LocalServer, python: Option<&str>, jobs: u64, figures: &mut Figures, first: bool) {
+fn measure(
+    subject: Subject,
+    server: &LocalServer,
+    python: Option<&str>,
+    jobs: u64,
+    figures: &mut Figures,
+    first: bool,
+) {
     let jobs = subject.jobs(jobs);
     let url = server.url();
     let unused = Latencies::default();
@@ -274,7 +302,10 @@ fn main() {
     }
     let json = words.iter().any(|word| word == "--json");
     if !json {
-        println!("{:<28} {:>10} {:>10} {:>10} {:>22}", "", "jobs/s", "p50 ms", "p99 ms", "round trips per job");
+        println!(
+            "{:<28} {:>10} {:>10} {:>10} {:>22}",
+            "", "jobs/s", "p50 ms", "p99 ms", "round trips per job"
+        );
     }
     for (subject, mut figures) in subjects.iter().zip(all) {
         figures.latencies.sort_unstable();
@@ -284,12 +315,21 @@ fn main() {
         };
         let best = figures.rates.iter().copied().fold(0.0, f64::max);
         if json {
-            println!("{}", json!({
-                "subject": subject.name(), "jobs_per_second": best, "all_rates": figures.rates, "p50_ms": at(50), "p99_ms": at(99),
-                "round_trips_per_job": figures.round_trips,
-            }));
+            println!(
+                "{}",
+                json!({
+                    "subject": subject.name(), "jobs_per_second": best, "all_rates": figures.rates, "p50_ms": at(50), "p99_ms": at(99),
+                    "round_trips_per_job": figures.round_trips,
+                })
+            );
         } else {
-            println!("{:<28} {best:>10.0} {:>10.2} {:>10.2} {:>22.3}", subject.name(), at(50), at(99), figures.round_trips);
+            println!(
+                "{:<28} {best:>10.0} {:>10.2} {:>10.2} {:>22.3}",
+                subject.name(),
+                at(50),
+                at(99),
+                figures.round_trips
+            );
         }
     }
 }

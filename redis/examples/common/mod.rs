@@ -1,13 +1,6 @@
 //! What the two examples share: options, the demo's handlers, and what is drawn.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    error::Error,
-    process::ExitCode,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, error::Error, process::ExitCode, rc::Rc, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use selkie_redis::{Failure, Worker, current_job};
@@ -42,7 +35,9 @@ impl Options {
                 let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
                 options.named.insert(word, value);
             } else if word.starts_with('-') || options.url.is_some() {
-                return Err(format!("not known here: {word}; there are [URL] --json {}", known.join(" ")).into());
+                return Err(
+                    format!("not known here: {word}; there are [URL] --json {}", known.join(" ")).into()
+                );
             } else {
                 options.url = Some(word);
             }
@@ -104,7 +99,8 @@ impl Samples {
     pub(crate) fn percentiles(&self) -> (u64, u64) {
         let mut sorted = self.0.borrow().clone();
         sorted.sort_unstable();
-        let at = |percent: usize| sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0);
+        let at =
+            |percent: usize| sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0);
         (at(50), at(99))
     }
 }
@@ -122,7 +118,8 @@ impl Screen {
         if hidden {
             all.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         }
-        let line = || ProgressBar::new(0).with_style(ProgressStyle::with_template("{msg}").expect("a template"));
+        let line =
+            || ProgressBar::new(0).with_style(ProgressStyle::with_template("{msg}").expect("a template"));
         let (head, live) = (all.add(line()), all.add(line()));
         head.set_message(format!(
             "{:>10} {:>10} {:>8} {:>6} {:>10} {:>8} {:>8}",
@@ -134,11 +131,20 @@ impl Screen {
     /// A bar over `jobs`, above the table.
     #[allow(dead_code, reason = "one of the two examples has one")]
     pub(crate) fn bar(&self, jobs: u64) -> ProgressBar {
-        let style = ProgressStyle::with_template("{bar:50.green} {pos}/{len} in {elapsed}, {eta} to go").expect("a template");
+        let style = ProgressStyle::with_template("{bar:50.green} {pos}/{len} in {elapsed}, {eta} to go")
+            .expect("a template");
         self.all.insert_before(&self.head, ProgressBar::new(jobs).with_style(style))
     }
 
-    pub(crate) fn row(&self, in_flight: u64, done: u64, retried: u64, dead: u64, rate: f64, (p50, p99): (u64, u64)) {
+    pub(crate) fn row(
+        &self,
+        in_flight: u64,
+        done: u64,
+        retried: u64,
+        dead: u64,
+        rate: f64,
+        (p50, p99): (u64, u64),
+    ) {
         let row = format!("{in_flight:>10} {done:>10} {retried:>8} {dead:>6} {rate:>10.0} {p50:>8} {p99:>8}");
         self.head.tick();
         self.live.set_message(row);

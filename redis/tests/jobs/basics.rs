@@ -14,20 +14,35 @@ use crate::support::{Gauge, Notes, Test, ask, drain, ms, queue, run, server, unt
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("basics::a_job_is_done_and_its_outcome_kept", a_job_is_done_and_its_outcome_kept),
-        ("basics::a_worker_runs_on_a_loop_that_is_not_inside_tokio", a_worker_runs_on_a_loop_that_is_not_inside_tokio),
+        (
+            "basics::a_worker_runs_on_a_loop_that_is_not_inside_tokio",
+            a_worker_runs_on_a_loop_that_is_not_inside_tokio,
+        ),
         ("basics::no_more_is_taken_than_can_run", no_more_is_taken_than_can_run),
-        ("basics::a_failed_job_is_tried_again_later_and_then_given_up", a_failed_job_is_tried_again_later_and_then_given_up),
+        (
+            "basics::a_failed_job_is_tried_again_later_and_then_given_up",
+            a_failed_job_is_tried_again_later_and_then_given_up,
+        ),
         ("basics::dead_letters_are_replayed", dead_letters_are_replayed),
-        ("basics::panics_and_timeouts_fail_the_job_not_the_worker", panics_and_timeouts_fail_the_job_not_the_worker),
+        (
+            "basics::panics_and_timeouts_fail_the_job_not_the_worker",
+            panics_and_timeouts_fail_the_job_not_the_worker,
+        ),
         ("basics::malformed_jobs_die_with_a_reason", malformed_jobs_die_with_a_reason),
-        ("basics::a_job_without_a_handler_waits_for_a_worker_that_has_one", a_job_without_a_handler_waits_for_a_worker_that_has_one),
+        (
+            "basics::a_job_without_a_handler_waits_for_a_worker_that_has_one",
+            a_job_without_a_handler_waits_for_a_worker_that_has_one,
+        ),
         ("basics::a_delayed_job_waits_for_its_time", a_delayed_job_waits_for_its_time),
         ("basics::an_id_is_taken_once", an_id_is_taken_once),
         ("basics::a_watch_tells_what_happens", a_watch_tells_what_happens),
         ("basics::blocking_handlers_run_beside_the_loop", blocking_handlers_run_beside_the_loop),
         ("basics::what_redis_refuses_is_an_error", what_redis_refuses_is_an_error),
         ("basics::a_server_without_memory_left_takes_verdicts", a_server_without_memory_left_takes_verdicts),
-        ("basics::an_error_in_a_verdict_leaves_the_delivery_pending", an_error_in_a_verdict_leaves_the_delivery_pending),
+        (
+            "basics::an_error_in_a_verdict_leaves_the_delivery_pending",
+            an_error_in_a_verdict_leaves_the_delivery_pending,
+        ),
         ("basics::jobs_of_other_languages", jobs_of_other_languages),
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
     ]
@@ -52,17 +67,24 @@ fn a_job_is_done_and_its_outcome_kept() {
                 }
             }
         };
-        let worker = Worker::new(queue.clone()).keep_outcomes(Duration::from_secs(60)).register("add", handler);
+        let worker =
+            Worker::new(queue.clone()).keep_outcomes(Duration::from_secs(60)).register("add", handler);
         let report = drain(&queue, worker).await;
         assert!(seen.get());
-        assert_eq!((report.taken, report.done, report.retried, report.dead, report.unsettled), (1, 1, 0, 0, 0));
+        assert_eq!(
+            (report.taken, report.done, report.retried, report.dead, report.unsettled),
+            (1, 1, 0, 0, 0)
+        );
         assert_eq!(queue.outcome::<u32>(&id).await.unwrap(), Some(Ok(42)));
         assert!(queue.outcome::<Vec<String>>(&id).await.unwrap_err().is_payload());
         let life: i64 = ask(&server, &["PTTL", &format!("selkie:{{tests}}:outcome:{id}")]);
         assert!((50_000..=60_000).contains(&life), "{life}");
         // Nothing else stays: no entry, no pending delivery, no worker in the group.
         assert_eq!(ask::<u64>(&server, &["XLEN", "selkie:{tests}:jobs"]), 0);
-        assert_eq!(ask::<Vec<redis::Value>>(&server, &["XINFO", "CONSUMERS", "selkie:{tests}:jobs", "workers"]), []);
+        assert_eq!(
+            ask::<Vec<redis::Value>>(&server, &["XINFO", "CONSUMERS", "selkie:{tests}:jobs", "workers"]),
+            []
+        );
         assert!(current_job().is_none());
     });
 }
@@ -127,16 +149,17 @@ fn a_failed_job_is_tried_again_later_and_then_given_up() {
         let id = queue.submit("fails", &"payload").await.unwrap();
         let times = Rc::new(std::cell::RefCell::new(Vec::new()));
         let noted = times.clone();
-        let worker = Worker::new(queue.clone())
-            .retry(Retry::default().attempts(4).base(ms(100)))
-            .register("fails", move |_: String| {
+        let worker = Worker::new(queue.clone()).retry(Retry::default().attempts(4).base(ms(100))).register(
+            "fails",
+            move |_: String| {
                 let noted = noted.clone();
                 async move {
                     let attempt = current_job().unwrap().attempt;
                     noted.borrow_mut().push((attempt, Instant::now()));
                     Err::<(), _>(Failure::new(format_args!("no luck in attempt {attempt}")))
                 }
-            });
+            },
+        );
         let report = drain(&queue, worker).await;
         assert_eq!((report.retried, report.dead, report.done), (3, 1, 0));
         let times = times.borrow();
@@ -149,8 +172,14 @@ fn a_failed_job_is_tried_again_later_and_then_given_up() {
         let letters = queue.dead_letters(None, 10).await.unwrap();
         assert_eq!(letters.len(), 1);
         let letter = &letters[0];
-        assert_eq!((&letter.id, letter.name.as_deref(), letter.args.as_slice()), (&id, Some("fails"), &br#""payload""#[..]));
-        assert_eq!((letter.attempts, letter.kind.as_str(), letter.error.as_str()), (4, "failed", "no luck in attempt 4"));
+        assert_eq!(
+            (&letter.id, letter.name.as_deref(), letter.args.as_slice()),
+            (&id, Some("fails"), &br#""payload""#[..])
+        );
+        assert_eq!(
+            (letter.attempts, letter.kind.as_str(), letter.error.as_str()),
+            (4, "failed", "no luck in attempt 4")
+        );
         let failed = Failed::clone(&queue.outcome::<()>(&id).await.unwrap().unwrap().unwrap_err());
         assert_eq!(failed.to_string(), "failed: no luck in attempt 4");
     });
@@ -202,7 +231,9 @@ fn panics_and_timeouts_fail_the_job_not_the_worker() {
                 self.0.add("cleaned");
             }
         }
-        for name in ["panics at once", "panics later", "panics on a thread", "hangs", "cancels itself", "works"] {
+        for name in
+            ["panics at once", "panics later", "panics on a thread", "hangs", "cancels itself", "works"]
+        {
             queue.submit(name, &()).await.unwrap();
         }
         let notes = cleaned.clone();
@@ -284,7 +315,8 @@ fn malformed_jobs_die_with_a_reason() {
         add(&[("name", b"\xff\xfe")]);
         add(&[("name", b"takes a number"), ("args", b"1"), ("attempt", b"many")]);
         add(&[("name", b"takes a number"), ("args", b"7"), ("id", b"good")]);
-        let worker = Worker::new(queue.clone()).register("takes a number", async |n: u32| Ok::<_, Infallible>(n));
+        let worker =
+            Worker::new(queue.clone()).register("takes a number", async |n: u32| Ok::<_, Infallible>(n));
         let report = drain(&queue, worker).await;
         assert_eq!((report.done, report.dead, report.retried), (1, 7, 0));
         assert_eq!(queue.outcome::<u32>(&JobId::from("good")).await.unwrap(), Some(Ok(7)));
@@ -304,7 +336,8 @@ fn malformed_jobs_die_with_a_reason() {
             assert!(letter.error.starts_with(reason), "{}", letter.error);
         }
         assert_eq!(letters[3].args, b"\xff\x00\xfe", "the payload is kept as it came");
-        let kept: Vec<redis::Value> = ask(&server, &["XRANGE", "selkie:{tests}:dead", "-", "+", "COUNT", "1"]);
+        let kept: Vec<redis::Value> =
+            ask(&server, &["XRANGE", "selkie:{tests}:dead", "-", "+", "COUNT", "1"]);
         assert!(format!("{kept:?}").contains("is this?"), "{kept:?}");
     });
 }
@@ -325,7 +358,10 @@ fn a_job_without_a_handler_waits_for_a_worker_that_has_one() {
         let old = Worker::new(queue.clone()).retry(retry).register("old", async |()| Ok::<_, Infallible>(()));
         assert_eq!(drain(&queue, old).await.dead, 1);
         let letter = queue.dead_letters(None, 1).await.unwrap().remove(0);
-        assert_eq!((letter.kind.as_str(), letter.error.as_str()), ("unknown", "no handler is called `new` here (there are: `old`)"));
+        assert_eq!(
+            (letter.kind.as_str(), letter.error.as_str()),
+            ("unknown", "no handler is called `new` here (there are: `old`)")
+        );
     });
 }
 
@@ -368,12 +404,13 @@ fn a_watch_tells_what_happens() {
         let queue = queue(&server);
         let mut watch = queue.watch().await.unwrap();
         let id = queue.submit("second time lucky", &()).await.unwrap();
-        let worker = Worker::new(queue.clone())
-            .retry(Retry::default().attempts(2).base(ms(10)))
-            .register("second time lucky", async |()| match current_job().unwrap().attempt {
+        let worker = Worker::new(queue.clone()).retry(Retry::default().attempts(2).base(ms(10))).register(
+            "second time lucky",
+            async |()| match current_job().unwrap().attempt {
                 1 => Err(Failure::new("not yet")),
                 _ => Ok(()),
-            });
+            },
+        );
         drain(&queue, worker).await;
         assert_eq!(watch.next().await, Event::Retry { id: id.clone() });
         match watch.next().await {
@@ -399,8 +436,7 @@ fn blocking_handlers_run_beside_the_loop() {
         });
         let (here, start) = (std::thread::current().name().map(str::to_owned), Instant::now());
         drain(&queue, worker).await;
-        let (seen, there) =
-            queue.outcome::<(String, Option<String>)>(&id).await.unwrap().unwrap().unwrap();
+        let (seen, there) = queue.outcome::<(String, Option<String>)>(&id).await.unwrap().unwrap().unwrap();
         assert_eq!(seen, id.to_string());
         assert_ne!(there, here);
         assert!(start.elapsed() >= ms(50));
@@ -449,7 +485,10 @@ fn a_server_without_memory_left_takes_verdicts() {
             until("they run", async || monitor.read().running == 3).await;
             full("1");
             assert!(queue.submit("works", &()).await.unwrap_err().is_refused(), "no memory for new jobs");
-            until("three verdicts", async || queue.counts().await.unwrap().retried_total == 1 && monitor.read().dead == 1).await;
+            until("three verdicts", async || {
+                queue.counts().await.unwrap().retried_total == 1 && monitor.read().dead == 1
+            })
+            .await;
             full("0");
             until("all", async || monitor.read().done == 2).await;
         };
@@ -479,12 +518,15 @@ fn jobs_of_other_languages() {
     run(async {
         let server = server();
         let queue = queue(&server);
-        let entry: String = ask(&server, &["XADD", "selkie:{tests}:jobs", "*", "name", "add", "args", "[1, 2]"]);
-        let worker = Worker::new(queue.clone()).register("add", async |(a, b): (u32, u32)| Ok::<_, Infallible>(a + b));
+        let entry: String =
+            ask(&server, &["XADD", "selkie:{tests}:jobs", "*", "name", "add", "args", "[1, 2]"]);
+        let worker =
+            Worker::new(queue.clone()).register("add", async |(a, b): (u32, u32)| Ok::<_, Infallible>(a + b));
         drain(&queue, worker).await;
         assert_eq!(queue.outcome::<u32>(&JobId::from(entry)).await.unwrap(), Some(Ok(3)));
         // A worker outlives a flush: the queue is empty and goes on.
-        let worker = Worker::new(queue.clone()).register("add", async |(a, b): (u32, u32)| Ok::<_, Infallible>(a + b));
+        let worker =
+            Worker::new(queue.clone()).register("add", async |(a, b): (u32, u32)| Ok::<_, Infallible>(a + b));
         let monitor = worker.monitor();
         let flushed = async {
             selkie::sleep(ms(20)).await;

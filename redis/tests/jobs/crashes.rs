@@ -14,7 +14,10 @@ use crate::{
 };
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![("crashes::killed_workers_and_a_killed_server_lose_nothing", killed_workers_and_a_killed_server_lose_nothing)]
+    vec![(
+        "crashes::killed_workers_and_a_killed_server_lose_nothing",
+        killed_workers_and_a_killed_server_lose_nothing,
+    )]
 }
 
 /// Rows: F49.
@@ -35,7 +38,12 @@ fn killed_workers_and_a_killed_server_lose_nothing() {
     let (kills, counts) = run(async move {
         // Long enough that every kill meets jobs that run; some need a second or a third attempt.
         let new = |n: u64| {
-            let work = Work { n, ms: if jobs > 20_000 { 25 } else { 90 }, fails: if n % 50 == 0 { 1 + (n % 100 == 0) as u32 } else { 0 }, padding: String::new() };
+            let work = Work {
+                n,
+                ms: if jobs > 20_000 { 25 } else { 90 },
+                fails: if n % 50 == 0 { 1 + (n % 100 == 0) as u32 } else { 0 },
+                padding: String::new(),
+            };
             NewJob::new("work", &work).unwrap()
         };
         let ids = queue.submit_all((0..jobs).map(new)).await.unwrap();
@@ -75,14 +83,21 @@ fn killed_workers_and_a_killed_server_lose_nothing() {
     assert_eq!(done.len() as u64, jobs, "jobs that never were done");
     // Each verdict counted once, however many workers had one.
     assert_eq!((counts.submitted_total, counts.done_total, counts.dead_total), (jobs, jobs, 0), "{counts:?}");
-    assert_eq!(counts.retried_total, (0..jobs).filter(|n| n % 50 == 0).map(|n| 1 + u64::from(n % 100 == 0)).sum::<u64>());
+    assert_eq!(
+        counts.retried_total,
+        (0..jobs).filter(|n| n % 50 == 0).map(|n| 1 + u64::from(n % 100 == 0)).sum::<u64>()
+    );
     // What ran twice is explained: each run but the first knew that it may not be the first.
     let twice: u32 = runs.values().map(|runs| runs.runs - 1).sum();
     for (job, runs) in &runs {
         assert!(runs.first <= 1, "{job:?} ran {} times as if for the first time", runs.first);
     }
     assert!(kills > 0 && counts.claimed_total > 0, "the test has killed nothing: {kills} {counts:?}");
-    assert!(u64::from(twice) <= counts.claimed_total, "{twice} runs too many, {} deliveries taken over", counts.claimed_total);
+    assert!(
+        u64::from(twice) <= counts.claimed_total,
+        "{twice} runs too many, {} deliveries taken over",
+        counts.claimed_total
+    );
     println!(
         "{jobs} jobs in {:.1} s: {kills} workers killed, {} deliveries taken over, {twice} attempts ran twice, {} retries as ordered",
         start.elapsed().as_secs_f64(),

@@ -20,7 +20,8 @@ fn a_slow_worker_stays_as_small_as_it_is() {
     let server = LocalServer::start().unwrap();
     let queue = queue(&server);
     let log = folder.path().join("log").display().to_string();
-    let worker = Process::start(&Orders { url: server.url().to_owned(), log, concurrency: 8, idle_limit: 30_000 });
+    let worker =
+        Process::start(&Orders { url: server.url().to_owned(), log, concurrency: 8, idle_limit: 30_000 });
     let (before, most) = run(async move {
         let jobs = 1500;
         let padding = "x".repeat(40 << 10);

@@ -15,7 +15,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ("network::jobs_of_a_lost_reply_are_found_again", jobs_of_a_lost_reply_are_found_again),
         ("network::a_verdict_that_is_cut_counts_once", a_verdict_that_is_cut_counts_once),
         ("network::cuts_everywhere_lose_and_double_nothing", cuts_everywhere_lose_and_double_nothing),
-        ("network::what_was_done_during_an_outage_is_settled_after_it", what_was_done_during_an_outage_is_settled_after_it),
+        (
+            "network::what_was_done_during_an_outage_is_settled_after_it",
+            what_was_done_during_an_outage_is_settled_after_it,
+        ),
         ("network::a_server_that_comes_late_is_waited_for", a_server_that_comes_late_is_waited_for),
         ("network::short_jobs_share_round_trips", short_jobs_share_round_trips),
     ]
@@ -133,7 +136,10 @@ fn cuts_everywhere_lose_and_double_nothing() {
         assert!(proxy.cuts() > 5, "{} cuts", proxy.cuts());
         assert_eq!(sorted(&runs), once(600));
         let counts = near.counts().await.unwrap();
-        assert_eq!((counts.done_total, counts.retried_total, counts.dead_total, counts.claimed_total), (600, 60, 0, 0));
+        assert_eq!(
+            (counts.done_total, counts.retried_total, counts.dead_total, counts.claimed_total),
+            (600, 60, 0, 0)
+        );
         assert!(report.repeated > 5, "{report:?}");
     });
 }
@@ -146,14 +152,17 @@ fn what_was_done_during_an_outage_is_settled_after_it() {
         let mut watch = queue.watch().await.unwrap();
         let runs = Runs::default();
         let noted = runs.clone();
-        let worker = Worker::new(queue.clone()).idle_limit(ms(1500)).concurrency(40).register("note", move |n: u64| {
-            let runs = noted.clone();
-            async move {
-                selkie::sleep(ms(150)).await;
-                runs.borrow_mut().push((n, 1, current_job().unwrap().deliveries));
-                Ok::<_, Infallible>(n)
-            }
-        });
+        let worker = Worker::new(queue.clone()).idle_limit(ms(1500)).concurrency(40).register(
+            "note",
+            move |n: u64| {
+                let runs = noted.clone();
+                async move {
+                    selkie::sleep(ms(150)).await;
+                    runs.borrow_mut().push((n, 1, current_job().unwrap().deliveries));
+                    Ok::<_, Infallible>(n)
+                }
+            },
+        );
         let monitor = worker.monitor();
         let outage = async {
             until("all run", async || monitor.read().running == 40).await;
@@ -200,7 +209,9 @@ fn short_jobs_share_round_trips() {
         let near = queue(&server);
         let jobs = 2000;
         near.submit_all((0..jobs).map(|n| NewJob::new("nothing", &n).unwrap())).await.unwrap();
-        let worker = Worker::new(far(&proxy)).concurrency(50).register("nothing", async |_: u64| Ok::<_, Infallible>(()));
+        let worker = Worker::new(far(&proxy))
+            .concurrency(50)
+            .register("nothing", async |_: u64| Ok::<_, Infallible>(()));
         assert_eq!(drain(&near, worker).await.done, jobs);
         let trips = proxy.round_trips();
         // 40 reads and 40 batches of verdicts if every batch is full; starting, looking for delayed jobs and ending are some more.

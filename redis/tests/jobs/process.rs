@@ -130,8 +130,12 @@ pub(crate) fn read_logs(folder: &Path) -> HashMap<(u64, u32), Runs> {
     for file in std::fs::read_dir(folder).unwrap() {
         for line in std::fs::read_to_string(file.unwrap().path()).unwrap().lines() {
             let mut numbers = line.split(' ').map(|n| n.parse::<u64>().unwrap());
-            let (n, attempt, deliveries, success) =
-                (numbers.next().unwrap(), numbers.next().unwrap(), numbers.next().unwrap(), numbers.next().unwrap());
+            let (n, attempt, deliveries, success) = (
+                numbers.next().unwrap(),
+                numbers.next().unwrap(),
+                numbers.next().unwrap(),
+                numbers.next().unwrap(),
+            );
             let runs = all.entry((n, u32::try_from(attempt).unwrap())).or_default();
             runs.runs += 1;
             runs.first += u32::from(deliveries == 1);

@@ -142,7 +142,9 @@ fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
             let bytes = &buffer[..n];
             let plan = {
                 let mut plan = there.shared.plan.lock().unwrap();
-                let hit = plan.as_ref().is_some_and(|plan| bytes.windows(plan.pattern.len()).any(|at| at == plan.pattern));
+                let hit = plan
+                    .as_ref()
+                    .is_some_and(|plan| bytes.windows(plan.pattern.len()).any(|at| at == plan.pattern));
                 if hit { plan.take() } else { None }
             };
             let mut pass = there.passes(n);

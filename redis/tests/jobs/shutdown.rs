@@ -13,14 +13,35 @@ use crate::support::{Notes, Test, ask, drain, ms, queue, run, server, until};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        ("shutdown::running_jobs_may_end_and_others_are_handed_back", running_jobs_may_end_and_others_are_handed_back),
-        ("shutdown::a_job_that_ignores_its_cancel_does_not_hold_the_worker", a_job_that_ignores_its_cancel_does_not_hold_the_worker),
-        ("shutdown::an_unreachable_server_does_not_hold_the_worker", an_unreachable_server_does_not_hold_the_worker),
-        ("shutdown::jobs_of_a_dropped_run_are_cancelled_and_claimed", jobs_of_a_dropped_run_are_cancelled_and_claimed),
-        ("shutdown::a_stalled_worker_loses_its_jobs_and_they_count_once", a_stalled_worker_loses_its_jobs_and_they_count_once),
-        ("shutdown::long_jobs_of_a_living_worker_are_not_claimed", long_jobs_of_a_living_worker_are_not_claimed),
+        (
+            "shutdown::running_jobs_may_end_and_others_are_handed_back",
+            running_jobs_may_end_and_others_are_handed_back,
+        ),
+        (
+            "shutdown::a_job_that_ignores_its_cancel_does_not_hold_the_worker",
+            a_job_that_ignores_its_cancel_does_not_hold_the_worker,
+        ),
+        (
+            "shutdown::an_unreachable_server_does_not_hold_the_worker",
+            an_unreachable_server_does_not_hold_the_worker,
+        ),
+        (
+            "shutdown::jobs_of_a_dropped_run_are_cancelled_and_claimed",
+            jobs_of_a_dropped_run_are_cancelled_and_claimed,
+        ),
+        (
+            "shutdown::a_stalled_worker_loses_its_jobs_and_they_count_once",
+            a_stalled_worker_loses_its_jobs_and_they_count_once,
+        ),
+        (
+            "shutdown::long_jobs_of_a_living_worker_are_not_claimed",
+            long_jobs_of_a_living_worker_are_not_claimed,
+        ),
         ("shutdown::a_job_that_ends_its_workers_is_given_up", a_job_that_ends_its_workers_is_given_up),
-        ("shutdown::a_worker_with_the_name_of_a_dead_one_takes_its_jobs_at_once", a_worker_with_the_name_of_a_dead_one_takes_its_jobs_at_once),
+        (
+            "shutdown::a_worker_with_the_name_of_a_dead_one_takes_its_jobs_at_once",
+            a_worker_with_the_name_of_a_dead_one_takes_its_jobs_at_once,
+        ),
         ("shutdown::the_group_forgets_workers_that_are_gone", the_group_forgets_workers_that_are_gone),
     ]
 }
@@ -41,7 +62,10 @@ fn running_jobs_may_end_and_others_are_handed_back() {
     run(async {
         let server = server();
         let queue = queue(&server);
-        queue.submit_all([100, 60_000, 200, 61_000, 1].map(|n| NewJob::new("sleep", &n).unwrap())).await.unwrap();
+        queue
+            .submit_all([100, 60_000, 200, 61_000, 1].map(|n| NewJob::new("sleep", &n).unwrap()))
+            .await
+            .unwrap();
         let notes = Notes::default();
         let worker = sleeper(&queue, &notes).grace(ms(1500));
         let monitor = worker.monitor();
@@ -67,7 +91,10 @@ fn running_jobs_may_end_and_others_are_handed_back() {
         seen.sort();
         assert_eq!(seen[1..], ["60000 attempt 1 again true", "61000 attempt 1 again true"]);
         assert!(seen[0].starts_with("1 attempt 1"));
-        assert!(ask::<Vec<redis::Value>>(&server, &["XINFO", "CONSUMERS", "selkie:{tests}:jobs", "workers"]).is_empty());
+        assert!(
+            ask::<Vec<redis::Value>>(&server, &["XINFO", "CONSUMERS", "selkie:{tests}:jobs", "workers"])
+                .is_empty()
+        );
     });
 }
 
@@ -220,7 +247,8 @@ fn a_worker_with_the_name_of_a_dead_one_takes_its_jobs_at_once() {
         let queue = queue(&server);
         queue.submit_all([1, 2, 3].map(|n| NewJob::new("sleep", &n).unwrap())).await.unwrap();
         ask::<()>(&server, &["XGROUP", "CREATE", "selkie:{tests}:jobs", "workers", "0"]);
-        let read = ["XREADGROUP", "GROUP", "workers", "ada", "COUNT", "2", "STREAMS", "selkie:{tests}:jobs", ">"];
+        let read =
+            ["XREADGROUP", "GROUP", "workers", "ada", "COUNT", "2", "STREAMS", "selkie:{tests}:jobs", ">"];
         ask::<redis::Value>(&server, &read);
         let notes = Notes::default();
         let report = drain(&queue, sleeper(&queue, &notes).name("ada")).await;
@@ -250,7 +278,19 @@ fn the_group_forgets_workers_that_are_gone() {
         let claim = |forget: &str| {
             ask::<redis::Value>(
                 &server,
-                &["EVAL", script, "2", "selkie:{tests}:jobs", "selkie:{tests}:totals", "workers", "me", "3600000", "1", "0-0", forget],
+                &[
+                    "EVAL",
+                    script,
+                    "2",
+                    "selkie:{tests}:jobs",
+                    "selkie:{tests}:totals",
+                    "workers",
+                    "me",
+                    "3600000",
+                    "1",
+                    "0-0",
+                    forget,
+                ],
             )
         };
         claim("3600000");
