@@ -374,12 +374,12 @@ impl IsolatedPoolBuilder {
         let here = with_current(|scheduler| scheduler.platform().clone());
         let simulated = here.filter(|platform| platform.nests()).map(|world| Arc::downgrade(&world));
         if simulated.is_none() {
-            os::check_isolated()?;
             if os::is_isolated_worker() {
                 return Err(Unavailable::new(
                     "this is a worker of an isolated pool, which makes no pool of its own: use a `ThreadPool` in it",
                 ));
             }
+            os::check_isolated()?;
             if !diverts() {
                 return Err(Unavailable::new(
                     "a worker is this program, started again: call `selkie::isolated::serve()` at the beginning of main, \

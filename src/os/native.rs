@@ -155,7 +155,7 @@ pub(crate) fn is_isolated_worker() -> bool {
 }
 
 /// Never returns in a worker, the first time. Natively whoever called goes on otherwise.
-pub(crate) fn divert(hello: &dyn Fn() -> Vec<u8>, answer: &dyn Fn(&str, &[u8]) -> Vec<u8>) -> bool {
+pub(crate) fn divert(hello: fn() -> Vec<u8>, answer: fn(&str, &[u8]) -> Vec<u8>) -> bool {
     if is_isolated_worker() {
         selkie_native::isolate::serve(&hello(), &mut |name, request| answer(name, &request));
     }

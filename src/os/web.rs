@@ -14,7 +14,7 @@ use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 pub use wasm_bindgen_futures::JsFuture;
 
 pub use self::forever::{Stopped, run_forever};
-use crate::{AnyTask, EventLoop, JoinError, Task, WaitError, scheduler::Scheduler, spawn};
+use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, WaitError, scheduler::Scheduler, spawn};
 
 /// A task may have called JavaScript that called another task, and caught its trap.
 pub(crate) const MAY_TRAP: bool = true;
@@ -44,8 +44,9 @@ pub(crate) fn report(message: &str) {
     host().report(message);
 }
 
-const NO_THREADS: Unavailable =
-    Unavailable::new("a page has no threads: make the pool where there are, or spawn tasks on the loop");
+const NO_THREADS: Unavailable = Unavailable::new(
+    "a page has no threads: use an `IsolatedPool`, whose Workers need none, or spawn tasks on the loop",
+);
 
 /// The threads of a [`ThreadPool`](crate::ThreadPool): there are none.
 pub(crate) enum Pool {}
@@ -93,37 +94,87 @@ impl Workers {
     }
 }
 
-pub(crate) struct Home;
+/// The thread that the Workers of an isolated pool belong to: the one that made the pool.
+pub(crate) struct Home {
+    here: usize,
+    /// In a build with threads, what others reach it by.
+    event_loop: Option<LoopHandle>,
+}
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Self
+        let threads = cfg!(target_feature = "atomics");
+        let event_loop = threads.then(default_loop).flatten().map(|event_loop| event_loop.handle());
+        Self { here: selkie_web::here(), event_loop }
     }
 
     pub(crate) fn run(&self, f: impl FnOnce() + Send + 'static) {
-        f();
+        match &self.event_loop {
+            Some(event_loop) if self.here != selkie_web::here() => {
+                // A loop that is closed has gone with its thread, and the Workers with that.
+                let _ = event_loop.call_soon_threadsafe(f);
+            }
+            _ => f(),
+        }
     }
 }
 
-const NO_WORKERS: Unavailable = Unavailable::new("isolated pools are not there yet on the web");
-
+/// Whether isolated pools can be had on this host.
 pub(crate) fn check_isolated() -> Result<(), Unavailable> {
-    Err(NO_WORKERS)
+    selkie_web::isolated::check()
 }
 
 pub(crate) fn spawn_isolate(
-    _: IsolateOptions,
-    _: Arc<dyn IsolateEvents>,
+    options: IsolateOptions,
+    events: Arc<dyn IsolateEvents>,
 ) -> Result<Box<dyn Isolate>, Unavailable> {
-    Err(NO_WORKERS)
+    selkie_web::isolated::spawn(&options, events)
+}
+
+/// What a Worker calls when the program's start is over; see `selkie_web::isolated`.
+// SAFETY: nothing else has this name: it is not one that a program would choose, and it has the version.
+#[unsafe(export_name = "__selkie_isolated_0_1")]
+extern "C" fn isolated_worker() {
+    if is_isolated_worker() {
+        crate::isolated::serve();
+    }
 }
 
 pub(crate) fn is_isolated_worker() -> bool {
-    false
+    selkie_web::isolated::is_worker()
 }
 
-pub(crate) fn divert(_: &dyn Fn() -> Vec<u8>, _: &dyn Fn(&str, &[u8]) -> Vec<u8>) -> bool {
-    false
+/// Whether the caller is to do nothing, as this is a Worker and serves from here on.
+pub(crate) fn divert(hello: fn() -> Vec<u8>, answer: fn(&str, &[u8]) -> Vec<u8>) -> bool {
+    // A job may start what it likes.
+    let worker = is_isolated_worker() && crate::isolated::worker().is_none();
+    if worker {
+        selkie_web::isolated::serve(hello, answer);
+    }
+    worker
+}
+
+/// Has the Workers of [`IsolatedPool`](crate::IsolatedPool)s made by `make`, so that their jobs can call JavaScript.
+///
+/// Without it a Worker has the module but not the glue that `wasm-bindgen` made for the application: that cannot be found from
+/// inside a library once a bundler has been at work. Such jobs may compute whatever they like; one that calls js-sys, web-sys or
+/// a function of yours ends with a [crash](crate::JoinError::is_crashed) that names the missing function.
+///
+/// `make` is a function of JavaScript that answers a Worker whose file loads the glue, in these two lines:
+///
+/// ```js
+/// // worker.js
+/// import init from './pkg/app.js';
+/// onmessage = ({ data }) => init((globalThis.selkieIsolated = data));
+///
+/// // beside the page's own code
+/// const make = () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+/// ```
+///
+/// `None` is the usual way again. It holds for the calling thread, and for Workers that start from then on. In the Worker the program's start (`main`, or a
+/// function under `#[wasm_bindgen(start)]`) has to come by a place that [diverts](crate::isolated).
+pub fn set_isolated_worker(make: Option<&Function>) {
+    selkie_web::isolated::set_worker(make.into());
 }
 
 thread_local! {
@@ -162,6 +213,9 @@ where
     F: Future + 'static,
     F::Output: MainOutput + 'static,
 {
+    if crate::isolated::divert() {
+        return;
+    }
     show_panics();
     let main = f();
     let started = crate::start(async move {

@@ -435,3 +435,182 @@ fn the_end_of_a_simulation_ends_its_isolated_pool() {
     let error = pool.submit(square(1)).map(|task| kept = Some(task));
     assert!(error.is_ok() && kept.unwrap().try_take().unwrap().unwrap_err().is_unavailable());
 }
+
+/// What can go wrong with Web Workers, and jobs that call JavaScript.
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+mod workers {
+    use js_sys::Function;
+    use selkie::{JoinError, os::web::set_isolated_worker};
+    use wasm_bindgen::prelude::*;
+
+    use super::*;
+
+    #[wasm_bindgen(module = "/tests/it/isolated.js")]
+    extern "C" {
+        #[wasm_bindgen(js_name = withGlue)]
+        fn with_glue() -> Function;
+        #[wasm_bindgen(js_name = notThere)]
+        fn not_there() -> Function;
+        #[wasm_bindgen(js_name = throwsAtLoad)]
+        fn throws_at_load() -> Function;
+        fn silent() -> Function;
+        fn refused() -> Function;
+        #[wasm_bindgen(js_name = terminateLast)]
+        fn terminate_last();
+    }
+
+    #[wasm_bindgen(module = "/tests/it/isolated-worker.js")]
+    extern "C" {
+        /// So that the file is there.
+        #[wasm_bindgen(js_name = isHere)]
+        fn is_here() -> bool;
+    }
+
+    #[isolated]
+    fn random() -> f64 {
+        js_sys::Math::random()
+    }
+
+    /// Has Workers made by the usual entry again, also when a test fails.
+    struct Restored;
+
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            set_isolated_worker(None);
+        }
+    }
+
+    fn made_by(make: &Function) -> Restored {
+        set_isolated_worker(Some(make));
+        Restored
+    }
+
+    async fn error_of<R: serde::de::DeserializeOwned + Send + 'static>(
+        pool: &IsolatedPool,
+        call: Call<R>,
+    ) -> JoinError {
+        pool.submit(call).unwrap().await.map(drop).unwrap_err()
+    }
+
+    behaviour! {
+        /// Rows: F40. Without glue there is no JavaScript in a Worker, and the error says whose name is missing.
+        async fn a_job_that_calls_javascript_fails_by_name(t) {
+            let Some(pool) = pool(1) else { return };
+            if t.is_sim() {
+                assert!(pool.submit(random()).unwrap().await.unwrap() < 1.0);
+                return;
+            }
+            let error = error_of(&pool, random()).await;
+            assert!(error.is_crashed(), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("random") && text.contains("set_isolated_worker"), "{text}");
+            assert_eq!(pool.submit(square(2)).unwrap().await.unwrap(), 4);
+            pool.shutdown().await;
+        }
+    }
+
+    behaviour! {
+        /// Rows: F40.
+        async fn a_worker_with_an_entry_of_ones_own_calls_javascript(t) {
+            if t.is_sim() {
+                return;
+            }
+            assert!(is_here());
+            let _restored = made_by(&with_glue());
+            let Some(pool) = pool(2) else { return };
+            assert!(pool.submit(random()).unwrap().await.unwrap() < 1.0);
+            assert_eq!(pool.submit(same(everything())).unwrap().await.unwrap(), everything());
+            assert_eq!(pool.submit(name()).unwrap().await.unwrap().as_deref(), Some("tests-0"));
+            let job = running(&pool).await;
+            job.cancel();
+            assert!(job.await.unwrap_err().is_cancelled());
+            pool.shutdown().await;
+        }
+    }
+
+    #[cfg(not(panic = "unwind"))]
+    behaviour! {
+        /// Rows: F40, F72. Its Worker is replaced, as nobody knows what the panic has left of the instance.
+        async fn a_panic_that_aborts_comes_back_with_its_message(t) {
+            if t.is_sim() {
+                return;
+            }
+            for make in [None, Some(with_glue())] {
+                let _restored = make.as_ref().map(made_by);
+                let Some(pool) = pool(1) else { return };
+                for _ in 0..2 {
+                    let error = error_of(&pool, panics("no luck".to_owned())).await;
+                    assert!(error.is_panic() && error.to_string().contains("on purpose: no luck"), "{error}");
+                    assert_eq!(pool.submit(square(2)).unwrap().await.unwrap(), 4);
+                }
+                pool.shutdown().await;
+            }
+        }
+    }
+
+    behaviour! {
+        /// Rows: F40. Of that there is no event; a lock that comes free tells it.
+        async fn a_worker_that_is_terminated_fails_its_job_and_is_replaced(t) {
+            if t.is_sim() {
+                return;
+            }
+            let _restored = made_by(&with_glue());
+            let Some(pool) = pool(1) else { return };
+            for _ in 0..2 {
+                let job = running(&pool).await;
+                let next = pool.submit(square(3)).unwrap();
+                terminate_last();
+                let error = job.await.unwrap_err();
+                assert!(error.is_crashed() && error.to_string().contains("was terminated"), "{error}");
+                assert_eq!(next.await.unwrap(), 9);
+            }
+            pool.shutdown().await;
+        }
+    }
+
+    behaviour! {
+        /// Rows: F40. Each failure fails all that wait, and the next submit tries again.
+        async fn a_worker_that_does_not_load_is_an_error_and_no_hang(t) {
+            if t.is_sim() {
+                return;
+            }
+            for (make, says) in [
+                (not_there(), "could not be loaded"),
+                (throws_at_load(), "thrown at load"),
+                (silent(), "isolated::serve()"),
+                (refused(), "could not be made"),
+            ] {
+                let restored = made_by(&make);
+                isolated::serve();
+                let builder = IsolatedPool::builder(2).start_limit(Duration::from_millis(300));
+                let Ok(pool) = builder.build() else { return };
+                let jobs: Vec<_> = (0..50).map(|n| pool.submit(square(n)).unwrap()).collect();
+                for job in jobs {
+                    let error = job.await.unwrap_err();
+                    assert!(error.is_crashed() && error.to_string().contains(says), "{error}");
+                }
+                drop(restored);
+                drop(pool);
+                let Some(pool) = self::pool(1) else { return };
+                assert_eq!(pool.submit(square(2)).unwrap().await.unwrap(), 4);
+                pool.shutdown().await;
+            }
+        }
+    }
+
+    behaviour! {
+        /// Rows: F40, F75.
+        async fn a_hundred_thousand_jobs_and_then_a_shutdown_leave_nothing(t) {
+            let Some(pool) = pool(2) else { return };
+            let count = if t.is_sim() { 1000 } else { 100_000 };
+            let jobs: Vec<_> = (0..count).map(|n| pool.submit(square(n)).unwrap()).collect();
+            assert!(pool.workers() <= 2);
+            sleep(Duration::from_millis(20)).await;
+            pool.shutdown_now().await;
+            assert_eq!(pool.workers(), 0);
+            assert!(jobs.iter().all(|job| job.is_finished()));
+            let lost = jobs.into_iter().filter_map(|mut job| job.try_take()?.err()).filter(JoinError::is_lost);
+            assert!(lost.count() > 0 || t.is_sim());
+        }
+    }
+}

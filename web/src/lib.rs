@@ -24,6 +24,7 @@
 mod host;
 #[expect(unsafe_code, reason = "the host keeps a reference")]
 pub mod interop;
+pub mod isolated;
 mod turn;
 mod wake;
 
@@ -93,7 +94,7 @@ impl Platform for Web {
     fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {
         drop(job);
         Err(Unavailable::new(
-            "no thread of this host may block: split the work into parts with yields between them",
+            "no thread of this host may block: make it a function for an `IsolatedPool`, or yield between parts of it",
         ))
     }
 
@@ -127,7 +128,7 @@ impl Platform for Web {
 }
 
 /// An address that no other living thread has.
-fn here() -> usize {
+pub fn here() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| std::ptr::from_ref(here) as usize)
 }
