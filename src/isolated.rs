@@ -37,6 +37,45 @@
 //! # example().unwrap();
 //! ```
 //!
+//! # What can be sent
+//!
+//! Whatever serde can write and read, with all that its attributes do; bytes stay bytes. What cannot is an error of the compiler,
+//! be it an argument or the result:
+//!
+//! ```compile_fail,E0277
+//! #[selkie::isolated]
+//! fn count(shared: std::rc::Rc<u32>) -> u32 {
+//!     *shared
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! #[selkie::isolated]
+//! fn now() -> std::time::Instant {
+//!     std::time::Instant::now()
+//! }
+//! ```
+//!
+//! and so is a call with other arguments, or of a function that no worker knows:
+//!
+//! ```compile_fail,E0308
+//! # #[selkie::isolated]
+//! # fn square(n: u64) -> u64 { n * n }
+//! # let pool = selkie::IsolatedPool::new(1).unwrap();
+//! pool.submit(square("four"));
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # let pool = selkie::IsolatedPool::new(1).unwrap();
+//! fn square(n: u64) -> u64 {
+//!     n * n
+//! }
+//! pool.submit(square(4));
+//! ```
+//!
+//! A type may still refuse a certain value when it is written or read. That is [`PoolError::BadData`](crate::PoolError::BadData) at
+//! the submit, or a [`JoinError`] that [is bad data](JoinError::is_bad_data).
+//!
 //! # In a test
 //!
 //! The main of a test binary is not yours. Write a test that is the worker, and have the workers start with it alone:

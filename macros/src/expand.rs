@@ -142,6 +142,8 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
     };
     let mut parameters = Vec::new();
     let mut names = Vec::new();
+    // Inside, where a parameter that has the name of the function must not hide it.
+    let mut places = Vec::new();
     let mut types = Vec::new();
     for (place, parameter) in function.signature.inputs.iter().enumerate() {
         let FnArg::Typed(parameter) = parameter else { continue };
@@ -153,6 +155,7 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
         let attributes = &parameter.attrs;
         parameters.push(quote!(#(#attributes)* #parameter_name: #ty));
         names.push(parameter_name);
+        places.push(Ident::new(&format!("argument_{place}"), parameter.pat.span()));
         types.push(ty);
     }
     // Errors about what cannot be sent point at its type.
@@ -165,7 +168,7 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
             #call(
                 {
                     fn __selkie_run(arguments: &[u8]) -> ::std::vec::Vec<u8> {
-                        #run(arguments, |(#(#names,)*): (#(#types,)*)| #name(#(#names),*))
+                        #run(arguments, |(#(#places,)*): (#(#types,)*)| #name(#(#places),*))
                     }
                     static __SELKIE_JOB: ::selkie::__private::Job = ::selkie::__private::Job::new(
                         ::core::concat!(::core::module_path!(), #name_text),
@@ -531,5 +534,72 @@ mod tests {
         )
         .to_string();
         assert!(tokens.contains("compile_error") && !tokens.contains("fn t"), "{tokens}");
+    }
+
+    #[test]
+    fn an_isolated_function_makes_a_call_of_itself() {
+        expands(
+            try_isolated(
+                quote!(),
+                quote!(
+                    /// Kept.
+                    pub(crate) fn add(mut a: u8, (b, c): (u8, u8)) -> u16 {
+                        todo!()
+                    }
+                ),
+            ),
+            quote! {
+                /// Kept.
+                pub(crate) fn add(a: u8, argument_1: (u8, u8)) -> ::selkie::isolated::Call<u16> {
+                    fn add(mut a: u8, (b, c): (u8, u8)) -> u16 {
+                        todo!()
+                    }
+                    ::selkie::__private::call::<_, u16>(
+                        {
+                            fn __selkie_run(arguments: &[u8]) -> ::std::vec::Vec<u8> {
+                                ::selkie::__private::run::<_, u16>(
+                                    arguments,
+                                    |(argument_0, argument_1,): (u8, (u8, u8),)| add(argument_0, argument_1)
+                                )
+                            }
+                            static __SELKIE_JOB: ::selkie::__private::Job = ::selkie::__private::Job::new(
+                                ::core::concat!(::core::module_path!(), "::add"),
+                                ::core::concat!(::core::file!(), ":", ::core::line!(), ":", ::core::column!()),
+                                __selkie_run,
+                            );
+                            ::selkie::__private::inventory::submit! {
+                                ::selkie::__private::Registered(&__SELKIE_JOB)
+                            }
+                            &__SELKIE_JOB
+                        },
+                        &(a, argument_1,),
+                    )
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn errors_about_isolated_functions_point_at_what_is_wrong() {
+        let plain =
+            "`#[selkie::isolated]` needs a plain `fn`, as a worker runs one job at a time: remove `async`";
+        fails(try_isolated, "", "async fn f() {}", &[("async", plain)]);
+        let generic = "`#[selkie::isolated]` cannot be on a generic function: write one for each type";
+        fails(try_isolated, "", "fn f<T>(x: T) {}", &[("<T>", generic)]);
+        let method = "`#[selkie::isolated]` cannot be on a method: write a function beside the type";
+        fails(try_isolated, "", "fn f(self) {}", &[("self", method)]);
+        let argument = "a worker has to know the type: write it instead of `impl`";
+        fails(try_isolated, "", "fn f(x: impl Copy) {}", &[("impl Copy", argument)]);
+        let result = "the caller has to know the type: write it instead of `impl`";
+        fails(try_isolated, "", "fn f() -> impl Copy {}", &[("impl Copy", result)]);
+        let bytes = "bytes are copied to a worker: take a `Vec<u8>`";
+        fails(try_isolated, "", "fn f(x: &[u8]) {}", &[("&[u8]", bytes)]);
+        fails(
+            try_isolated,
+            "",
+            "unsafe fn f() {}",
+            &[("unsafe", "`#[selkie::isolated]` cannot be on an `unsafe fn`")],
+        );
+        fails(try_isolated, "name = 1", "fn f() {}", &[("name = 1", "`#[selkie::isolated]` has no options")]);
     }
 }

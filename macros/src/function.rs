@@ -107,6 +107,12 @@ impl Function {
                             "a worker has to know the type: write it instead of `impl`",
                         );
                     }
+                    // The codec writes an empty one as a list, which cannot be borrowed as bytes.
+                    if let Type::Reference(reference) = &*parameter.ty {
+                        if matches!(&*reference.elem, Type::Slice(slice) if is_u8(&slice.elem)) {
+                            errors.add(parameter.ty.span(), "bytes are copied to a worker: take a `Vec<u8>`");
+                        }
+                    }
                 }
             }
         }
@@ -127,6 +133,10 @@ impl Function {
         let Self { signature, body, .. } = self;
         quote!(#signature { #body })
     }
+}
+
+fn is_u8(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if path.path.is_ident("u8"))
 }
 
 #[derive(Default)]
