@@ -13,11 +13,16 @@ import { prepare } from "./setup.mjs";
 
 const MAIN = `use std::{error::Error, time::Duration};
 
-use selkie::{EventLoop, sleep, spawn, spawn_lazy};
+use selkie::{EventLoop, IsolatedPool, sleep, spawn, spawn_lazy};
 
 async fn square(n: u64) -> u64 {
     sleep(Duration::from_millis(5 * (4 - n))).await;
     n * n
+}
+
+#[selkie::isolated]
+fn cube(n: u64) -> (u64, Option<String>) {
+    (n * n * n, selkie::isolated::worker())
 }
 
 #[selkie::main]
@@ -30,6 +35,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         squares.push(task.await?);
     }
     say(&format!("{squares:?}"));
+    let pool = IsolatedPool::builder(1).name("cubes").build()?;
+    say(&format!("in a worker: {:?}", pool.submit(cube(3))?.await?));
+    pool.shutdown().await;
     let panics = spawn_lazy(async { panic!("on purpose") });
     let failed = panics.await.is_err();
     say(&format!("the panic ended its task alone: {failed}"));
@@ -39,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 // The panic's own message comes from the standard library, and each line may have something before it.
 const LINES = [
-    "selkie: three tasks have begun", "selkie: [1, 4, 9]", "on purpose", "selkie: the panic ended its task alone: true",
+    "selkie: three tasks have begun", "selkie: [1, 4, 9]", 'selkie: in a worker: (27, Some("cubes-0"))', "on purpose", "selkie: the panic ended its task alone: true",
     'Error: "this is how a program fails"',
 ];
 
