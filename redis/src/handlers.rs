@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use selkie::ContextVar;
+use selkie::{ContextVar, IsolatedPool, RemoteTask, isolated::Call};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::JobId;
@@ -71,6 +71,8 @@ pub struct Job {
     pub attempt: u32,
     /// How often Redis has delivered this attempt, this time included. More than one means that it may have run before.
     pub deliveries: u64,
+    /// When it was submitted or due, in ms by the clock of Redis; 0 if that is not known.
+    pub(crate) at: u64,
 }
 
 static CURRENT: ContextVar<Arc<Job>> = ContextVar::new();
@@ -84,6 +86,14 @@ pub fn current_job() -> Option<Arc<Job>> {
 
 pub(crate) fn set_current(job: Arc<Job>) {
     CURRENT.set(job);
+}
+
+struct CancelOnDrop<R: Send>(RemoteTask<R>);
+
+impl<R: Send> Drop for CancelOnDrop<R> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// One attempt; the result is the outcome's JSON.
@@ -143,6 +153,29 @@ impl Handlers {
                 match selkie::to_thread(move || f(args)).await {
                     Ok(result) => result.map_err(Into::into),
                     // Goes on as the attempt's own panic.
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(error) => Err(Failure::new(error)),
+                }
+            }
+        };
+        self.add(name, call);
+    }
+
+    pub(crate) fn add_isolated<A, R, E, F>(&mut self, name: String, pool: IsolatedPool, f: F)
+    where
+        A: DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+        E: fmt::Display + DeserializeOwned + Send + 'static,
+        F: Fn(A) -> Call<Result<R, E>> + 'static,
+    {
+        let f = Rc::new(f);
+        let call = move |args: A| {
+            let (f, pool) = (f.clone(), pool.clone());
+            async move {
+                // A timeout and a shutdown drop the attempt, which is to end the call for real.
+                let mut task = CancelOnDrop(pool.submit(f(args)).map_err(Failure::new)?);
+                match (&mut task.0).await {
+                    Ok(result) => result.map_err(Failure::new),
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(error) => Err(Failure::new(error)),
                 }

@@ -10,9 +10,9 @@
 //!   connection and shared by the process. Each command is then a wake of that thread, and each answer a wake of the loop, some
 //!   10 us each way, while decoding what Redis says is off the loop's thread.
 //!
-//! Which one it is, is found at each connect by asking whether this thread is inside tokio. The client can also use async-io,
-//! whose reactor is a thread too: it has the wakes of the second way without the first as a choice. The benchmark of this
-//! crate shows both ways.
+//! Which one it is, is found at each connect by asking whether this thread is inside tokio. Under load the two are about as fast:
+//! batches hide the wakes, and with a second processor decoding elsewhere makes up for them. The client can also use async-io, whose
+//! reactor is a thread too: it has the wakes of the second way, decodes on the loop's thread, and has no first way.
 
 use std::{future::Future, io, sync::OnceLock, thread};
 
@@ -38,9 +38,9 @@ pub(crate) fn handle() -> Handle {
 
 /// Runs `future` on a loop that shares its thread with the connections to Redis, and blocks until it is complete.
 ///
-/// As [`selkie::run`], and the fastest way to run a worker: a loop that is a guest of a tokio runtime, so tasks of both kinds and
-/// everything made for tokio (`reqwest`, `hyper`, `tokio::fs`) work inside. A worker also runs on a loop of any other kind; its
-/// connections are then on a thread of their own.
+/// As [`selkie::run`], with the loop as a guest of a tokio runtime, so tasks of both kinds and everything made for tokio (`reqwest`,
+/// `hyper`, `tokio::fs`) work inside. A worker also runs on a loop of any other kind; its connections are then on a thread of
+/// their own.
 ///
 /// # Panics
 ///
@@ -62,9 +62,11 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
+    // As `selkie::run` does.
+    selkie::isolated::serve();
     let runtime = Builder::new_current_thread().enable_all().build().expect("the system has no more files");
-    // Tokio gives a future a budget of operations, then makes it wait for its next poll. To a loop with many tasks in one
-    // future it would look as if every socket had nothing, for a whole slice of the loop's time.
+    // Tokio gives a future a budget of operations, and then says "not ready" until its next poll. All tasks of the loop would
+    // have to share one.
     let guest = async { tokio::task::unconstrained(selkie::guest(tokio::time::sleep, future)).await };
     match runtime.block_on(guest) {
         Ok(output) => output,

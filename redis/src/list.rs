@@ -298,7 +298,7 @@ impl Source for List {
                 let Some(item) = items.get(entry) else { continue };
                 call.arg(item);
                 match what {
-                    What::Done(_) => call.arg("done").arg(""),
+                    What::Done { .. } => call.arg("done").arg(""),
                     What::Back | What::Retry { .. } => call.arg("back").arg(""),
                     What::Dead { kind, error } => {
                         let text = || String::from_utf8_lossy(item).into_owned().into();
@@ -335,8 +335,13 @@ impl Source for List {
     }
 
     fn job(&self, entry: &Entry) -> Result<(Job, Vec<u8>), String> {
-        let job =
-            Job { id: JobId::from(&entry.id), name: String::new(), attempt: 1, deliveries: entry.deliveries };
+        let job = Job {
+            id: JobId::from(&entry.id),
+            name: String::new(),
+            attempt: 1,
+            deliveries: entry.deliveries,
+            at: 0,
+        };
         Ok((job, entry.get("args").unwrap_or_default().to_vec()))
     }
 

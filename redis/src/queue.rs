@@ -9,7 +9,7 @@
 //! | `selkie:{mail}:dead` | stream | dead letters: all fields of the job, and `dead.kind`, `.error`, `.worker`, `.at` |
 //! | `selkie:{mail}:outcome:ID` | string | JSON, `{"ok": ..}` or `{"kind": .., "error": ..}`, with a time to live |
 //! | `selkie:{mail}:totals` | hash | how often which verdict was given |
-//! | `selkie:{mail}:events` | channel | one message per verdict, for whoever watches |
+//! | `selkie:{mail}:events` | channel | the verdicts, a line each, for whoever watches |
 //! | `selkie:{mail}:token:..`, `:id:..` | string | makes a submission that is sent twice count once; with a time to live |
 //!
 //! A job is an entry with the fields `name` and `args` (JSON). Programs in any language may add one with `XADD` and these two;

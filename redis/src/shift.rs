@@ -124,7 +124,7 @@ pub(crate) struct Verdict {
 
 #[derive(Debug)]
 pub(crate) enum What {
-    Done(String),
+    Done { outcome: String, at: u64 },
     Retry { error: String, wait: Duration, attempt: u32 },
     Dead { kind: &'static str, error: String },
     Back,
@@ -331,11 +331,11 @@ impl<S: Source> Shift<S> {
             let result = if let Some(first) = recover {
                 let known = self.known();
                 let found = self.source.recover(&known, first).await;
-                found.map(|found| {
+                if let Ok(found) = &found {
                     recover = None;
                     add(&self.numbers.recovered, found.len());
-                    found
-                })
+                }
+                found
             } else if now >= claim_at {
                 let found = self.source.claim(self.room()).await;
                 found.map(|(found, more)| {
@@ -510,7 +510,7 @@ impl<S: Source> Shift<S> {
         result: Result<Result<Result<String, Failure>, JoinError>, TimedOut>,
     ) -> What {
         match result {
-            Ok(Ok(Ok(outcome))) => What::Done(outcome),
+            Ok(Ok(Ok(outcome))) => What::Done { outcome, at: job.at },
             Ok(Ok(Err(failure))) => self.failed(job, "failed", failure),
             Ok(Err(error)) if error.is_panic() => self.failed(job, "panicked", Failure::new(error)),
             Ok(Err(_)) if self.out_of_grace.get() => What::Back,
@@ -623,7 +623,7 @@ impl<S: Source> Shift<S> {
             for verdict in batch {
                 self.known.borrow_mut().remove(&verdict.entry);
                 let counter = match verdict.what {
-                    What::Done(_) => &self.numbers.done,
+                    What::Done { .. } => &self.numbers.done,
                     What::Dead { .. } => &self.numbers.dead,
                     What::Back => &self.numbers.back,
                     What::Retry { wait, .. } => {

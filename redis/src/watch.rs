@@ -3,7 +3,7 @@
 //! A channel has no memory: what is published while the connection is broken is lost. So a watch says when that may have
 //! happened, with [`Event::Gap`], after it is subscribed again; whoever waits for something looks then, and so misses nothing.
 
-use std::{fmt, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use futures_util::StreamExt;
 use redis::{Client, RedisResult, aio::PubSub};
@@ -70,11 +70,13 @@ pub struct Watch {
     client: Client,
     channel: String,
     subscribed: Option<PubSub>,
+    /// Of a message that tells several.
+    events: VecDeque<Event>,
 }
 
 impl Watch {
     pub(crate) async fn open(client: Client, channel: String, patience: Duration) -> Result<Self, Error> {
-        let mut watch = Self { client, channel, subscribed: None };
+        let mut watch = Self { client, channel, subscribed: None, events: VecDeque::new() };
         let mut last = None;
         let subscribing = watch.subscribe(&mut last);
         match selkie::timeout(patience, subscribing).await {
@@ -115,6 +117,9 @@ impl Watch {
     /// Dropping the future loses no event.
     pub async fn next(&mut self) -> Event {
         loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
             let Some(connection) = &mut self.subscribed else {
                 // What Redis refuses now it did not refuse before: a human is at work on it.
                 while self.subscribe(&mut None).await.is_err() {
@@ -125,11 +130,8 @@ impl Watch {
             let message = connection.on_message().next().await;
             match message {
                 Some(message) => {
-                    if let Some(event) =
-                        message.get_payload::<String>().ok().and_then(|text| Event::read(&text))
-                    {
-                        return event;
-                    }
+                    let text = message.get_payload::<String>().unwrap_or_default();
+                    self.events.extend(text.lines().filter_map(Event::read));
                 }
                 None => self.subscribed = None,
             }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
+use selkie::{IsolatedPool, isolated::Call};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -257,6 +258,39 @@ impl Worker {
         self
     }
 
+    /// As [`register`](Self::register), for a function under [`#[selkie::isolated]`](macro@selkie::isolated): each attempt runs in a
+    /// process of `pool`.
+    ///
+    /// For code that may crash, eat all memory, or never end: that ends its process and fails its attempt, and a timeout or a shutdown
+    /// kills it. [`current_job`](crate::current_job) is not known there; hand over what it needs. The pool may be shared. Have
+    /// [`run`](crate::run) or [`selkie::isolated::serve`] be the first thing in `main`, as the processes are this program again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selkie::IsolatedPool;
+    /// # use selkie_redis::Worker;
+    /// #[selkie::isolated]
+    /// fn parse(untrusted: String) -> Result<usize, String> {
+    ///     untrusted.trim().parse().map_err(|error| format!("{untrusted}: {error}"))
+    /// }
+    ///
+    /// # fn example(worker: Worker) -> Result<Worker, Box<dyn std::error::Error>> {
+    /// let pool = IsolatedPool::new(4)?;
+    /// Ok(worker.register_isolated("parse", pool, parse))
+    /// # }
+    /// ```
+    pub fn register_isolated<A, R, E, F>(mut self, name: impl Into<String>, pool: IsolatedPool, f: F) -> Self
+    where
+        A: DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+        E: fmt::Display + DeserializeOwned + Send + 'static,
+        F: Fn(A) -> Call<Result<R, E>> + 'static,
+    {
+        self.handlers.add_isolated(name.into(), pool, f);
+        self
+    }
+
     /// A handle that tells what the worker has done so far.
     pub fn monitor(&self) -> Monitor {
         Monitor { numbers: self.numbers.clone(), links: vec![self.reader.clone(), self.queue.link.clone()] }
@@ -381,8 +415,8 @@ impl Source for Stream {
         for Verdict { entry, id, what } in verdicts {
             call.key(keys.outcome(id.as_str())).arg(entry);
             match what {
-                What::Done(outcome) => {
-                    call.arg("done").arg(id.as_str()).arg(outcome).arg(millis_up(self.keep)).arg(0)
+                What::Done { outcome, at } => {
+                    call.arg("done").arg(id.as_str()).arg(outcome).arg(millis_up(self.keep)).arg(*at)
                 }
                 What::Retry { error, wait, attempt } => {
                     call.arg("retry").arg(id.as_str()).arg(error).arg(millis_up(*wait)).arg(*attempt)
@@ -442,6 +476,7 @@ impl Source for Stream {
             name: name.to_owned(),
             attempt,
             deliveries: entry.deliveries.saturating_add(back),
+            at: entry.text("at").and_then(|n| n.parse().ok()).unwrap_or(0),
         };
         Ok((job, entry.get("args").unwrap_or(b"null").to_vec()))
     }

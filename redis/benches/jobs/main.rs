@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! npx -y rust-just bench-redis              all; installs arq into target/ if it can
-//!   --rounds N    3     --jobs N    20000     --json
+//!   --rounds N    3     --jobs N    20000     --only WORD     --concurrency N    64     --json
 //! ```
 //!
 //! - **jobs/s**: that many jobs, which do nothing, wait in Redis; from the start of the worker until the last outcome is stored. The
@@ -11,7 +11,7 @@
 //!   handler runs. Of all rounds together.
 //! - **round trips per job**: on a wire of the benchmark's own, on which an answer that follows a command is counted.
 //!
-//! Every subject runs 64 jobs at a time and keeps results. The plain consumer is what one writes in an afternoon: one blocking read, a
+//! Every subject runs 64 jobs at a time (unless told otherwise) and keeps results. The plain consumer is what one writes in an afternoon: one blocking read, a
 //! task and a pipeline per job; it has no retries, no time limits, no claims, no bound but the 64, and loses what a crash or a broken
 //! connection interrupts.
 
@@ -23,7 +23,10 @@ use std::{
     convert::Infallible,
     env,
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -34,7 +37,8 @@ use selkie_redis::{JobQueue, LocalServer, Worker};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-const CONCURRENCY: usize = 64;
+/// Jobs at a time; not arq's.
+static CONCURRENCY: AtomicUsize = AtomicUsize::new(64);
 const RATE: u64 = 500;
 const SECONDS: u64 = 3;
 const STREAM: &str = "selkie:{bench}:jobs";
@@ -69,6 +73,10 @@ impl Subject {
             _ => jobs,
         }
     }
+}
+
+fn concurrency() -> usize {
+    CONCURRENCY.load(Ordering::Relaxed)
 }
 
 type Latencies = Arc<Mutex<Vec<u64>>>;
@@ -131,7 +139,7 @@ fn work(subject: Subject, url: &str, jobs: u64, latencies: &Latencies) -> Durati
 async fn selkie_worker(url: String, jobs: u64, latencies: Latencies) -> Duration {
     let start = Instant::now();
     let queue = JobQueue::open(&url, "bench").expect("an address");
-    let worker = Worker::new(queue).concurrency(CONCURRENCY).register("note", move |sent: u64| {
+    let worker = Worker::new(queue).concurrency(concurrency()).register("note", move |sent: u64| {
         latencies.lock().expect("no panic").push(micros().saturating_sub(sent));
         async { Ok::<_, Infallible>(()) }
     });
@@ -154,7 +162,7 @@ async fn plain_worker(url: String, jobs: u64, latencies: Latencies) {
     let acks = client.get_multiplexed_async_connection_with_config(&config).await.expect("connect");
     let create = redis::cmd("XGROUP").arg(&["CREATE", STREAM, "plain", "0", "MKSTREAM"]).take();
     create.query_async::<Value>(&mut reader).await.expect("a group");
-    let places = Arc::new(Semaphore::new(CONCURRENCY));
+    let places = Arc::new(Semaphore::new(concurrency()));
     let mut done = 0;
     while done < jobs {
         // At least one place, and then as many as there are.
@@ -201,7 +209,7 @@ async fn plain_worker(url: String, jobs: u64, latencies: Latencies) {
             });
         }
     }
-    let _all = places.acquire_many(CONCURRENCY as u32).await.expect("open");
+    let _all = places.acquire_many(u32::try_from(concurrency()).expect("few")).await.expect("open");
 }
 
 /// A Python process with the script of this benchmark.
@@ -283,11 +291,14 @@ fn main() {
         let at = words.iter().position(|word| word == name);
         at.and_then(|at| words.get(at + 1)).and_then(|word| word.parse().ok()).unwrap_or(otherwise)
     };
+    CONCURRENCY.store(usize::try_from(number("--concurrency", 64)).expect("few"), Ordering::Relaxed);
     let (rounds, jobs) = (number("--rounds", 3), number("--jobs", 20_000));
+    let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1).cloned());
     let python = env::var("SELKIE_ARQ_PYTHON").ok();
     let server = LocalServer::start().expect("redis-server");
     let subjects: Vec<_> = Subject::ALL
         .into_iter()
+        .filter(|subject| only.as_ref().is_none_or(|only| subject.name().contains(only.as_str())))
         .filter(|subject| python.is_some() || !matches!(subject, Subject::Arq | Subject::ArqQuick))
         .collect();
     let mut all: Vec<_> = subjects.iter().map(|_| Figures::default()).collect();

@@ -1,7 +1,7 @@
 -- Ends deliveries: whatever becomes of a job happens together with its acknowledgement, or not at all.
 -- KEYS  stream, later, dead, totals, then one key for the outcome of each job
 -- ARGV  group, channel, worker, then for each job: entry, verdict, id, text, milliseconds, number
---         done   text is the outcome to keep for the milliseconds
+--         done   text is the outcome to keep for the milliseconds, number when the job was submitted or due, in ms, or 0
 --         retry  text is why; once more after the milliseconds, as attempt `number`
 --         dead   text is why, number the kind; the outcome with the error is kept for the milliseconds
 --         back   once more at once, the attempt does not count
@@ -27,16 +27,33 @@ local function set(fields, name, value)
     fields[#fields + 1] = value
 end
 
-local function settle(outcome, entry, verdict, id, text, ms, number)
+local counts = {done = 0, retry = 0, back = 0, dead = 0}
+local events = {}
+
+local function tell(verdict, at, id)
+    counts[verdict] = counts[verdict] + 1
+    events[#events + 1] = string.format('%s %d %s', verdict, math.max(now - at, 0), id)
+    return 1
+end
+
+-- The acknowledgement goes first: nothing behind it can fail. After a first write Redis lets a script finish even when its memory
+-- is at the limit.
+local function done(outcome, entry, id, text, ms, at)
+    if redis.call('XACK', KEYS[1], ARGV[1], entry) == 0 then return 0 end
+    if ms ~= '0' then redis.call('SET', outcome, text, 'PX', ms) end
+    redis.call('XDEL', KEYS[1], entry)
+    at = tonumber(at)
+    return tell('done', at > 0 and at or now, id)
+end
+
+local function other(outcome, entry, verdict, id, text, ms, number)
     if #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) == 0 then return 0 end
-    -- A first write that needs no memory: after it Redis lets a script finish even when its memory is at the limit.
+    -- A first write that needs no memory.
     redis.call('DEL', outcome)
     local found = redis.call('XRANGE', KEYS[1], entry, entry)
     local fields = found[1] and found[1][2] or {}
     local at = tonumber(get(fields, 'at')) or now
-    if verdict == 'done' then
-        if ms ~= '0' then redis.call('SET', outcome, text, 'PX', ms) end
-    elseif #fields > 0 then
+    if #fields > 0 then
         -- More than Lua can pass to a command. No job of ours looks like that; a dead letter may.
         if #fields > 6000 then fields = {'fields', cjson.encode(fields)} end
         if verdict == 'retry' then
@@ -61,13 +78,20 @@ local function settle(outcome, entry, verdict, id, text, ms, number)
     -- Not before the rest: if one of the commands above fails, as with a key of another type, the delivery stays pending.
     redis.call('XACK', KEYS[1], ARGV[1], entry)
     redis.call('XDEL', KEYS[1], entry)
-    redis.call('HINCRBY', KEYS[4], verdict, 1)
-    redis.call('PUBLISH', ARGV[2], string.format('%s %d %s', verdict, math.max(now - at, 0), id))
-    return 1
+    return tell(verdict, at, id)
 end
 
 local answer = {}
 for i = 5, #KEYS do
-    answer[#answer + 1] = settle(KEYS[i], unpack(ARGV, 4 + (i - 5) * 6, 9 + (i - 5) * 6))
+    local entry, verdict, id, text, ms, number = unpack(ARGV, 4 + (i - 5) * 6, 9 + (i - 5) * 6)
+    if verdict == 'done' then
+        answer[#answer + 1] = done(KEYS[i], entry, id, text, ms, number)
+    else
+        answer[#answer + 1] = other(KEYS[i], entry, verdict, id, text, ms, number)
+    end
 end
+for verdict, count in pairs(counts) do
+    if count > 0 then redis.call('HINCRBY', KEYS[4], verdict, count) end
+end
+if #events > 0 then redis.call('PUBLISH', ARGV[2], table.concat(events, '\n')) end
 return answer

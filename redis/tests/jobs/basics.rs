@@ -37,6 +37,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::an_id_is_taken_once", an_id_is_taken_once),
         ("basics::a_watch_tells_what_happens", a_watch_tells_what_happens),
         ("basics::blocking_handlers_run_beside_the_loop", blocking_handlers_run_beside_the_loop),
+        ("basics::isolated_handlers_crash_and_hang_alone", isolated_handlers_crash_and_hang_alone),
         ("basics::what_redis_refuses_is_an_error", what_redis_refuses_is_an_error),
         ("basics::a_server_without_memory_left_takes_verdicts", a_server_without_memory_left_takes_verdicts),
         (
@@ -162,7 +163,7 @@ fn a_failed_job_is_tried_again_later_and_then_given_up() {
         );
         let report = drain(&queue, worker).await;
         assert_eq!((report.retried, report.dead, report.done), (3, 1, 0));
-        let times = times.borrow();
+        let times = times.borrow().clone();
         assert_eq!(times.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [1, 2, 3, 4]);
         let waits: Vec<_> = times.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
         // Half to all of 100, 200 and 400 ms; the worker that delays a job does not poll for it.
@@ -443,6 +444,47 @@ fn blocking_handlers_run_beside_the_loop() {
     });
 }
 
+#[selkie::isolated]
+fn dangerous(how: String) -> Result<u32, String> {
+    match how.as_str() {
+        "crashes" => std::process::abort(),
+        "hangs" => loop {
+            std::thread::sleep(ms(1000));
+        },
+        "panics" => panic!("in another process"),
+        "fails" => Err("it said so".to_owned()),
+        _ => Ok(std::process::id()),
+    }
+}
+
+fn isolated_handlers_crash_and_hang_alone() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        for how in ["crashes", "hangs", "panics", "fails"] {
+            queue.submit("dangerous", &how).await.unwrap();
+        }
+        let id = queue.submit("dangerous", &"works").await.unwrap();
+        let pool = selkie::IsolatedPool::new(2).unwrap();
+        let worker = Worker::new(queue.clone())
+            .retry(Retry::default().attempts(1))
+            .timeout(Duration::from_secs(5))
+            .register_isolated("dangerous", pool.clone(), dangerous);
+        let report = drain(&queue, worker).await;
+        assert_eq!((report.done, report.dead), (1, 4));
+        let process = queue.outcome::<u32>(&id).await.unwrap().unwrap().unwrap();
+        assert_ne!(process, std::process::id());
+        let mut letters = queue.dead_letters(None, 10).await.unwrap();
+        letters.sort_by(|a, b| a.args.cmp(&b.args));
+        let kinds: Vec<_> = letters.iter().map(|letter| letter.kind.as_str()).collect();
+        assert_eq!(kinds, ["failed", "failed", "timed-out", "panicked"]);
+        assert_eq!(letters[1].error, "it said so");
+        assert!(letters[3].error.contains("in another process"), "{}", letters[3].error);
+        // The one that hung was killed, so nothing holds the pool up.
+        selkie::timeout(Duration::from_secs(5), pool.shutdown()).await.unwrap();
+    });
+}
+
 fn what_redis_refuses_is_an_error() {
     run(async {
         let server = server();
@@ -471,7 +513,10 @@ fn a_server_without_memory_left_takes_verdicts() {
         let full = |limit: &str| ask::<()>(&server, &["CONFIG", "SET", "maxmemory", limit]);
         let worker = Worker::new(queue.clone())
             .retry(Retry::default().base(ms(1)))
-            .register("works", async |()| Ok::<_, Infallible>(selkie::sleep(ms(200)).await))
+            .register("works", async |()| {
+                selkie::sleep(ms(200)).await;
+                Ok::<_, Infallible>(())
+            })
             .register("fails", async |()| {
                 selkie::sleep(ms(200)).await;
                 if current_job().unwrap().attempt == 1 { Err(Failure::new("once")) } else { Ok(()) }

@@ -15,6 +15,8 @@ mod support;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
+    // An isolated handler's process is this program once more.
+    selkie::isolated::serve();
     if process::is_worker() {
         process::work();
         return;
