@@ -13,7 +13,7 @@ port := "8080"
 default:
     @{{ quote(just_executable()) }} --list --unsorted
 
-# Installs what the recipes of LEVEL need (test, deep, check, web or all) and the machine lacks.
+# Installs what the recipes of LEVEL need (test, deep, check, web, npm or all) and the machine lacks.
 setup LEVEL="test":
     @node tools/setup.mjs {{ LEVEL }}
 
@@ -38,6 +38,14 @@ web: (setup "web")
     cargo build --release --target wasm32-unknown-unknown --example {{ example }}
     @node tools/bindgen.mjs target/wasm32-unknown-unknown/release/examples/{{ example }}.wasm {{ page }}/pkg
     @node tools/serve.mjs {{ page }} {{ port }}
+
+# Builds the npm package into web/npm/dist.
+npm: (setup "npm")
+    @node web/npm/tools/build.mjs
+
+# Builds the npm package and holds what a page downloads of it against the budgets.
+size: npm
+    @node web/npm/tools/size.mjs
 
 # Runs the benchmarks beside the peers, natively and in Chromium: `bench native W3`, `bench web B3`, `bench --quick`.
 bench *ARGS:

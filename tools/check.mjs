@@ -14,7 +14,7 @@ const STEPS = [
     ["formatting", cargo("fmt", "--all", "--check")],
     ["clippy, native", cargo("clippy", "--all-targets", ...strict)],
     ["clippy, selkie-redis", cargo("clippy", "-p", "selkie-redis", "--all-targets", "--all-features", ...strict)],
-    ["clippy, web", cargo("clippy", "-p", "selkie", "-p", "selkie-web", "--all-targets", ...wasm, ...strict)],
+    ["clippy, web", cargo("clippy", "-p", "selkie", "-p", "selkie-web", "-p", "selkie-npm", "--all-targets", ...wasm, ...strict)],
     ["docs, native", () => run("cargo", ["doc", "--no-deps", ...natively], docs)],
     ["docs, web", () => run("cargo", ["doc", "--no-deps", "-p", "selkie", "-p", "selkie-web", ...wasm], docs)],
     [`Rust ${MSRV}, native`, cargo(`+${MSRV}`, "check", ...natively)],

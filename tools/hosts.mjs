@@ -116,6 +116,12 @@ export const HOSTS = [
     { ...native("redis", "jobs from a real Redis, with workers that are killed", "test", ["redis"],
         () => [["test", "--no-fail-fast", "-p", "selkie-redis"]], {}), rows: "named" },
 
+    { id: "npm", title: "the npm package: types, Node, a page, and the first of its consumers", level: "test",
+        needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm"], node: () => [[join("web", "npm", "tools", "test.mjs")]], env: () => ({}) },
+
+    { id: "npm-matrix", title: "the npm package in every bundler", level: "deep",
+        needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm", "bundlers"],
+        node: () => [[join("web", "npm", "tools", "test.mjs"), "matrix"]], env: () => ({}) },
     web("page-unisolated", "page without isolation headers, Chromium", "deep", "stable",
         { ...page, WASM_BINDGEN_TEST_NO_ORIGIN_ISOLATION: "1" }, chromium),
     web("firefox-page", "page in headless Firefox", "deep", "stable", page, firefox),

@@ -1,12 +1,12 @@
-// Installs what the recipes need and the machine lacks: `node tools/setup.mjs [test|deep|check|all]`.
+// Installs what the recipes need and the machine lacks: `node tools/setup.mjs [test|deep|check|web|npm|all]`.
 // A tool that is there already is used as it is; a second run finds everything and does nothing.
 
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import {
     CARGO_DENY, GECKODRIVER, MSRV, NIGHTLY, bindgenFolder, bindgenRunner, bold, cache, capture, chromedriver, geckodriver, isFile,
-    locked, red, run, tool, which, windows,
+    locked, red, root, run, tool, which, windows,
 } from "./lib.mjs";
 
 const WASM = "wasm32-unknown-unknown";
@@ -167,6 +167,16 @@ const NEEDS = {
         has: () => hasProgram(active(), "cargo-clippy") && hasProgram(active(), "rustfmt"),
         get: () => run("rustup", ["component", "add", "clippy", "rustfmt"]),
     },
+    npm: {
+        what: "the tools of the npm package",
+        has: () => hasModules("web", "npm"),
+        get: () => npmInstall("web", "npm"),
+    },
+    bundlers: {
+        what: "the bundlers that the npm package is tried with",
+        has: () => hasModules("web", "npm", "matrix"),
+        get: () => npmInstall("web", "npm", "matrix"),
+    },
     deny: {
         what: `cargo-deny ${CARGO_DENY}, some minutes of compiling, once`,
         has: () => tool("cargo-deny", `cargo-deny-${CARGO_DENY}`),
@@ -174,11 +184,26 @@ const NEEDS = {
     },
 };
 
+/** Whether what a package-lock.json asks for is installed: a copy of it lies beside that. */
+function hasModules(...folder) {
+    const marker = join(root, ...folder, "node_modules", ".selkie-lock");
+    return existsSync(marker) && readFileSync(marker, "utf8") === readFileSync(join(root, ...folder, "package-lock.json"), "utf8");
+}
+
+function npmInstall(...folder) {
+    const at = join(root, ...folder);
+    // No package here has to run anything to be installed.
+    const done = run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", at]);
+    if (done) copyFileSync(join(at, "package-lock.json"), join(at, "node_modules", ".selkie-lock"));
+    return done;
+}
+
 /** A browser on PATH; macOS and Windows keep theirs elsewhere, where the drivers look by themselves. */
 function browserOf(...names) {
     return process.platform === "linux" ? which(...names) : true;
 }
 
+const NPM = ["rust", "linker", "nightly", "bindgen", "npm"];
 const CHECK = ["rust", "linker", "lints", "wasm", "msrv", "deny"];
 
 /** Makes sure of every one of `needs`; ends the process with 1 when one cannot be had. */
@@ -211,6 +236,7 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
         deep: () => hosts("test", "deep"),
         check: () => CHECK,
         web: () => ["rust", "linker", "wasm", "bindgen"],
+        npm: () => NPM,
         all: () => [...hosts("test", "deep"), ...CHECK],
     };
     if (!levels[level]) {

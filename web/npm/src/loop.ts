@@ -108,9 +108,13 @@ export class Loop {
      * Gives 0, 1, 2, ... every so many milliseconds, the first after one period. What was missed is skipped: the number
      * tells which period it is.
      */
-    async *interval(ms: number, options?: WaitOptions): AsyncGenerator<number, void, undefined> {
+    interval(ms: number, options?: WaitOptions): AsyncGenerator<number, void, undefined> {
         time(ms, 'ms');
-        const start = this.now();
+        check(options, 'signal');
+        return this.ticks_(this.now(), ms, options);
+    }
+
+    private async *ticks_(start: number, ms: number, options: WaitOptions | undefined): AsyncGenerator<number, void, undefined> {
         for (let count = 0; ; count += 1) {
             const due = start + (count + 1) * ms;
             await this.sleep(Math.max(0, due - this.now()), options);

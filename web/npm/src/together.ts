@@ -152,19 +152,27 @@ export function wait<T>(
 }
 
 /** @internal In an object each, as promises and `for await` would await a task that stood alone. */
-export async function* asCompleted<T>(
+export function asCompleted<T>(
     loop: Loop,
     tasks: Iterable<Task<T>>,
     options: (WaitOptions & { timeoutMs?: number }) | undefined,
 ): AsyncGenerator<{ task: Task<T> }, void, undefined> {
     const { signal, timeoutMs } = check(options, 'signal timeoutMs');
     if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
-    const list = tasksOf(tasks);
     const deadline = timeoutMs === undefined ? Infinity : loop.now() + timeoutMs;
+    return ends(loop, tasksOf(tasks), signal, deadline);
+}
+
+async function* ends<T>(
+    loop: Loop,
+    list: Task<T>[],
+    signal: AbortSignal | undefined,
+    deadline: number,
+): AsyncGenerator<{ task: Task<T> }, void, undefined> {
     const ended: Task<T>[] = [];
     let heard: (() => void) | undefined;
-    const ends = list.map((task): [Task<T>, () => void] => [task, () => (ended.push(task), heard?.())]);
-    ends.forEach(([task, end]) => task.onEnd_(end));
+    const listeners = list.map((task): [Task<T>, () => void] => [task, () => (ended.push(task), heard?.())]);
+    listeners.forEach(([task, listener]) => task.onEnd_(listener));
     try {
         for (let left = list.length; left > 0; left -= 1) {
             if (ended.length === 0) {
@@ -175,7 +183,7 @@ export async function* asCompleted<T>(
             yield { task: ended.shift()! };
         }
     } finally {
-        ends.forEach(([task, end]) => task.waiters_?.delete(end));
+        listeners.forEach(([task, listener]) => task.waiters_?.delete(listener));
     }
 }
 

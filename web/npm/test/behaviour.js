@@ -699,7 +699,7 @@ timed('what cannot be meant is refused by name', async ({ loop, selkie }) => {
         ['options.priority', () => loop.spawn(() => 1, { priority: 3 })], ['options.start', () => loop.spawn(() => 1, { start: 'later' })],
         ['options.signal', () => loop.spawn(() => 1, { signal: 'x' })], ['options', () => loop.spawn(() => 1, 5)],
         ['members[1]', () => loop.gather([task, 5])], ['options.concurrency', () => loop.gather([], { concurrency: 0 })],
-        ['tasks[0]', () => loop.wait([loop.sleep(0)])], ['options.until', () => loop.wait([task], { until: 'some' })],
+        ['tasks[0]', () => loop.wait([loop.sleep(0)])], ['tasks[1]', () => loop.asCompleted([task, 5])], ['ms', () => loop.interval(-1)], ['options.until', () => loop.wait([task], { until: 'some' })],
         ['options.capacity', () => new selkie.Queue(loop, { capacity: -1 })], ['options.capacity', () => new selkie.Queue(loop, { capacity: 1.5 })],
         ['options.order', () => new selkie.Queue(loop, { order: 'random' })], ['permits', () => new selkie.Semaphore(loop, -1)],
         ['parties', () => new selkie.Barrier(loop, 0)], ['spawn', () => selkie.createPool(loop, 'jobs.js')],

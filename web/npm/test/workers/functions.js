@@ -2,10 +2,16 @@
 
 export const functions = (job) => {
     let counted = 0;
+    let met = 0;
     return {
         add: (a, b) => a + b,
         later: async (value) => value,
         count: () => (counted += 1),
+        meet: async (count) => {
+            met += 1;
+            while (met < count) await new Promise((resolve) => setTimeout(resolve, 1));
+            return met;
+        },
         wait: (ms) => new Promise((resolve) => setTimeout(() => resolve('waited'), ms)),
         fail() {
             throw Object.assign(new RangeError('no', { cause: new Error('inner') }), { code: 'E_NO' });
