@@ -90,6 +90,8 @@ class Request implements Step<unknown> {
     }
 }
 
+const turn = new Request(YIELD);
+
 /**
  * A function that the loop runs; from `loop.spawn`.
  *
@@ -106,7 +108,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
 
     /** @internal */ slot_ = -1;
     /** @internal */ observed_ = false;
-    /** @internal */ waiters_: Set<() => void> | undefined;
+    /** Who is told of the end: most tasks have one. */
+    private waiters_: (() => void) | Set<() => void> | undefined;
     private state_: TaskState = 'pending';
     private outcome_: unknown;
     private body_: ((context: never) => unknown) | undefined;
@@ -256,8 +259,17 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
 
     /** @internal */
     onEnd_(f: () => void): void {
+        const { waiters_ } = this;
         if (this.done()) f();
-        else (this.waiters_ ??= new Set()).add(f);
+        else if (!waiters_) this.waiters_ = f;
+        else if (typeof waiters_ === 'function') this.waiters_ = new Set([waiters_, f]);
+        else waiters_.add(f);
+    }
+
+    /** @internal */
+    offEnd_(f: () => void): void {
+        if (this.waiters_ === f) this.waiters_ = undefined;
+        else if (typeof this.waiters_ === 'object') this.waiters_.delete(f);
     }
 
     private promised_(): Promise<T> {
@@ -410,7 +422,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         if (this.timer_ >= 0) this.loop_.revoke_(this.timer_);
         const waiters = this.waiters_;
         this.waiters_ = undefined;
-        if (waiters) for (const one of waiters) one();
+        if (typeof waiters === 'function') waiters();
+        else if (waiters) for (const one of waiters) one();
         if (this.settle_) this.settle_();
         else if (state === 'failed' && !this.observed_) this.unhandled_();
         this.loop_.ended_(this);
@@ -478,7 +491,7 @@ export class Context {
 
     yield(): unknown {
         this.since_ = 0;
-        if (this.stepwise_) return new Request(YIELD);
+        if (this.stepwise_) return turn;
         return this.await_((slot) => this.loop.wasm_.soon(slot, priorityOf(this.task.priority)));
     }
 

@@ -128,7 +128,7 @@ export function wait<T>(
     const met = (task: Task<T>): boolean => until === 'first-completed' || (until === 'first-error' && task.state !== 'done');
     let left = list.filter((task) => !task.done()).length;
     const ends: [Task<T>, () => void][] = [];
-    const stop = (): void => ends.forEach(([task, end]) => task.waiters_?.delete(end));
+    const stop = (): void => ends.forEach(([task, end]) => task.offEnd_(end));
     return loop.pause_(
         signal,
         timeoutMs,
@@ -183,7 +183,7 @@ async function* ends<T>(
             yield { task: ended.shift()! };
         }
     } finally {
-        listeners.forEach(([task, listener]) => task.waiters_?.delete(listener));
+        listeners.forEach(([task, listener]) => task.offEnd_(listener));
     }
 }
 
