@@ -1,5 +1,8 @@
 //! What differs between targets: the only place that names a backend.
 
+#[cfg(any(loom, all(target_family = "wasm", target_os = "unknown")))]
+mod no_workers;
+
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub mod native;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]

@@ -1,5 +1,6 @@
 //! What native programs have beyond the common ground.
 
+#[cfg(not(loom))]
 mod workers;
 
 use std::{future::Future, num::NonZeroUsize, process::Termination, sync::Arc, task::Waker, time::Duration};
@@ -7,6 +8,11 @@ use std::{future::Future, num::NonZeroUsize, process::Termination, sync::Arc, ta
 use selkie_native::Refused;
 use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Job, Platform, Unavailable};
 
+#[cfg(not(loom))]
+pub(crate) use self::workers::Workers;
+/// Its crate takes `cfg(loom)` for its own, and does not compile with it.
+#[cfg(loom)]
+pub(crate) use super::no_workers::Workers;
 use crate::{
     EventLoop, JoinError, WaitError,
     scheduler::{Scheduler, current_scheduler},

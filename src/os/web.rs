@@ -3,8 +3,7 @@
 mod forever;
 
 use std::{
-    cell::RefCell, future::Future, num::NonZeroUsize, panic::AssertUnwindSafe, rc::Rc, sync::Arc,
-    task::Waker, time::Duration,
+    cell::RefCell, num::NonZeroUsize, panic::AssertUnwindSafe, rc::Rc, sync::Arc, task::Waker, time::Duration,
 };
 
 use js_sys::{Function, Promise};
@@ -15,6 +14,9 @@ pub use wasm_bindgen_futures::JsFuture;
 
 pub use self::forever::{Stopped, run_forever};
 use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, WaitError, scheduler::Scheduler, spawn};
+use super::no_workers::NO_THREADS;
+pub(crate) use super::no_workers::Workers;
+use crate::{AnyTask, EventLoop, JoinError, Task, WaitError, scheduler::Scheduler, spawn};
 
 /// A task may have called JavaScript that called another task, and caught its trap.
 pub(crate) const MAY_TRAP: bool = true;

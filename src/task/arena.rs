@@ -25,8 +25,9 @@ use crate::scheduler::Scheduler;
 /// Alignment of every page, and the size of those that hold more than one slot.
 const PAGE: usize = 8 * 1024;
 
-/// Left free at the end of a page, so that aligned pages of common allocators lie back to back.
-const SLACK: usize = 32;
+/// Left free at the end of a page: what glibc and dlmalloc put before each allocation, so that aligned pages lie back to
+/// back. With a few bytes more between two pages they would be too few for a chunk, and every other page would be lost.
+const SLACK: usize = 2 * size_of::<usize>();
 
 /// Slot sizes are multiples of this.
 const STEP: usize = 8;
