@@ -26,12 +26,22 @@ const loops = [];
 /** What the clock last said. A turn reads it when it ends, and to read it again would cost as much as ten polls. */
 let latest = 0;
 
-export const now = () => (latest = performance.now());
+/** From this thread's clock to that of the thread which started it. */
+let offset = 0;
+
+export const now = () => (latest = performance.now() + offset);
 
 /** Makes the functions `turn(slot, task)` and `call(address)`, indices into the table, known; answers a name for the instance. */
 export function attach(table, memory, turn, call) {
   if (!instances.length) probe(0);
   return instances.push({ table, memory, turn: table.get(turn), call: table.get(call) }) - 1;
+}
+
+/** As `attach`, for a Worker that has no loop of JavaScript's: it waits by itself. */
+export function adopt(table, memory, call, clock) {
+  // The origins are by the clock of the wall, which may have been set meanwhile: time must not go back.
+  offset = Math.max(performance.timeOrigin - clock.origin, clock.now - performance.now());
+  return instances.push({ table, memory, call: table.get(call) }) - 1;
 }
 
 /** Calls back with `address`; answers 0 if that ended by a trap or another exception. */
@@ -75,9 +85,6 @@ export function listen(handle, address) {
   hear(loop);
 }
 
-/** Wakes the loop of another thread that listens to `address`. */
-export const notify = (instance, address) => Atomics.notify(view(instances[instance]), address / 4);
-
 // Anew each time, as memory grows.
 const view = (instance) => new Int32Array(instance.memory.buffer);
 
@@ -98,6 +105,9 @@ export function ask(instance, moment, fired, answer) {
   } else macrotask(() => fire(0));
   return 1;
 }
+
+// What a Worker without glue finds by name, where the generated names of others are the same.
+export { guard as selkie_guard, now as selkie_now, report as selkie_report };
 
 class Loop {
   constructor(instance, slot) {

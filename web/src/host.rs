@@ -16,11 +16,11 @@ extern "C" {
     fn attach(table: JsValue, memory: JsValue, turn: f64, call: f64) -> i32;
     #[wasm_bindgen(js_name = open)]
     fn open_loop(instance: i32, slot: i32) -> i32;
-    #[wasm_bindgen(js_name = guard)]
+    #[wasm_bindgen(js_name = selkie_guard)]
     fn guard_call(instance: i32, address: f64) -> i32;
-    #[wasm_bindgen(js_name = now)]
+    #[wasm_bindgen(js_name = selkie_now)]
     fn milliseconds() -> f64;
-    #[wasm_bindgen(js_name = report)]
+    #[wasm_bindgen(js_name = selkie_report)]
     fn report_bytes(instance: i32, start: f64, length: f64);
 
     #[wasm_bindgen(js_name = ask)]
@@ -40,14 +40,19 @@ extern "C" {
 extern "C" {
     /// Gives the loop a turn whenever the word at `address` is not 0, until it is disarmed.
     pub(crate) fn listen(handle: i32, address: f64);
-    #[wasm_bindgen(js_name = notify)]
-    fn notify_word(instance: i32, address: f64);
 }
 
-/// Wakes who waits on the word at `address`.
+/// Takes the name that the host has given to this instance, in a thread of the crew.
 #[cfg(target_feature = "atomics")]
-pub(crate) fn notify(address: f64) {
-    notify_word(instance(), address);
+pub(crate) fn adopt(instance: i32) {
+    INSTANCE.set(Some(instance));
+}
+
+/// What the host of a thread of the crew needs for [`guard`].
+#[cfg(target_feature = "atomics")]
+pub(crate) fn call_index() -> f64 {
+    let call: extern "C" fn(usize) = call;
+    call as usize as f64
 }
 
 thread_local! {
@@ -76,7 +81,14 @@ pub(crate) fn open(slot: i32) -> i32 {
 /// The caller's frame is whole, and with it the stack of the module: what the trap had taken of it comes back when this
 /// returns. So every call by the host goes through here.
 pub(crate) fn guard(mut f: &mut dyn FnMut()) -> bool {
-    guard_call(instance(), (&raw mut f) as usize as f64) != 0
+    #[cfg(target_feature = "atomics")]
+    let risks = crate::crew::risks();
+    let returned = guard_call(instance(), (&raw mut f) as usize as f64) != 0;
+    #[cfg(target_feature = "atomics")]
+    if !returned {
+        crate::crew::trapped(risks);
+    }
+    returned
 }
 
 /// Called by the host within [`guard`].

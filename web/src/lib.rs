@@ -18,13 +18,30 @@
 //! idle does not: whatever could still wake it, a request or a socket, holds the process itself, as it does for a
 //! JavaScript program.
 
+//!
+//! # Threads
+//!
+//! A build with `+atomics` shares its memory with Workers. Those that it starts itself are in `crew.rs`: they are threads, which
+//! park and may block. All others, the page's main thread first of all, are kept as above and woken by `wake.rs`.
+
 #![deny(unsafe_code)]
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
+// Unstable, as is the whole target with threads.
+#![cfg_attr(target_feature = "atomics", feature(stdarch_wasm_atomic_wait))]
+
+#[cfg(target_feature = "atomics")]
+mod crew;
 
 mod host;
 #[expect(unsafe_code, reason = "the host keeps a reference")]
 pub mod interop;
 pub mod isolated;
+#[cfg(target_feature = "atomics")]
+mod lock;
+#[cfg(target_feature = "atomics")]
+mod park;
+#[cfg(target_feature = "atomics")]
+mod pool;
 mod turn;
 mod wake;
 
@@ -39,6 +56,13 @@ use std::{
 
 use selkie_platform::{Driven, Job, Platform, Turn, Unavailable};
 
+#[cfg(target_feature = "atomics")]
+pub use crate::{
+    crew::{Risk, at_risk, is_member, processors},
+    lock::lock,
+    park::{NoWait, block},
+    pool::{Pool, Refused},
+};
 use crate::{turn::Drive, wake::Wake};
 
 /// Three of them and the drawing fit into a frame of 60 Hz.
@@ -69,6 +93,11 @@ impl Platform for Web {
     }
 
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
+        #[cfg(target_feature = "atomics")]
+        if crew::is_member() {
+            park::drive(&turn, &self.wake);
+            return Driven::Finished;
+        }
         let Drive { slot, name } = turn::drive(turn, &self.wake);
         self.slot.store(slot, Ordering::Relaxed);
         self.drive.store(name, Ordering::Relaxed);
@@ -81,21 +110,28 @@ impl Platform for Web {
             let slot = self.slot.load(Ordering::Relaxed);
             turn::pend(Drive { slot, name: self.drive.load(Ordering::Relaxed) });
         } else {
-            // Another thread, or no drive yet: that begins with a turn anyway.
+            // Another thread, or one that parks, or no drive yet: that begins with a turn anyway.
             self.wake.set();
         }
     }
 
-    /// Never: a loop lives between the callbacks of the host, and in a thread that blocks there are none.
+    /// Only on a thread of the crew. Anywhere else a loop lives between the callbacks of the host, and in a thread that blocks
+    /// there are none.
     fn can_block(&self) -> bool {
+        #[cfg(target_feature = "atomics")]
+        return crew::is_member();
+        #[cfg(not(target_feature = "atomics"))]
         false
     }
 
     fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {
-        drop(job);
-        Err(Unavailable::new(
-            "no thread of this host may block: make it a function for an `IsolatedPool`, or yield between parts of it",
-        ))
+        #[cfg(target_feature = "atomics")]
+        return pool::shared(job);
+        #[cfg(not(target_feature = "atomics"))]
+        {
+            drop(job);
+            Err(ONE_THREAD)
+        }
     }
 
     fn guard(&self, f: &mut dyn FnMut()) -> bool {
@@ -106,11 +142,15 @@ impl Platform for Web {
         Arc::new(Self::new())
     }
 
-    fn spawn_thread(&self, _: &str, main: Job) -> Result<(), Unavailable> {
-        drop(main);
-        Err(Unavailable::new(
-            "this build has one thread: several loops may share it, or use web Workers by messages",
-        ))
+    /// A Worker, in a build with threads. If it does not come up, `main` is dropped later.
+    fn spawn_thread(&self, _name: &str, main: Job) -> Result<(), Unavailable> {
+        #[cfg(target_feature = "atomics")]
+        return crew::spawn(main);
+        #[cfg(not(target_feature = "atomics"))]
+        {
+            drop(main);
+            Err(ONE_THREAD)
+        }
     }
 
     fn report(&self, message: &str) {
@@ -125,6 +165,20 @@ impl Platform for Web {
     fn grain(&self) -> Duration {
         Duration::from_nanos(1 << 15)
     }
+}
+
+/// What [`Platform::spawn_thread`] and the pools answer in a build without threads.
+pub const ONE_THREAD: Unavailable = Unavailable::new(
+    "this build has one thread: use a pool of `selkie::isolated`, or a build with threads (PLATFORM.md says how)",
+);
+
+/// Lets the holder of a lock go on, who was perhaps put off: by a moment's wait where this thread may wait.
+pub fn relax() {
+    #[cfg(target_feature = "atomics")]
+    if crew::is_member() {
+        return wake::pause();
+    }
+    std::hint::spin_loop();
 }
 
 /// An address that no other living thread has.

@@ -34,7 +34,7 @@ use crate::{host, wake::Wake};
 const LOOK: u32 = 32;
 
 /// More tasks than can be starting each other, of each of which it may trap to tell.
-const REPAIRS: u32 = 100;
+pub(crate) const REPAIRS: u32 = 100;
 
 // What a turn answers to js/host.js, beside a time in milliseconds.
 const NOW: f64 = -1.0;

@@ -1,20 +1,34 @@
 //! How other threads wake a loop, in a build with threads. In any other build there are none, and this is nothing.
 //!
-//! The word is 1 from a call of [`Wake::set`] until the next turn begins. Who sets it notifies the host of the loop's
-//! thread, which waits on it with `Atomics.waitAsync` whenever no turn is running.
+//! The word is 1 from a call of [`Wake::set`] until the next turn begins. Who sets it notifies everybody who waits on it:
+//! the host of the loop's thread, by `Atomics.waitAsync` whenever no turn is running, or the thread itself, which is parked
+//! in [`Wake::wait`] where nothing of JavaScript can be pending.
 //!
 //! *A wake comes as a turn begins.* The turn clears the word first and looks at what others sent it afterwards. So
-//! either it sees what came with the wake, or the word is 1 when the turn is over and the host, which finds it so
-//! before it waits, gives another.
+//! either it sees what came with the wake, or the word is 1 when the turn is over, and both ways to wait find it so
+//! before they wait.
+//!
+//! *A wake comes as the wait's time is over.* The turn that follows clears the word and looks, as any turn does.
+//!
+//! *An earlier deadline comes up while the thread is parked.* It can only come by a turn, for which somebody has to wake
+//! it. The host's own wait has no time limit; the timer beside it is superseded, as `js/host.js` says.
+//!
+//! *A wait that nobody needs any more* is left behind on the word when a drive ends: hence all are notified, never one. The
+//! host knows its waits by number, and one of an earlier drive does nothing when it ends.
 
 #[cfg(target_feature = "atomics")]
-pub(crate) use shared::Wake;
+pub(crate) use shared::{Wake, pause};
 
 #[cfg(target_feature = "atomics")]
+#[expect(unsafe_code, reason = "the instructions take addresses")]
 mod shared {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicI32, Ordering},
+    use std::{
+        arch::wasm32::{memory_atomic_notify, memory_atomic_wait32},
+        sync::{
+            Arc,
+            atomic::{AtomicI32, Ordering},
+        },
+        time::Duration,
     };
 
     use crate::host;
@@ -25,7 +39,8 @@ mod shared {
     impl Wake {
         pub(crate) fn set(&self) {
             if self.0.swap(1, Ordering::SeqCst) == 0 {
-                host::notify(self.address());
+                // SAFETY: the word is alive and aligned.
+                unsafe { memory_atomic_notify(self.0.as_ptr(), u32::MAX) };
             }
         }
 
@@ -36,12 +51,25 @@ mod shared {
         /// Has the host wait on the word for the loop, until [`host::disarm`].
         pub(crate) fn listen(&self, handle: i32) {
             self.clear();
-            host::listen(handle, self.address());
+            host::listen(handle, self.0.as_ptr() as usize as f64);
         }
 
-        fn address(&self) -> f64 {
-            self.0.as_ptr() as usize as f64
+        /// Parks this thread until the word is set, at most for `timeout`. It may come back early.
+        pub(crate) fn wait(&self, timeout: Option<Duration>) {
+            wait(&self.0, timeout);
         }
+    }
+
+    /// The thread has to be one that may wait: in a page this traps.
+    fn wait(word: &AtomicI32, timeout: Option<Duration>) {
+        let nanos = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX));
+        // SAFETY: the word is alive and aligned.
+        unsafe { memory_atomic_wait32(word.as_ptr(), 0, nanos) };
+    }
+
+    /// Lets another thread have the processor for a moment.
+    pub(crate) fn pause() {
+        wait(&AtomicI32::new(0), Some(Duration::from_micros(50)));
     }
 }
 

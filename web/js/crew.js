@@ -1,0 +1,114 @@
+// Starts the Workers that are threads of the program, in a build with threads. When and why is in src/crew.rs.
+//
+// One thread of JavaScript, the root, starts all of them: a Worker's own Workers would end with it, and could not start while
+// it waits. The root never blocks.
+
+// How a Worker ended, as in src/crew.rs.
+const RETIRED = 0;
+const DIED = 1;
+
+const workers = new Map();
+const nodeThreads = typeof document === 'undefined' ? globalThis.process?.getBuiltinModule?.('node:worker_threads') : undefined;
+
+/** What every Worker gets. */
+let start;
+let table;
+let word;
+let heard;
+let ended;
+let listening = false;
+/** Locks are names of a whole origin. */
+const session = `selkie ${Date.now()} ${Math.random()}`;
+
+/** Makes this thread the root. Answers how many processors there are, or why there can be no Workers. */
+export function crew_open(module, memory, functions, at, onHeard, onEnded, work, missing, call, stack) {
+  if (!(nodeThreads?.Worker || typeof Worker === 'function')) return -1;
+  if (!nodeThreads && !globalThis.crossOriginIsolated) return -2;
+  if (typeof Atomics.waitAsync !== 'function') return -3;
+  start = { module, memory, work, missing, call, stack };
+  table = functions;
+  word = at / 4;
+  heard = table.get(onHeard);
+  ended = table.get(onEnded);
+  return globalThis.navigator?.hardwareConcurrency || 1;
+}
+
+/** Whether a thread that has work keeps the host alive, and the root has to be told when it has none. */
+export const crew_holds = () => (nodeThreads ? 1 : 0);
+
+function make() {
+  if (!nodeThreads) return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'selkie' });
+  // Not as one expression, which bundlers would take for a file of the page.
+  const here = import.meta.url;
+  return new nodeThreads.Worker(new URL('./worker.js', here), { name: 'selkie' });
+}
+
+/** Starts the Worker `id`, which works for the member of the crew at `address`. */
+export function crew_start(id, address) {
+  if (!listening) listen();
+  const entry = { worker: undefined, up: false };
+  workers.set(id, entry);
+  // Later, as nothing may come back into the module from here.
+  const refused = (error) => void Promise.resolve().then(() => over(id, error));
+  try {
+    entry.worker = make();
+  } catch (error) {
+    return refused(error);
+  }
+  const { worker } = entry;
+  const message = (data) => {
+    if (data === 'up') {
+      entry.up = true;
+      // Granted when the Worker is gone, however it went.
+      globalThis.navigator?.locks?.request(`${session} ${id}`, () => over(id, 'it was terminated'));
+    } else if (data === 'retired') over(id);
+    else over(id, data);
+  };
+  // After it is up, a callback of the user's may have thrown; its work has not.
+  const failed = (error) => entry.up || over(id, error.message || `${error.type ?? error}: is worker.js served?`);
+  if (nodeThreads) {
+    worker.on('message', message);
+    worker.on('error', (error) => over(id, error));
+    worker.on('exit', () => over(id, 'it exited'));
+  } else {
+    worker.onmessage = ({ data }) => message(data);
+    worker.onmessageerror = () => failed('it could not read its message');
+    worker.onerror = failed;
+  }
+  try {
+    const clock = { origin: performance.timeOrigin, now: performance.now() };
+    worker.postMessage({ ...start, id, address, clock, lock: `${session} ${id}` });
+  } catch (error) {
+    refused(error);
+  }
+}
+
+/** In Node: whether the thread keeps the process alive. */
+export function crew_hold(id, busy) {
+  const worker = workers.get(id)?.worker;
+  if (busy) worker?.ref();
+  else worker?.unref();
+}
+
+function over(id, error) {
+  const entry = workers.get(id);
+  // Of several signs of an end the first one counts.
+  if (!workers.delete(id)) return;
+  if (error !== undefined) {
+    console.error('selkie: a Worker died:', error);
+    entry.worker?.terminate();
+  }
+  ended(id, error === undefined ? RETIRED : DIED);
+}
+
+/** Other threads set the word when the root has something to do. */
+function listen() {
+  listening = true;
+  const wait = Atomics.waitAsync(new Int32Array(start.memory.buffer), word, 0);
+  const turn = () => {
+    heard();
+    listen();
+  };
+  if (wait.async) wait.value.then(turn);
+  else setTimeout(turn);
+}

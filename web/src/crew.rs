@@ -1,0 +1,433 @@
+//! Workers that are threads of the program, in a build with threads.
+//!
+//! # The crew
+//!
+//! A thread of the program is a Worker of the *crew*: started for the first thread that finds none free, used again for
+//! later ones, and gone when it was free for some time. A Worker has the compiled module, the shared memory, and none of the
+//! application's JavaScript, so nothing of JavaScript can be pending in it, and it waits by parking, as a native thread
+//! does: loops, pools and jobs run there as they do natively. `js/worker.js` is what it runs.
+//!
+//! # The root
+//!
+//! One thread starts all Workers: the first one that needs any and is not of the crew, which is the page's. A Worker's own
+//! Workers would end with it, and could not come up while it waits. Other threads leave a note and wake the root by a word.
+//! It never blocks, so what is asked of it is done: that is why only threads of the crew may wait.
+//!
+//! # A Worker ends
+//!
+//! - *It retires*: it takes itself off the list of the free ones, under the lock by which work is given out, so that none is
+//!   given to it. It frees its stack and its variables. Destructors of thread-locals do not run, as nowhere on this target.
+//! - *It cannot come up*: the work that was meant for it is dropped, not run, and that tells those who wait.
+//! - *It dies*: it is terminated by a developer or the host, or runs out of stack in a place where that cannot be caught. The
+//!   host tells the root: by an event, or because the Worker's lock is free (`navigator.locks`). What was on its stack is gone
+//!   without a destructor having run, and what it held is leaked, with its stack.
+//! - *Its work traps*: that ends in [`host::guard`], and the Worker goes on.
+//!
+//! In the last two cases frames are gone that owed something. So whoever owes something registers a [`Risk`] while it does: what
+//! to do if the frame goes without a word. Frames that return or unwind drop their `Risk`, and nothing happens.
+
+#![expect(unsafe_code, reason = "the host hands addresses back")]
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use selkie_platform::{Job, Unavailable};
+use wasm_bindgen::prelude::*;
+
+use crate::{
+    here, host,
+    lock::{Spin, lock},
+    wake::Wake,
+};
+
+/// Bytes of stack of a thread, as many as the page's has. A multiple of 64 KiB.
+const STACK: usize = 1 << 20;
+
+/// A Worker that was free for so long retires.
+const FREE: Duration = Duration::from_secs(10);
+
+/// Workers at most: each costs its stack and some megabytes of the host.
+const MOST: usize = 128;
+
+#[wasm_bindgen(module = "/js/crew.js")]
+extern "C" {
+    #[expect(clippy::too_many_arguments, reason = "once")]
+    fn crew_open(
+        module: JsValue,
+        memory: JsValue,
+        functions: JsValue,
+        word: f64,
+        heard: f64,
+        ended: f64,
+        work: f64,
+        missing: f64,
+        call: f64,
+        stack: f64,
+    ) -> i32;
+    fn crew_holds() -> i32;
+    fn crew_start(id: i32, address: f64);
+    fn crew_hold(id: i32, busy: i32);
+}
+
+// Makes the tools put the file beside the others. Never called.
+#[wasm_bindgen(module = "/js/worker.js")]
+extern "C" {
+    type NotUsed;
+}
+
+/// A thread of the crew, or one that is coming up.
+struct Member {
+    id: i32,
+    /// Set when it is given work.
+    wake: Wake,
+    work: Spin<Option<Job>>,
+    risks: Spin<Risks>,
+}
+
+/// Told whether a trap took the frame, or else the thread.
+type Handler = Box<dyn FnOnce(bool) + Send>;
+
+#[derive(Default)]
+struct Risks {
+    next: u64,
+    list: Vec<(u64, Handler)>,
+}
+
+struct Crew {
+    next_id: i32,
+    all: BTreeMap<i32, Arc<Member>>,
+    /// Those that wait for work; the last one gets it first, which lets the others run out their time.
+    free: Vec<Arc<Member>>,
+    /// Notes for the root.
+    to_start: Vec<Arc<Member>>,
+    /// Whose state has changed.
+    to_hold: Vec<i32>,
+}
+
+static CREW: Spin<Crew> = Spin::new(Crew {
+    next_id: 1,
+    all: BTreeMap::new(),
+    free: Vec::new(),
+    to_start: Vec::new(),
+    to_hold: Vec::new(),
+});
+
+/// What the root found: the number of processors, or why there can be no Workers, below 0. 0 before there is a root.
+static FOUND: AtomicI32 = AtomicI32::new(0);
+const OPENING: i32 = i32::MIN;
+
+/// The root's thread, as [`here`].
+static ROOT: AtomicUsize = AtomicUsize::new(0);
+static HOLDS: AtomicI32 = AtomicI32::new(0);
+
+/// The root listens to it.
+static WORD: AtomicI32 = AtomicI32::new(0);
+
+thread_local! {
+    static MEMBER: Cell<*const Member> = const { Cell::new(ptr::null()) };
+}
+
+/// Whether this thread is one of the crew: it may wait.
+pub fn is_member() -> bool {
+    !MEMBER.get().is_null()
+}
+
+/// How many processors there are.
+///
+/// # Errors
+///
+/// [`Unavailable`] where there can be no threads: the reason, and what to do.
+pub fn processors() -> Result<usize, Unavailable> {
+    let opened = FOUND.compare_exchange(0, OPENING, Ordering::AcqRel, Ordering::Acquire);
+    let mut found = opened.unwrap_or_else(|found| found);
+    if opened.is_ok() {
+        found = open();
+        FOUND.store(found, Ordering::Release);
+    }
+    while found == OPENING {
+        std::hint::spin_loop();
+        found = FOUND.load(Ordering::Acquire);
+    }
+    match found {
+        1.. => Ok(found as usize),
+        -1 => Err(Unavailable::new("this host has no Workers: spawn tasks on the loop")),
+        -2 => Err(Unavailable::new(
+            "the page is not isolated (COOP and COEP headers), so it shares no memory: use a pool of `selkie::isolated`",
+        )),
+        _ => Err(Unavailable::new(
+            "this host has no `Atomics.waitAsync`, by which Workers wake a page: use a pool of `selkie::isolated`",
+        )),
+    }
+}
+
+/// Makes this thread the root.
+fn open() -> i32 {
+    let heard: extern "C" fn() = heard;
+    let ended: extern "C" fn(i32, i32) = ended;
+    let work: extern "C" fn(i32, usize) = work;
+    let missing: extern "C-unwind" fn(usize, usize) = missing;
+    show_panics();
+    ROOT.store(here(), Ordering::Relaxed);
+    HOLDS.store(crew_holds(), Ordering::Relaxed);
+    crew_open(
+        wasm_bindgen::module(),
+        wasm_bindgen::memory(),
+        wasm_bindgen::function_table(),
+        WORD.as_ptr() as usize as f64,
+        heard as usize as f64,
+        ended as usize as f64,
+        work as usize as f64,
+        missing as usize as f64,
+        host::call_index(),
+        STACK as f64,
+    )
+}
+
+/// The panic hook of a page is often one that calls JavaScript, which a thread of the crew has not: it would panic in the
+/// hook, and that is the end. There the panic is shown by the backend's own means.
+fn show_panics() {
+    if std::thread::panicking() {
+        return;
+    }
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if is_member() {
+            host::report(&panic.to_string());
+        } else {
+            before(panic);
+        }
+    }));
+}
+
+/// Runs `main` on a thread of its own. If none can come up it is dropped, now or later.
+pub(crate) fn spawn(main: Job) -> Result<(), Unavailable> {
+    processors()?;
+    let mut crew = lock(&CREW);
+    if let Some(member) = crew.free.pop() {
+        *lock(&member.work) = Some(main);
+        drop(crew);
+        hold(member.id);
+        member.wake.set();
+        return Ok(());
+    }
+    if crew.all.len() >= MOST {
+        drop(crew);
+        return Err(Unavailable::new("all 128 Workers are in use: end some loops, or make pools smaller"));
+    }
+    let id = crew.next_id;
+    crew.next_id += 1;
+    let member =
+        Arc::new(Member { id, wake: Wake::default(), work: Spin::new(Some(main)), risks: Spin::default() });
+    crew.all.insert(id, member.clone());
+    if ROOT.load(Ordering::Relaxed) == here() {
+        drop(crew);
+        start(&member);
+    } else {
+        crew.to_start.push(member);
+        drop(crew);
+        tell_root();
+    }
+    Ok(())
+}
+
+/// On the root.
+fn start(member: &Arc<Member>) {
+    crew_start(member.id, Arc::as_ptr(member) as usize as f64);
+}
+
+/// In Node a thread that has work keeps the process alive, and one that is free does not.
+fn hold(id: i32) {
+    if HOLDS.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    lock(&CREW).to_hold.push(id);
+    tell_root();
+}
+
+fn tell_root() {
+    if WORD.swap(1, Ordering::SeqCst) == 0 {
+        // SAFETY: the word is a static.
+        unsafe { std::arch::wasm32::memory_atomic_notify(WORD.as_ptr(), u32::MAX) };
+    }
+}
+
+/// Called by the host on the root when [`WORD`] is set.
+extern "C" fn heard() {
+    // First: what comes now gets another call.
+    WORD.store(0, Ordering::SeqCst);
+    let mut crew = lock(&CREW);
+    let (to_start, to_hold) = (std::mem::take(&mut crew.to_start), std::mem::take(&mut crew.to_hold));
+    // What is true now counts: notes may have been overtaken by others.
+    let to_hold: Vec<_> =
+        to_hold.into_iter().map(|id| (id, crew.free.iter().all(|free| free.id != id))).collect();
+    drop(crew);
+    to_start.iter().for_each(start);
+    for (id, busy) in to_hold {
+        crew_hold(id, i32::from(busy));
+    }
+}
+
+/// Called by the host on the root, once for each Worker, when that is gone.
+extern "C" fn ended(id: i32, _how: i32) {
+    let mut crew = lock(&CREW);
+    let member = crew.all.remove(&id);
+    crew.free.retain(|free| free.id != id);
+    drop(crew);
+    let Some(member) = member else { return };
+    // Code of users hears of it, and may trap.
+    host::guard(&mut || {
+        let work = lock(&member.work).take();
+        drop(work);
+    });
+    tell(&member, 0, false);
+}
+
+/// Calls the handlers behind the first `from`, the last one first.
+fn tell(member: &Member, from: usize, trapped: bool) {
+    while let Some(risk) = last_risk(member, from) {
+        let mut risk = Some(risk);
+        // They may tell code of users, and trap.
+        host::guard(&mut || risk.take().into_iter().for_each(|risk| risk(trapped)));
+    }
+}
+
+fn last_risk(member: &Member, from: usize) -> Option<Handler> {
+    let mut risks = lock(&member.risks);
+    if risks.list.len() > from { risks.list.pop().map(|(_, risk)| risk) } else { None }
+}
+
+/// The life of a Worker, called by `js/worker.js`.
+extern "C" fn work(instance: i32, address: usize) {
+    host::adopt(instance);
+    let member = address as *const Member;
+    // SAFETY: `spawn` made the address from an Arc that the crew keeps until `ended`.
+    let member = unsafe {
+        Arc::increment_strong_count(member);
+        Arc::from_raw(member)
+    };
+    MEMBER.set(Arc::as_ptr(&member));
+    loop {
+        let work = lock(&member.work).take();
+        if let Some(work) = work {
+            run(work);
+        }
+        lock(&CREW).free.push(member.clone());
+        hold(member.id);
+        let limit = host::now() + FREE;
+        loop {
+            member.wake.clear();
+            if lock(&member.work).is_some() {
+                break;
+            }
+            let left = limit.saturating_sub(host::now());
+            if !left.is_zero() {
+                member.wake.wait(Some(left));
+                continue;
+            }
+            let mut crew = lock(&CREW);
+            // Whoever took it off the list brings work.
+            if let Some(place) = crew.free.iter().position(|free| Arc::ptr_eq(free, &member)) {
+                crew.free.remove(place);
+                drop(crew);
+                return;
+            }
+            drop(crew);
+            crate::relax();
+        }
+    }
+}
+
+fn run(work: Job) {
+    let mut work = Some(work);
+    host::guard(&mut || {
+        let Some(work) = work.take() else { return };
+        if let Err(thrown) = catch_unwind(AssertUnwindSafe(work)) {
+            // Its destructor may panic in turn.
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
+                std::mem::forget(again);
+            }
+        }
+    });
+}
+
+/// Called by `js/worker.js` for a function that it does not have.
+extern "C-unwind" fn missing(start: usize, length: usize) {
+    // SAFETY: it was allocated for this call, with an alignment of 1, and is full of UTF-8.
+    let name = unsafe { String::from_raw_parts(start as *mut u8, length, length) };
+    let name = name.strip_prefix("__wbg_").unwrap_or(&name);
+    panic!(
+        "`{name}` is JavaScript, which threads of this program do not have: call it in a task of the page's loop, by \
+         `LoopHandle::submit`"
+    );
+}
+
+/// Something is owed by this thread, as long as this lives.
+#[must_use = "dropping it says that nothing is owed any more"]
+pub struct Risk {
+    id: u64,
+    member: Option<Arc<Member>>,
+}
+
+/// Has `handler` called if this thread goes, or this frame by a trap, before the answer is dropped.
+///
+/// By the thread that notices it. `handler` is made only on threads of the crew.
+pub fn at_risk(handler: impl FnOnce() -> Box<dyn FnOnce(bool) + Send>) -> Risk {
+    let member = MEMBER.get();
+    if member.is_null() {
+        return Risk { id: 0, member: None };
+    }
+    let handler = handler();
+    // SAFETY: `work`, below on this stack, holds it.
+    let member = unsafe {
+        Arc::increment_strong_count(member);
+        Arc::from_raw(member)
+    };
+    let mut risks = lock(&member.risks);
+    risks.next += 1;
+    let id = risks.next;
+    risks.list.push((id, handler));
+    drop(risks);
+    Risk { id, member: Some(member) }
+}
+
+impl Drop for Risk {
+    fn drop(&mut self) {
+        let Some(member) = &self.member else { return };
+        let mut risks = lock(&member.risks);
+        let place = risks.list.iter().rposition(|(id, _)| *id == self.id);
+        let handler = place.map(|place| risks.list.remove(place));
+        drop(risks);
+        drop(handler);
+    }
+}
+
+impl fmt::Debug for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Risk").field("taken", &self.member.is_some()).finish()
+    }
+}
+
+/// The risks of this thread at present, for [`trapped`].
+pub(crate) fn risks() -> usize {
+    let member = MEMBER.get();
+    // SAFETY: as in `at_risk`.
+    unsafe { member.as_ref() }.map_or(0, |member| lock(&member.risks).list.len())
+}
+
+/// The frames that registered all but the first `before` risks are gone by a trap.
+pub(crate) fn trapped(before: usize) {
+    let member = MEMBER.get();
+    // SAFETY: as in `at_risk`.
+    let Some(member) = (unsafe { member.as_ref() }) else { return };
+    tell(member, before, true);
+}

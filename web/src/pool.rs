@@ -1,0 +1,313 @@
+//! Threads for jobs that block, in a build with threads.
+//!
+//! Each thread of a pool is a [`Turn`] on a thread of the crew: a turn runs jobs, and a thread that finds none waits, in the
+//! list of the idle ones, for its idle limit. Whoever submits takes the last one off the list and wakes it. The list
+//! decides, not how a wait ended: a thread that is not on it any more has work coming.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    fmt,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::{Arc, Weak},
+    task::Waker,
+    time::Duration,
+};
+
+use selkie_platform::{Job, Next, Platform, Turn, Unavailable};
+
+use crate::{
+    Web, crew, host,
+    lock::{Spin, lock},
+    park::{NoWait, block},
+};
+
+/// Threads that run blocking jobs in the order of submission.
+///
+/// A thread is started when a job finds none idle, up to a maximum, and ends after it was idle for some time; its Worker stays
+/// for others for a while. Dropping the pool is [`shutdown`](Self::shutdown).
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    max: usize,
+    idle: Duration,
+    state: Spin<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    idle: Vec<Arc<Web>>,
+    threads: usize,
+    closed: bool,
+    /// Who waits for the end of the threads.
+    joining: Vec<Waker>,
+}
+
+/// The pool did not take a job; it is dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It was shut down.
+    ShutDown,
+    /// It has no thread, and none can be started.
+    Unavailable(Unavailable),
+}
+
+impl Pool {
+    /// A pool of at most `max` threads, which end after being idle for `idle`. None is started yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where there can be none.
+    pub fn new(max: NonZeroUsize, idle: Duration) -> Result<Self, Unavailable> {
+        crew::processors()?;
+        Ok(Self { shared: Arc::new(Shared { max: max.get(), idle, state: Spin::default() }) })
+    }
+
+    /// Queues a job. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]; the job is dropped.
+    pub fn submit(&self, job: Job) -> Result<(), Refused> {
+        let mut state = lock(&self.shared.state);
+        if state.closed {
+            drop(state);
+            drop(job);
+            return Err(Refused::ShutDown);
+        }
+        state.queue.push_back(job);
+        if let Some(idle) = state.idle.pop() {
+            drop(state);
+            idle.pend();
+            return Ok(());
+        }
+        if state.threads == self.shared.max {
+            return Ok(());
+        }
+        state.threads += 1;
+        let alone = state.threads == 1;
+        drop(state);
+        match Thread::start(&self.shared) {
+            // Another thread will come to it.
+            Err(_) if !alone => Ok(()),
+            Err(error) => {
+                drop(lock(&self.shared.state).queue.pop_back());
+                Err(Refused::Unavailable(error))
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Takes no new jobs from here on. What is queued still runs, then the threads end.
+    pub fn shutdown(&self) {
+        self.shared.close(|_| ());
+    }
+
+    /// Takes no new jobs from here on and gives back those that have not started, first one first.
+    pub fn shutdown_now(&self) -> Vec<Job> {
+        self.shared.close(|state| std::mem::take(&mut state.queue)).into()
+    }
+
+    /// Waits until the pool is shut down and all its threads have ended, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`block`].
+    pub fn join(&self, timeout: Option<Duration>) -> Result<(), NoWait> {
+        block(None, None, timeout, &mut |waker| {
+            let waker = waker.clone();
+            let mut state = lock(&self.shared.state);
+            if state.closed && state.threads == 0 {
+                drop(state);
+                return true;
+            }
+            state.joining.push(waker);
+            false
+        })
+    }
+
+    /// How many threads there are, busy and idle.
+    pub fn threads(&self) -> usize {
+        lock(&self.shared.state).threads
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.shared.state);
+        let (threads, queued) = (state.threads, state.queue.len());
+        drop(state);
+        f.debug_struct("Pool").field("threads", &threads).field("queued", &queued).finish()
+    }
+}
+
+/// The pool of [`Platform::run_blocking`]: `min(32, processors + 4)` threads for all loops.
+pub(crate) fn shared(job: Job) -> Result<(), Unavailable> {
+    static SHARED: Spin<Option<Arc<Pool>>> = Spin::new(None);
+    let max = NonZeroUsize::new((crew::processors()? + 4).min(32)).unwrap_or(NonZeroUsize::MIN);
+    // Made outside of the lock, though it may be for nothing.
+    let made = Arc::new(Pool::new(max, Duration::from_secs(2))?);
+    let pool = lock(&SHARED).get_or_insert_with(|| made.clone()).clone();
+    pool.submit(job).map_err(|refused| match refused {
+        Refused::Unavailable(error) => error,
+        Refused::ShutDown => Unavailable::new("the shared pool is shut down"),
+    })
+}
+
+impl Shared {
+    fn close<R>(&self, also: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        let result = also(&mut state);
+        let idle = std::mem::take(&mut state.idle);
+        let joining = if state.threads == 0 { std::mem::take(&mut state.joining) } else { Vec::new() };
+        drop(state);
+        idle.iter().for_each(|idle| idle.pend());
+        joining.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// A thread has ended, by itself or not. The last one must not leave jobs behind.
+    fn left(self: &Arc<Self>, web: &Arc<Web>) {
+        let mut state = lock(&self.state);
+        state.threads -= 1;
+        state.idle.retain(|idle| !Arc::ptr_eq(idle, web));
+        let stranded = state.threads == 0 && !state.queue.is_empty();
+        state.threads += usize::from(stranded);
+        let joining =
+            if state.closed && state.threads == 0 { std::mem::take(&mut state.joining) } else { Vec::new() };
+        drop(state);
+        joining.into_iter().for_each(Waker::wake);
+        if stranded && Thread::start(self).is_err() {
+            let queue = std::mem::take(&mut lock(&self.state).queue);
+            // Those who wait for them learn it.
+            drop(queue);
+        }
+    }
+}
+
+/// A thread of a pool.
+struct Thread {
+    shared: Arc<Shared>,
+    web: Arc<Web>,
+    /// When it found nothing to do.
+    since: Cell<Option<Duration>>,
+}
+
+/// Counts a thread until it is dropped, on whichever thread.
+struct Counted {
+    shared: Weak<Shared>,
+    web: Arc<Web>,
+    came_up: bool,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if !self.came_up {
+            // No Worker comes up here, so that another attempt would fail as well: the jobs are dropped.
+            let mut state = lock(&shared.state);
+            let queue = if state.threads == 1 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+            drop(state);
+            drop(queue);
+        }
+        shared.left(&self.web);
+    }
+}
+
+impl Thread {
+    /// Counted already.
+    fn start(shared: &Arc<Shared>) -> Result<(), Unavailable> {
+        let web = Arc::new(Web::new());
+        let mut counted = Counted { shared: Arc::downgrade(shared), web: web.clone(), came_up: false };
+        let shared = shared.clone();
+        crew::spawn(Box::new(move || {
+            counted.came_up = true;
+            let again = (Arc::downgrade(&shared), web.clone());
+            let risk = crew::at_risk(|| {
+                Box::new(move |_| {
+                    if let Some(shared) = again.0.upgrade() {
+                        shared.left(&again.1);
+                    }
+                })
+            });
+            let thread = Self { shared, web: web.clone(), since: Cell::new(None) };
+            web.drive(Rc::new(thread));
+            drop(risk);
+            // Last, when nothing of the pool is left here.
+            drop(counted);
+        }))
+    }
+}
+
+impl Turn for Thread {
+    fn turn(&self) -> Next {
+        loop {
+            let mut state = lock(&self.shared.state);
+            if let Some(job) = state.queue.pop_front() {
+                drop(state);
+                self.since.set(None);
+                run(job);
+                continue;
+            }
+            if state.closed {
+                return Next::Done;
+            }
+            let since = match self.since.get() {
+                Some(since) => since,
+                None => {
+                    let now = host::now();
+                    self.since.set(Some(now));
+                    now
+                }
+            };
+            let Some(limit) = since.checked_add(self.shared.idle) else {
+                self.wait(&mut state);
+                return Next::Idle;
+            };
+            if host::now() < limit {
+                self.wait(&mut state);
+                return Next::At(limit);
+            }
+            let place = state.idle.iter().position(|idle| Arc::ptr_eq(idle, &self.web));
+            match place {
+                // `remove`, as the order is the point.
+                Some(place) => drop(state.idle.remove(place)),
+                // A wake is on its way, perhaps for a job that another thread has taken meanwhile.
+                None => {}
+            }
+            return Next::Done;
+        }
+    }
+
+    fn trapped(&self) {}
+}
+
+impl Thread {
+    /// Puts itself on the list, if it is not there.
+    fn wait(&self, state: &mut State) {
+        if !state.idle.iter().any(|idle| Arc::ptr_eq(idle, &self.web)) {
+            state.idle.push(self.web.clone());
+        }
+    }
+}
+
+/// Runs a job. Neither its panic nor one in the drop of what it threw reaches the thread.
+fn run(job: Job) {
+    if let Err(thrown) = catch_unwind(AssertUnwindSafe(job)) {
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
+            std::mem::forget(again);
+        }
+    }
+}
