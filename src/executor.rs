@@ -19,7 +19,7 @@ use crate::{
     Context, LoopHandle, PoolError, RemoteTask,
     error::{JoinError, discard},
     os,
-    remote::{Producer, channel},
+    remote::{Producer, channel, gone},
     scheduler::with_current,
 };
 
@@ -192,7 +192,7 @@ fn body<F>(
 ) -> impl Future<Output = ()> + Send
 where
     F: Future + Send,
-    F::Output: Send,
+    F::Output: Send + 'static,
 {
     /// Dropped in this order.
     struct Parts<F: Future<Output: Send>> {
@@ -216,6 +216,14 @@ where
         let polled = if !producer.begin() || producer.poll_cancelled(cx.waker()) {
             None
         } else {
+            let _risk = os::at_risk(|| {
+                let stand_in = producer.stand_in();
+                let load = parts.loaded.as_ref().map(|loaded| loaded.0.clone());
+                Box::new(move |trapped| {
+                    stand_in.give(gone(trapped));
+                    drop(load.map(Loaded));
+                })
+            });
             let poll = || {
                 let polled = future.as_mut().poll(cx);
                 (polled, Context::current())

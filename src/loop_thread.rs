@@ -1,6 +1,6 @@
 //! A loop on a thread of its own, driven from outside.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use selkie_platform::Unavailable;
 
@@ -8,6 +8,7 @@ use crate::{
     EventLoop, LoopHandle, Task, WaitError,
     error::{JoinError, LoopClosed},
     event_loop::{SHUTDOWN_LIMIT, shut_down},
+    os,
     remote::{RemoteTask, channel},
     scheduler::{Scheduler, with_current},
 };
@@ -35,17 +36,49 @@ impl EventLoop {
     /// ```
     pub fn spawn_thread(name: impl Into<String>) -> Result<LoopThread, Unavailable> {
         let name = name.into();
-        let here = with_current(|scheduler| scheduler.platform().clone()).unwrap_or_else(crate::os::host);
+        let here = with_current(|scheduler| scheduler.platform().clone()).unwrap_or_else(os::host);
         let scheduler = Scheduler::new(here.sibling());
+        if os::LOSES_THREADS && !here.nests() {
+            scheduler.debts.keep();
+        }
         let (producer, ended) = channel(Some(scheduler.clone()));
-        let main = scheduler.clone();
+        let unborn = Unborn(Some(scheduler.clone()));
         here.spawn_thread(
             &name,
             Box::new(move || {
-                EventLoop::adopt(main).drive_then(true, Some(Box::new(move || producer.give(Ok(())))));
+                let Some(main) = unborn.born() else { return };
+                let risk = os::at_risk(|| {
+                    let (scheduler, ended) = (main.clone(), producer.stand_in());
+                    Box::new(move |_| {
+                        scheduler.lose();
+                        ended.give(JoinError::LOST);
+                    })
+                });
+                let at_end = move || {
+                    producer.give(Ok(()));
+                    drop(risk);
+                };
+                EventLoop::adopt(main).drive_then(true, Some(Box::new(at_end)));
             }),
         )?;
         Ok(LoopThread { handle: LoopHandle::new(scheduler), ended: Some(ended), name })
+    }
+}
+
+/// A loop whose thread has not begun. If none comes up, what was submitted meanwhile must not wait for it.
+struct Unborn(Option<Arc<Scheduler>>);
+
+impl Unborn {
+    fn born(mut self) -> Option<Arc<Scheduler>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unborn {
+    fn drop(&mut self) {
+        if let Some(scheduler) = self.0.take() {
+            scheduler.lose();
+        }
     }
 }
 

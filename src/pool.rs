@@ -13,7 +13,7 @@
 
 #![expect(
     clippy::disallowed_types,
-    reason = "held for a few instructions and never with code of users; pages have no threads that could hold it"
+    reason = "held for a few instructions and never with code of users; taken by `os::lock`, which a page may call"
 )]
 
 use std::{
@@ -28,7 +28,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -45,7 +45,7 @@ use crate::{
     os,
     remote::{Producer, channel},
     scheduler::with_current,
-    submit::{Job, Slot},
+    submit::{Job, Kept, Release, Slot},
 };
 
 /// Threads of your own for blocking work, beside the shared ones of [`to_thread`](crate::to_thread).
@@ -415,7 +415,7 @@ impl Inner {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        os::lock(&self.state)
     }
 
     fn check(state: &State) -> Result<(), PoolError> {
@@ -491,10 +491,15 @@ struct PoolJob {
 impl PoolJob {
     fn run(self) {
         let Self { job, pool, counted } = self;
+        let risk = os::at_risk(|| {
+            let shared = counted.0.clone();
+            Box::new(move |_| drop(Counted(shared)))
+        });
         // A withdrawn one is no reason to prepare the thread.
         if !job.slot().is_taken() {
             job.run(counted.0.verdict(pool.upgrade().as_deref()));
         }
+        drop(risk);
         drop(counted);
     }
 }
@@ -596,6 +601,13 @@ struct Open {
 
 struct OpenJob(Arc<Open>);
 
+impl Kept for OpenJob {
+    fn release(&self) -> Release {
+        let open = self.0.clone();
+        Box::new(move || drop(Self(open)))
+    }
+}
+
 impl Drop for OpenJob {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -659,7 +671,7 @@ impl<'scope> PoolScope<'scope, '_> {
 
 impl Open {
     fn slots(&self) -> MutexGuard<'_, VecDeque<(Arc<Slot>, Option<Job>)>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        os::lock(&self.slots)
     }
 }
 

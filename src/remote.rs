@@ -12,11 +12,15 @@
 //! of callbacks is an [`Inbox`]: a callback that comes after the close is refused by it and runs at once, where it is added.
 //! A producer that goes without a result leaves an error, so nobody waits for ever.
 //!
+//! *A producer that goes without a word.* A trap takes a frame without its destructors, and a Worker may be terminated. Whoever
+//! notices gives an error in its stead, by a [`StandIn`]; there is nobody left to give anything beside it.
+//!
 //! *Cancel* is a flag, and a waker of the work that should look at it. The producer decides what it means: a task is asked to
 //! end, a job that has not begun is withdrawn.
 
 use std::{
     cell::UnsafeCell,
+    collections::BTreeMap,
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -35,6 +39,7 @@ use atomic_waker::AtomicWaker;
 use crate::{
     error::{JoinError, WaitError},
     inbox::{Inbox, Kind, Link},
+    os,
     scheduler::Scheduler,
 };
 
@@ -123,6 +128,14 @@ impl<T: Send> Producer<T> {
         }
         shared.state.store(DONE, Ordering::Release);
         shared.waiter.wake();
+        if let Some(debtor) = &shared.debtor {
+            debtor.debts.paid(Arc::as_ptr(&shared).addr());
+        }
+    }
+
+    /// For whoever may have to notice that this end has gone without having been dropped.
+    pub(crate) fn stand_in(&self) -> StandIn<T> {
+        StandIn { shared: self.shared.clone() }
     }
 
     /// Whether the consumer asked for an end. Registers `waker` for the time when it does.
@@ -147,6 +160,70 @@ impl<T: Send> Drop for Producer<T> {
         if let Some(shared) = &self.shared {
             let asked = shared.cancelled.load(Ordering::Acquire);
             self.settle(Err(if asked { JoinError::cancelled(None) } else { JoinError::LOST }));
+        }
+    }
+}
+
+/// Does nothing unless asked; from [`Producer::stand_in`].
+pub(crate) struct StandIn<T: Send> {
+    shared: Option<Arc<Shared<T>>>,
+}
+
+impl<T: Send> StandIn<T> {
+    /// Gives `error`, unless there is a result already. The producer has gone.
+    pub(crate) fn give(&self, error: JoinError) {
+        let shared = self.shared.clone();
+        if shared.as_ref().is_some_and(|shared| shared.state.load(Ordering::Acquire) == EMPTY) {
+            Producer { shared }.give(Err(error));
+        }
+    }
+
+    fn key(&self) -> usize {
+        self.shared.as_ref().map_or(0, |shared| Arc::as_ptr(shared).addr())
+    }
+}
+
+/// The error of a frame that has gone: by a trap, or with its thread.
+pub(crate) fn gone(trapped: bool) -> JoinError {
+    if trapped { JoinError::trapped() } else { JoinError::LOST }
+}
+
+/// What a loop owes to others, if its thread may go alone.
+#[derive(Default)]
+pub(crate) struct Debts {
+    kept: AtomicBool,
+    #[expect(clippy::disallowed_types, reason = "taken by `os::lock` only")]
+    list: std::sync::Mutex<BTreeMap<usize, Box<dyn Fn(JoinError) + Send>>>,
+}
+
+impl Debts {
+    /// From now on debts are noted.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn owe<T: Send + 'static>(&self, producer: &Producer<T>) {
+        if self.kept.load(Ordering::Relaxed) {
+            let stand_in = producer.stand_in();
+            let key = stand_in.key();
+            let give: Box<dyn Fn(JoinError) + Send> = Box::new(move |error| stand_in.give(error));
+            os::lock(&self.list).insert(key, give);
+        }
+    }
+
+    fn paid(&self, key: usize) {
+        if self.kept.load(Ordering::Relaxed) {
+            let paid = os::lock(&self.list).remove(&key);
+            drop(paid);
+        }
+    }
+
+    /// The thread has gone: all that is owed is lost.
+    pub(crate) fn lose(&self) {
+        loop {
+            let debt = os::lock(&self.list).pop_first();
+            let Some((_, give)) = debt else { return };
+            give(JoinError::LOST);
         }
     }
 }
@@ -217,7 +294,7 @@ impl<T: Send> RemoteTask<T> {
                 shared.waiter.register(waker);
                 shared.state.load(Ordering::Acquire) == DONE
             };
-            crate::os::block(self.shared.debtor.as_ref(), timeout, &mut poll)?;
+            os::block(self.shared.debtor.as_ref(), timeout, &mut poll)?;
         }
         self.take().ok_or(WaitError::Taken)
     }

@@ -15,7 +15,7 @@
 //!
 //! # Who may touch it
 //!
-//! `inbox`, `platform` and `this` belong to every thread. All the rest belongs to the owner, the thread that made
+//! `inbox`, `debts`, `platform` and `this` belong to every thread. All the rest belongs to the owner, the thread that made
 //! the loop, and is only reached through `EventLoop` and task handles, which are not `Send`, through
 //! [`current_scheduler`], which answers on the owner's thread only, or by a waker that has asked it.
 
@@ -46,6 +46,7 @@ use crate::{
     instrument::{Instrument, TaskInfo},
     loop_local::Locals,
     ready::{Lane, Priority},
+    remote::Debts,
     sleep::Boxed,
     slow::SlowPolls,
     submit::Jobs,
@@ -121,6 +122,7 @@ pub(crate) struct Scheduler {
     this: Weak<Scheduler>,
     platform: Arc<dyn Platform>,
     pub(crate) inbox: Inbox,
+    pub(crate) debts: Debts,
 
     pub(crate) owner: RefCell<std::rc::Weak<Owner>>,
     pub(crate) arena: Arena,
@@ -178,7 +180,7 @@ pub(crate) struct Scheduler {
     pub(crate) jobs: Arc<Jobs>,
 }
 
-// SAFETY: see "Who may touch it": other threads reach `inbox`, `platform` and `this` only, which are `Sync`.
+// SAFETY: see "Who may touch it": other threads reach `inbox`, `debts`, `platform` and `this` only, which are `Sync`.
 unsafe impl Send for Scheduler {}
 // SAFETY: as above.
 unsafe impl Sync for Scheduler {}
@@ -219,6 +221,7 @@ impl Scheduler {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             inbox: Inbox::new(),
+            debts: Debts::default(),
             owner: RefCell::default(),
             arena: Arena::new(),
             lanes: Default::default(),
@@ -433,6 +436,24 @@ impl Scheduler {
                 Err(closed)
             }
         }
+    }
+
+    /// The thread of the loop has gone, or has not come up, and nobody owns the loop: it refuses whatever comes, and all that
+    /// it owes is lost. Its tasks are leaked, as their futures belong to that thread.
+    ///
+    /// By whichever thread notices, which the caller knows to be the only one that is left to do so.
+    pub(crate) fn lose(&self) {
+        for (link, kind) in self.inbox.close() {
+            // A cell is what a waker has sent: it stays with the task.
+            if kind == Kind::Call {
+                // SAFETY: `call_remote` leaked it, and the owner, who has gone, did not take it out.
+                let call = unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) };
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(call))) {
+                    discard(payload);
+                }
+            }
+        }
+        self.debts.lose();
     }
 
     fn take_inbox(&self) {

@@ -1,16 +1,19 @@
 //! Finding polls that take too long: they hold up every other task of the loop.
 
-#![expect(clippy::disallowed_types, reason = "only a watchdog contends for it, and a page has none")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "only a watchdog contends for it, and a page has none: `os::lock`"
+)]
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use selkie_platform::Platform;
 
-use crate::task::TaskRef;
+use crate::{os, task::TaskRef};
 
 /// What the loop's thread is doing, for the watchdog.
 struct Watched {
@@ -42,7 +45,7 @@ impl SlowPolls {
             (limit / 2).max(Duration::from_millis(1)),
             Box::new(move || {
                 let Some(watched) = weak.upgrade() else { return false };
-                let mut poll = watched.poll.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut poll = os::lock(&watched.poll);
                 if let Some(poll) = poll.as_mut().filter(|poll| !poll.reported) {
                     let length = reporter.now().saturating_sub(poll.since);
                     if length >= limit {
@@ -65,7 +68,7 @@ impl SlowPolls {
         let mut starts = self.starts.borrow_mut();
         if starts.is_empty() {
             let poll = Poll { since, label: task.label(), reported: false };
-            *self.watched.poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(poll);
+            *os::lock(&self.watched.poll) = Some(poll);
         }
         starts.push(since);
     }
@@ -75,7 +78,7 @@ impl SlowPolls {
         let mut starts = self.starts.borrow_mut();
         let since = starts.pop()?;
         if starts.is_empty() {
-            *self.watched.poll.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *os::lock(&self.watched.poll) = None;
         }
         let length = self.platform.now().saturating_sub(since);
         (length >= self.limit).then(|| {

@@ -18,8 +18,9 @@ use atomic_waker::AtomicWaker;
 use crate::{
     LoopClosed, LoopHandle, context,
     error::{JoinError, discard},
+    os,
     ready::Priority,
-    remote::{Producer, RemoteTask, channel},
+    remote::{Producer, RemoteTask, channel, gone},
     scheduler::{self, with_current},
     task::{HANDLE, QUIET, Setup, spawn_on},
 };
@@ -46,11 +47,21 @@ impl LoopHandle {
         Fut::Output: Send + 'static,
     {
         let (producer, task) = channel(Some(self.scheduler().clone()));
+        self.scheduler().debts.owe(&producer);
         let context = context::current();
         let start = move |scheduler: &scheduler::Scheduler| {
             if producer.begin() {
                 let setup = Setup { priority: Priority::Normal, flags: HANDLE | QUIET, context, name: None };
-                spawn_on(scheduler, body(f, producer), setup, true).detach();
+                let stand_in = os::TRAPS.then(|| producer.stand_in());
+                let task = spawn_on(scheduler, body(f, producer), setup, true);
+                if let Some(stand_in) = stand_in {
+                    // The producer is in the future, which a trap leaks.
+                    task.on_done(move |result| match result {
+                        Err(error) if error.is_trap() => stand_in.give(JoinError::trapped()),
+                        _ => {}
+                    });
+                }
+                task.detach();
             }
         };
         self.scheduler().call_remote(Box::new(start)).map_err(|_| LoopClosed)?;
@@ -131,7 +142,7 @@ pub fn to_thread<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> T
     let here = with_current(|scheduler| (scheduler.platform().clone(), scheduler.jobs.begin()));
     let (platform, running) = match here {
         Some((platform, running)) => (platform, Some(running)),
-        None => (crate::os::host(), None),
+        None => (os::host(), None),
     };
     let job = Job::new(f, producer, running);
     let refused = platform.run_blocking(Box::new(move || job.run(Ok(()))));
@@ -170,6 +181,28 @@ impl Drop for RunningJob {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.waiter.wake();
         }
+    }
+}
+
+impl Kept for Option<RunningJob> {
+    fn release(&self) -> Release {
+        let jobs = self.as_ref().map(|job| job.0.clone());
+        Box::new(move || drop(jobs.map(RunningJob)))
+    }
+}
+
+/// What goes when nothing of a job is left.
+pub(crate) trait Kept: Send {
+    /// Does what dropping this does, should it have gone without having been dropped.
+    fn release(&self) -> Release;
+}
+
+/// From [`Kept::release`].
+pub(crate) type Release = Box<dyn FnOnce() + Send>;
+
+impl Kept for () {
+    fn release(&self) -> Release {
+        Box::new(|| ())
     }
 }
 
@@ -227,7 +260,7 @@ impl Job {
     pub(crate) fn new<R: Send + 'static>(
         f: impl FnOnce() -> R + Send + 'static,
         producer: Producer<R>,
-        guard: impl Send + 'static,
+        guard: impl Kept + 'static,
     ) -> Self {
         // SAFETY: nothing of it is borrowed.
         unsafe { Self::borrowing(f, producer, guard) }
@@ -241,7 +274,7 @@ impl Job {
     pub(crate) unsafe fn borrowing<'a, R: Send + 'a>(
         f: impl FnOnce() -> R + Send + 'a,
         producer: Producer<R>,
-        guard: impl Send + 'a,
+        guard: impl Kept + 'a,
     ) -> Self {
         /// Dropped in this order.
         struct Parts<F, R: Send, G> {
@@ -257,7 +290,22 @@ impl Job {
         let work = move |verdict| {
             let parts = parts;
             // Bindings go in the reverse order, also by a panic.
-            let Parts { guard: _guard, context, producer, f } = parts;
+            let Parts { guard, context, producer, f } = parts;
+            let _risk = os::at_risk(|| {
+                let (stand_in, release) = (producer.stand_in(), guard.release());
+                let handler: Box<dyn FnOnce(bool) + Send + 'a> = Box::new(move |trapped| {
+                    stand_in.give(gone(trapped));
+                    release();
+                });
+                // SAFETY: only the lifetime changes. While the risk lives, so does `guard`, or nobody has dropped it; and
+                // what is called or dropped later has let go of the result by then.
+                unsafe {
+                    std::mem::transmute::<
+                        Box<dyn FnOnce(bool) + Send + 'a>,
+                        Box<dyn FnOnce(bool) + Send + 'static>,
+                    >(handler)
+                }
+            });
             match verdict {
                 Ok(()) if producer.begin() => {
                     let result = catch_unwind(AssertUnwindSafe(|| context.run(f)));

@@ -106,7 +106,7 @@ thread_local! {
 
 impl World {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::os::lock(&self.state)
     }
 
     fn key(&self) -> usize {

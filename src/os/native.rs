@@ -4,6 +4,16 @@
 mod workers;
 
 use std::{future::Future, num::NonZeroUsize, process::Termination, sync::Arc, task::Waker, time::Duration};
+use std::{
+    future::Future,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    process::Termination,
+    sync::{Arc, PoisonError},
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use selkie_native::Refused;
 use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Job, Platform, Unavailable};
@@ -76,6 +86,29 @@ pub(crate) fn block(
         selkie_native::NoWait::TimedOut => WaitError::TimedOut,
         selkie_native::NoWait::WouldDeadlock => WaitError::WouldDeadlock,
     })
+}
+
+#[expect(clippy::disallowed_types, reason = "a thread may wait for it")]
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether code may end by a trap, which runs no destructor.
+pub(crate) const TRAPS: bool = false;
+
+/// Whether a thread may go alone.
+pub(crate) const LOSES_THREADS: bool = false;
+
+/// Something that is owed by a thread; see [`at_risk`].
+pub(crate) struct Risk;
+
+impl Drop for Risk {
+    fn drop(&mut self) {}
+}
+
+/// No thread goes without its destructors having run, so nothing is at risk.
+pub(crate) fn at_risk(_: impl FnOnce() -> Box<dyn FnOnce(bool) + Send>) -> Risk {
+    Risk
 }
 
 /// Lets another thread have this processor: it may hold a lock that this one spins for.

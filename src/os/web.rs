@@ -1,6 +1,10 @@
 //! What the browser and Node have beyond the common ground: promises, abort signals, frames.
 
 mod forever;
+#[cfg(not(target_feature = "atomics"))]
+mod one_thread;
+#[cfg(target_feature = "atomics")]
+mod threads;
 
 use std::{
     cell::RefCell, num::NonZeroUsize, panic::AssertUnwindSafe, rc::Rc, sync::Arc, task::Waker, time::Duration,
@@ -8,6 +12,10 @@ use std::{
 
 use js_sys::{Function, Promise};
 use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Job, Platform, Unavailable};
+use std::{cell::RefCell, future::Future, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
+
+use js_sys::{Function, Promise};
+use selkie_platform::Platform;
 pub use selkie_web::interop::{idle, is_visible, next_frame, yield_to_page};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 pub use wasm_bindgen_futures::JsFuture;
@@ -17,6 +25,11 @@ use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, WaitError, schedule
 use super::no_workers::NO_THREADS;
 pub(crate) use super::no_workers::Workers;
 use crate::{AnyTask, EventLoop, JoinError, Task, WaitError, scheduler::Scheduler, spawn};
+#[cfg(not(target_feature = "atomics"))]
+pub(crate) use self::one_thread::{LOSES_THREADS, Pool, Workers, at_risk, block, lock};
+#[cfg(target_feature = "atomics")]
+pub(crate) use self::threads::{LOSES_THREADS, Pool, Workers, at_risk, block, lock};
+use crate::{AnyTask, EventLoop, JoinError, Task, spawn};
 
 /// A task may have called JavaScript that called another task, and caught its trap.
 pub(crate) const MAY_TRAP: bool = true;
@@ -25,17 +38,10 @@ pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_web::Web::new())
 }
 
-/// Nothing here may block.
-pub(crate) fn block(
-    _: Option<&Arc<Scheduler>>,
-    _: Option<Duration>,
-    _: &mut dyn FnMut(&Waker) -> bool,
-) -> Result<(), WaitError> {
-    Err(WaitError::WouldBlock)
-}
+pub(crate) use selkie_web::relax;
 
-/// A page cannot yield, and the holder of a lock that is spun for runs in another Worker.
-pub(crate) use std::hint::spin_loop as relax;
+/// Whether code may end by a trap, which runs no destructor.
+pub(crate) const TRAPS: bool = true;
 
 /// A page and a Worker have no name of their own.
 pub(crate) fn thread_name() -> Option<Arc<str>> {
@@ -184,7 +190,12 @@ thread_local! {
 }
 
 /// The loop that `spawn` uses where none runs: made and started on first use, and never stopped.
+///
+/// A thread that blocks gives a loop no turns between, so there is none.
 pub(crate) fn default_loop() -> Option<EventLoop> {
+    if host().can_block() {
+        return None;
+    }
     let made = DEFAULT.try_with(|default| {
         let mut default = default.borrow_mut();
         match &*default {

@@ -1,0 +1,90 @@
+//! The web without threads.
+
+use std::{
+    future::Future,
+    num::NonZeroUsize,
+    sync::{Arc, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+
+use selkie_platform::{Job, Unavailable};
+use selkie_web::ONE_THREAD;
+
+use crate::{WaitError, scheduler::Scheduler};
+
+/// Nothing here may block.
+pub(crate) fn block(
+    _: Option<&Arc<Scheduler>>,
+    _: Option<Duration>,
+    _: &mut dyn FnMut(&Waker) -> bool,
+) -> Result<(), WaitError> {
+    Err(WaitError::WouldBlock)
+}
+
+/// Nobody contends.
+#[expect(clippy::disallowed_types, reason = "there is no other thread")]
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a thread may go alone.
+pub(crate) const LOSES_THREADS: bool = false;
+
+/// Something that is owed by a thread; see [`at_risk`].
+pub(crate) struct Risk;
+
+impl Drop for Risk {
+    fn drop(&mut self) {}
+}
+
+/// No job runs here, so none is at risk.
+pub(crate) fn at_risk(_: impl FnOnce() -> Box<dyn FnOnce(bool) + Send>) -> Risk {
+    Risk
+}
+
+/// The threads of a [`ThreadPool`](crate::ThreadPool): there are none.
+pub(crate) enum Pool {}
+
+impl Pool {
+    pub(crate) fn new(_: NonZeroUsize, _: Duration, _: &str) -> Result<Self, Unavailable> {
+        Err(ONE_THREAD)
+    }
+
+    pub(crate) fn submit(&self, _: Job) -> Result<bool, Unavailable> {
+        match *self {}
+    }
+
+    pub(crate) fn shutdown(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn shutdown_now(&self) -> Vec<Job> {
+        match *self {}
+    }
+
+    pub(crate) fn join(&self, _: Option<Duration>) -> Result<(), WaitError> {
+        match *self {}
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        match *self {}
+    }
+}
+
+/// The threads of an [`Executor`](crate::Executor): there are none.
+pub(crate) enum Workers {}
+
+impl Workers {
+    pub(crate) fn new(_: Option<NonZeroUsize>, _: &str) -> Result<Self, Unavailable> {
+        Err(ONE_THREAD)
+    }
+
+    pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {
+        match *self {}
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        match *self {}
+    }
+}

@@ -1,0 +1,168 @@
+//! The web with threads: Workers of this program over shared memory.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use selkie_platform::{Job, Unavailable};
+pub(crate) use selkie_web::at_risk;
+use selkie_web::{NoWait, Refused};
+
+use crate::{
+    WaitError,
+    scheduler::{Scheduler, current_scheduler},
+};
+
+/// Whether a thread may go alone: a Worker can be terminated.
+pub(crate) const LOSES_THREADS: bool = true;
+
+/// Blocks until `poll` answers `true`. `debtor` is the loop that has to do something for it.
+pub(crate) fn block(
+    debtor: Option<&Arc<Scheduler>>,
+    timeout: Option<Duration>,
+    poll: &mut dyn FnMut(&Waker) -> bool,
+) -> Result<(), WaitError> {
+    let number = |scheduler: *const Scheduler| Some(scheduler.addr()).filter(|&number| number != 0);
+    let here = number(current_scheduler());
+    let there = debtor.and_then(|debtor| number(Arc::as_ptr(debtor)));
+    selkie_web::block(here, there, timeout, poll).map_err(wait_error)
+}
+
+fn wait_error(error: NoWait) -> WaitError {
+    match error {
+        NoWait::TimedOut => WaitError::TimedOut,
+        NoWait::WouldDeadlock => WaitError::WouldDeadlock,
+        NoWait::WouldBlock => WaitError::WouldBlock,
+    }
+}
+
+/// A page spins for it: to wait would trap there.
+#[expect(clippy::disallowed_types, reason = "never waited for")]
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    selkie_web::lock(mutex)
+}
+
+/// The threads of a [`ThreadPool`](crate::ThreadPool).
+pub(crate) struct Pool(selkie_web::Pool);
+
+impl Pool {
+    pub(crate) fn new(max: NonZeroUsize, idle: Duration, _name: &str) -> Result<Self, Unavailable> {
+        Ok(Self(selkie_web::Pool::new(max, idle)?))
+    }
+
+    /// Whether it took the job; it does not after a shutdown.
+    pub(crate) fn submit(&self, job: Job) -> Result<bool, Unavailable> {
+        match self.0.submit(job) {
+            Ok(()) => Ok(true),
+            Err(Refused::ShutDown) => Ok(false),
+            Err(Refused::Unavailable(error)) => Err(error),
+        }
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.0.shutdown();
+    }
+
+    pub(crate) fn shutdown_now(&self) -> Vec<Job> {
+        self.0.shutdown_now()
+    }
+
+    pub(crate) fn join(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
+        self.0.join(timeout).map_err(wait_error)
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.0.threads()
+    }
+}
+
+/// The threads of an [`Executor`](crate::Executor).
+///
+/// Each time a future is due is a job of a pool. The tasks are those of `async-task`; the queue is ours, because that of
+/// `async-executor` wakes its threads under a lock of the standard library, for which a page must not wait.
+pub(crate) struct Workers {
+    pool: Arc<selkie_web::Pool>,
+    threads: usize,
+    alive: Arc<Alive>,
+}
+
+/// The futures that have not ended, by number.
+#[derive(Default)]
+#[expect(clippy::disallowed_types, reason = "taken by `lock` only")]
+struct Alive(std::sync::Mutex<(u64, BTreeMap<u64, Waker>)>);
+
+/// A processor is idle when nothing is due; its Worker is free for others after so long.
+const IDLE: Duration = Duration::from_secs(2);
+
+impl Workers {
+    /// One thread for each processor, if no number is given.
+    pub(crate) fn new(threads: Option<NonZeroUsize>, _name: &str) -> Result<Self, Unavailable> {
+        let processors = selkie_web::processors()?;
+        let threads = threads.or(NonZeroUsize::new(processors)).unwrap_or(NonZeroUsize::MIN);
+        let pool = Arc::new(selkie_web::Pool::new(threads, IDLE)?);
+        Ok(Self { pool, threads: threads.get(), alive: Arc::default() })
+    }
+
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let alive = self.alive.clone();
+        let number = {
+            let mut alive = lock(&alive.0);
+            alive.0 += 1;
+            alive.0
+        };
+        let future = Living { future: Box::pin(future), alive, number };
+        let pool = Arc::downgrade(&self.pool);
+        let schedule = move |runnable: async_task::Runnable| {
+            // A pool that is gone, or refuses, drops the future.
+            if let Some(pool) = pool.upgrade() {
+                let _ = pool.submit(Box::new(move || _ = runnable.run()));
+            }
+        };
+        let (runnable, task) = async_task::spawn(future, schedule);
+        task.detach();
+        let waker = runnable.waker();
+        lock(&self.alive.0).1.insert(number, waker);
+        runnable.schedule();
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        drop(self.pool.shutdown_now());
+        let wakers = std::mem::take(&mut lock(&self.alive.0).1);
+        // Each is scheduled, refused, and so dropped: at once, or after the poll that is under way.
+        wakers.into_values().for_each(Waker::wake);
+    }
+}
+
+/// A future that is in the list until it is gone.
+struct Living<F> {
+    future: Pin<Box<F>>,
+    alive: Arc<Alive>,
+    number: u64,
+}
+
+impl<F: Future<Output = ()>> Future for Living<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl<F> Drop for Living<F> {
+    fn drop(&mut self) {
+        let waker = lock(&self.alive.0).1.remove(&self.number);
+        drop(waker);
+    }
+}
