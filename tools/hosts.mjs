@@ -62,18 +62,21 @@ const threads = [
 // Node 20 knows only the older form of the exception instructions; every browser and later Node runs both.
 const unwind = "-C panic=unwind -C llvm-args=-wasm-use-legacy-eh=true";
 
+// wasm-bindgen reads all of the debug information and writes it again, at a minute a run; the names of functions stay without.
+const lean = { CARGO_PROFILE_TEST_DEBUG: "0", CARGO_PROFILE_DEV_DEBUG: "0" };
+
 /** Ways to compile the suite for the web. Each has a target folder of its own, so that they do not evict each other. */
 const BUILDS = {
     stable: { toolchain: [], flags: [], env: {} },
     unwind: {
         toolchain: [`+${NIGHTLY}`],
         flags: ["-Z", "build-std=std,panic_unwind"],
-        env: { RUSTFLAGS: unwind, CARGO_TARGET_DIR: "target/unwind" },
+        env: { ...lean, RUSTFLAGS: unwind, CARGO_TARGET_DIR: "target/unwind" },
     },
     threads: {
         toolchain: [`+${NIGHTLY}`],
         flags: ["-Z", "build-std=std,panic_unwind"],
-        env: { RUSTFLAGS: `${threads} ${unwind}`, CARGO_TARGET_DIR: "target/threads" },
+        env: { ...lean, RUSTFLAGS: `${threads} ${unwind}`, CARGO_TARGET_DIR: "target/threads" },
     },
 };
 

@@ -177,22 +177,24 @@ behaviour! {
     }
 }
 
+#[cfg(any(not(all(target_family = "wasm", target_os = "unknown")), target_feature = "atomics"))]
+on_threads! {
 /// Rows: X35. A thread that gives up breaks the barrier for all, as `threading.Barrier` has it.
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[test]
 fn a_thread_that_gives_up_breaks_the_barrier() {
     static BARRIER: Barrier = Barrier::new(3);
-    let patient = std::thread::spawn(|| BARRIER.wait_blocking(None));
+    let patient = crate::harness::thread::spawn(|| BARRIER.wait_blocking(None));
     while BARRIER.waiting() == 0 {
-        std::thread::yield_now();
+        crate::harness::thread::yield_now();
     }
     assert_eq!(BARRIER.wait_blocking(Some(Duration::from_millis(5))), Err(WaitError::TimedOut));
     assert_eq!(patient.join().unwrap(), Ok(Err(BrokenBarrier)));
     assert!(BARRIER.is_broken());
     BARRIER.reset();
-    let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(|| BARRIER.wait_blocking(None))).collect();
+    let threads: Vec<_> = (0..3).map(|_| crate::harness::thread::spawn(|| BARRIER.wait_blocking(None))).collect();
     let mut places: Vec<_> =
         threads.into_iter().map(|thread| thread.join().unwrap().unwrap().unwrap()).collect();
     places.sort_unstable();
     assert_eq!(places, [0, 1, 2]);
+}
 }

@@ -201,8 +201,9 @@ behaviour! {
     }
 }
 
+#[cfg(any(not(all(target_family = "wasm", target_os = "unknown")), target_feature = "atomics"))]
+on_threads! {
 /// Rows: F60, F61.
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[test]
 fn threads_wait_for_conditions_with_and_without_a_limit() {
     let shared = Arc::new((Lock::new(false), Condition::new()));
@@ -211,7 +212,7 @@ fn threads_wait_for_conditions_with_and_without_a_limit() {
     let (guard, result) = changed.wait_blocking(guard, Some(Duration::from_millis(5)));
     assert_eq!(result, Err(WaitError::TimedOut));
     let theirs = shared.clone();
-    let thread = std::thread::spawn(move || {
+    let thread = crate::harness::thread::spawn(move || {
         let (lock, changed) = &*theirs;
         *lock.lock_blocking(None).unwrap() = true;
         changed.notify(1);
@@ -225,4 +226,5 @@ fn threads_wait_for_conditions_with_and_without_a_limit() {
     drop(guard);
     thread.join().unwrap();
     assert_eq!(changed.statistics().waiting, 0);
+}
 }

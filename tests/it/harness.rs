@@ -89,6 +89,87 @@ impl T {
 /// Whether loops of the host can run to an end inside a call, as a page's cannot.
 pub const HOST_BLOCKS: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
 
+/// Whether the host has threads. A build with threads has, in every host that `tools/hosts.mjs` runs it in.
+pub fn has_threads() -> bool {
+    HOST_BLOCKS || cfg!(target_feature = "atomics")
+}
+
+/// Runs a test that blocks on a thread that may.
+#[cfg(all(target_family = "wasm", target_os = "unknown", target_feature = "atomics"))]
+pub async fn on_a_thread(test: impl FnOnce() + Send + 'static) {
+    let pool = selkie::ThreadPool::new(1).unwrap();
+    pool.submit(test).unwrap().await.unwrap();
+}
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[allow(clippy::disallowed_types, reason = "tests of threads")]
+pub use std::{thread, time::Instant};
+
+/// `std::thread` for threads of this crate.
+#[cfg(all(target_family = "wasm", target_os = "unknown", target_feature = "atomics"))]
+pub mod thread {
+    pub use std::thread::{current, panicking, sleep, yield_now};
+
+    use selkie::{JoinError, RemoteTask, ThreadPool};
+
+    pub struct JoinHandle<T: Send>(RemoteTask<T>);
+
+    pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        JoinHandle(ThreadPool::new(1).unwrap().submit(f).unwrap())
+    }
+
+    impl<T: Send> JoinHandle<T> {
+        pub fn join(mut self) -> Result<T, JoinError> {
+            self.0.wait(None).unwrap()
+        }
+    }
+}
+
+/// `std::time::Instant` where that panics.
+#[cfg(all(target_family = "wasm", target_os = "unknown", target_feature = "atomics"))]
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub struct Instant(Duration);
+
+#[cfg(all(target_family = "wasm", target_os = "unknown", target_feature = "atomics"))]
+impl Instant {
+    pub fn now() -> Self {
+        Self(EventLoop::new().time())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        Self::now().0 - self.0
+    }
+}
+
+#[cfg(all(target_family = "wasm", target_os = "unknown", target_feature = "atomics"))]
+impl std::ops::Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0 + time)
+    }
+}
+
+/// Defines tests that block, or use threads of their own: natively as they are, in a build with threads on a thread of the crate.
+#[allow(unused_macros, reason = "where there are no threads")]
+macro_rules! on_threads {
+    ($($(#[doc = $doc:literal])* #[test] $(#[$meta:meta])* fn $name:ident() $body:block)*) => {$(
+        $(#[doc = $doc])*
+        $(#[$meta])*
+        #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+        #[test]
+        fn $name() $body
+
+        $(#[doc = $doc])*
+        $(#[$meta])*
+        #[cfg(all(target_family = "wasm", target_os = "unknown", target_feature = "atomics"))]
+        #[::wasm_bindgen_test::wasm_bindgen_test]
+        async fn $name() {
+            $crate::harness::on_a_thread(|| $body).await;
+        }
+    )*};
+}
+
 /// Runs `check` with a new loop of the simulator and, where the host can block, with one of the host.
 ///
 /// Where it cannot, the host's loop has to say so instead, and to stay as it was.

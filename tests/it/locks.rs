@@ -839,10 +839,13 @@ fn the_circle_of_a_deadlock_may_go_through_an_await() {
 }
 
 /// Threads that block share the primitives with each other, and with a loop.
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[cfg(any(not(all(target_family = "wasm", target_os = "unknown")), target_feature = "atomics"))]
 mod threads {
     use super::*;
+    #[allow(clippy::disallowed_types, reason = "tests of threads")]
+    use crate::harness::{Instant, thread};
 
+    on_threads! {
     /// Rows: F53, F54, F59.
     #[test]
     fn threads_and_tasks_share_locks_and_events() {
@@ -851,7 +854,7 @@ mod threads {
         static GO: Event = Event::new();
         let threads: Vec<_> = (0..4)
             .map(|_| {
-                std::thread::spawn(|| {
+                thread::spawn(|| {
                     GO.wait_blocking(None).unwrap();
                     for _ in 0..500 {
                         *LOCK.lock_blocking(None).unwrap() += 1;
@@ -885,7 +888,7 @@ mod threads {
         let (lock, event, gate) = (Lock::new(()), Event::new(), Semaphore::new(0));
         let guard = lock.try_lock().unwrap();
         let short = Some(Duration::from_millis(5));
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         assert_eq!(lock.lock_blocking(short).unwrap_err(), WaitError::TimedOut);
         assert!(start.elapsed() >= Duration::from_millis(5));
         assert_eq!(event.wait_blocking(short), Err(WaitError::TimedOut));
@@ -904,7 +907,7 @@ mod threads {
         let threads: Vec<_> = (0..3)
             .map(|n| {
                 let gate = gate.clone();
-                std::thread::spawn(move || {
+                thread::spawn(move || {
                     for round in 0..300u64 {
                         let time = Duration::from_micros((round * 7 + n) % 50);
                         drop(gate.acquire_blocking(Some(time)));
@@ -938,6 +941,7 @@ mod threads {
         }
         assert_eq!(gate.available(), 2);
         assert_eq!(gate.statistics().waiting, 0);
+    }
     }
 }
 

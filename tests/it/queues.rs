@@ -649,10 +649,12 @@ mod models {
     }
 }
 
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[cfg(any(not(all(target_family = "wasm", target_os = "unknown")), target_feature = "atomics"))]
 mod threads {
     use super::*;
+    use crate::harness::thread;
 
+    on_threads! {
     /// Rows: F63.
     #[test]
     fn a_thread_gives_up_after_its_time() {
@@ -666,9 +668,9 @@ mod threads {
         queue.task_done();
         queue.join_blocking(None).unwrap();
         let items = queue.clone();
-        let getter = std::thread::spawn(move || items.get_blocking(None));
+        let getter = thread::spawn(move || items.get_blocking(None));
         while queue.statistics().getting == 0 {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         queue.shutdown(false);
         assert_eq!(getter.join().unwrap(), Err(GetError::ShutDown));
@@ -681,7 +683,7 @@ mod threads {
         let threads: Vec<_> = (0..4u64)
             .map(|n| {
                 let queue = queue.clone();
-                std::thread::spawn(move || {
+                thread::spawn(move || {
                     for k in 0..500 {
                         queue.put_blocking(n * 500 + k, None).unwrap();
                     }
@@ -696,7 +698,7 @@ mod threads {
             }
             sum
         });
-        assert_eq!(sum, (0..2000).sum());
+        assert_eq!(sum, (0..2000).sum::<u64>());
         for thread in threads {
             thread.join().unwrap();
         }
@@ -744,7 +746,7 @@ mod threads {
         let threads: Vec<_> = (0..10)
             .flat_map(|_| {
                 let (items, count) = (queue.clone(), put.clone());
-                let producer = std::thread::spawn(move || {
+                let producer = thread::spawn(move || {
                     for k in 0..50 {
                         let mut item = k;
                         while let Err(error) = items.put_blocking(item, Some(Duration::from_micros(20))) {
@@ -754,7 +756,7 @@ mod threads {
                     }
                 });
                 let (items, count) = (queue.clone(), got.clone());
-                let consumer = std::thread::spawn(move || {
+                let consumer = thread::spawn(move || {
                     loop {
                         match items.get_blocking(Some(Duration::from_micros(20))) {
                             Ok(_) => count.fetch_add(1, Ordering::Relaxed),
@@ -767,7 +769,7 @@ mod threads {
             })
             .collect();
         while got.load(Ordering::Relaxed) < 2500 {
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
         queue.shutdown(false);
         for mut remote in remotes {
@@ -782,5 +784,6 @@ mod threads {
         for one in loops {
             one.join(None).unwrap();
         }
+    }
     }
 }

@@ -13,9 +13,9 @@ use selkie::{
     yield_now,
 };
 
-/// The simulator has loops "on threads" everywhere; a host in this build may have none.
+/// The simulator has loops "on threads" everywhere; a host may have none.
 fn has_threads(t: &crate::harness::T) -> bool {
-    t.is_sim() || !cfg!(all(target_family = "wasm", target_os = "unknown"))
+    t.is_sim() || crate::harness::has_threads()
 }
 
 behaviour! {
@@ -292,10 +292,12 @@ behaviour! {
     }
 }
 
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[cfg(any(not(all(target_family = "wasm", target_os = "unknown")), target_feature = "atomics"))]
 mod blocking {
     use super::*;
+    use crate::harness::thread;
 
+    on_threads! {
     #[test]
     /// Rows: F45. A thread without a loop waits, with and without an end.
     fn a_thread_waits_for_a_remote_task() {
@@ -338,7 +340,7 @@ mod blocking {
     /// Rows: F73. Callbacks run where the work ends, in order, or at once when it has ended.
     fn callbacks_of_a_remote_task_run_in_the_thread_that_ends_it() {
         let worker = EventLoop::spawn_thread("worker").unwrap();
-        let here = std::thread::current().id();
+        let here = thread::current().id();
         let (log, seen) = std::sync::mpsc::channel();
         let mut remote = worker
             .handle()
@@ -350,13 +352,13 @@ mod blocking {
         for n in 0..3 {
             let log = log.clone();
             remote.on_done(move |result| {
-                assert_ne!(std::thread::current().id(), here);
+                assert_ne!(thread::current().id(), here);
                 log.send((n, *result.as_ref().unwrap())).unwrap();
             });
         }
         let all: Vec<_> = seen.iter().take(3).collect();
         assert_eq!(all, [(0, 7), (1, 7), (2, 7)]);
-        remote.on_done(move |_| assert_eq!(std::thread::current().id(), here));
+        remote.on_done(move |_| assert_eq!(thread::current().id(), here));
         assert_eq!(remote.wait(None).unwrap().unwrap(), 7);
         worker.join(None).unwrap();
     }
@@ -375,7 +377,7 @@ mod blocking {
                 jobs.push(to_thread(move || {
                     begun.fetch_add(1, Ordering::Relaxed);
                     while !gate.load(Ordering::Acquire) {
-                        std::thread::yield_now();
+                        thread::yield_now();
                     }
                     count.fetch_add(1, Ordering::Relaxed);
                 }));
@@ -389,5 +391,6 @@ mod blocking {
             assert!(begun.load(Ordering::Relaxed) <= 136, "{}", begun.load(Ordering::Relaxed));
         });
         assert!(ran.load(Ordering::Relaxed) >= 100);
+    }
     }
 }
