@@ -36,7 +36,8 @@ use crate::{
 ///
 /// # Platform-specific
 ///
-/// - **Web:** outside of a simulation there are no threads, and making one is an [`Unavailable`] error.
+/// - **Web:** in a build with threads, in an isolated page, its threads are Workers, started when futures are due; the queue is
+///   selkie's own. Elsewhere making one is an [`Unavailable`] error, outside of a simulation.
 ///
 /// # Examples
 ///

@@ -19,6 +19,12 @@ impl EventLoop {
     /// What is submitted before the thread has begun waits for it. Mirrors asyncio's loop in a thread that runs
     /// `loop.run_forever`. Inside a simulated loop the new loop is simulated too, in the same world.
     ///
+    /// # Platform-specific
+    ///
+    /// - **Web:** in a build with threads, in an isolated page, the thread is a Worker. It has no JavaScript, so the loop parks
+    ///   there as a native one does. A Worker that does not come up, or dies, leaves errors that
+    ///   [say so](JoinError::is_lost) wherever something waits for the loop.
+    ///
     /// # Errors
     ///
     /// [`Unavailable`] where the host has no thread for it.

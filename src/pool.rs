@@ -64,7 +64,9 @@ use crate::{
 ///
 /// # Platform-specific
 ///
-/// - **Web:** outside of a simulation there are no threads, and making a pool is an [`Unavailable`] error.
+/// - **Web:** in a build with threads, in an isolated page, its threads are Workers, without JavaScript. Elsewhere making a pool
+///   is an [`Unavailable`] error, outside of a simulation. A page must not wait: `join` and `scope` are
+///   [`WaitError::WouldBlock`] there; await `shutdown()`. Threads have no names.
 ///
 /// # Examples
 ///

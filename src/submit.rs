@@ -52,16 +52,7 @@ impl LoopHandle {
         let start = move |scheduler: &scheduler::Scheduler| {
             if producer.begin() {
                 let setup = Setup { priority: Priority::Normal, flags: HANDLE | QUIET, context, name: None };
-                let stand_in = os::TRAPS.then(|| producer.stand_in());
-                let task = spawn_on(scheduler, body(f, producer), setup, true);
-                if let Some(stand_in) = stand_in {
-                    // The producer is in the future, which a trap leaks.
-                    task.on_done(move |result| match result {
-                        Err(error) if error.is_trap() => stand_in.give(JoinError::trapped()),
-                        _ => {}
-                    });
-                }
-                task.detach();
+                spawn_on(scheduler, body(f, producer), setup, true).detach();
             }
         };
         self.scheduler().call_remote(Box::new(start)).map_err(|_| LoopClosed)?;
@@ -87,8 +78,18 @@ async fn body<F, Fut>(f: F, producer: Producer<Fut::Output>)
 where
     F: FnOnce() -> Fut,
     Fut: Future,
-    Fut::Output: Send,
+    Fut::Output: Send + 'static,
 {
+    if let (true, Some(task)) = (os::TRAPS, scheduler::running()) {
+        let stand_in = producer.stand_in();
+        task.add_callback(Box::new(move |task| {
+            // SAFETY: this future's output is `()`, and stays until the callbacks have run.
+            let result = unsafe { task.output::<()>() };
+            if result.as_ref().is_err_and(JoinError::is_trap) {
+                stand_in.give(JoinError::trapped());
+            }
+        }));
+    }
     let label = || scheduler::running().map_or_else(String::new, |task| task.label());
     let future = match catch_unwind(AssertUnwindSafe(f)) {
         Ok(future) => future,
@@ -125,7 +126,9 @@ where
 ///
 /// # Platform-specific
 ///
-/// - **Web:** the result is a [`JoinError`] with `is_unavailable`, and the function is not run.
+/// - **Web:** in a build with threads, in an isolated page, on Workers; a function that calls JavaScript panics there, with the
+///   name of what is missing. Elsewhere the result is a [`JoinError`] with `is_unavailable`, which names what to use instead, and
+///   the function is not run.
 ///
 /// # Examples
 ///

@@ -801,7 +801,7 @@ impl TaskRef {
     ///
     /// The task's future has output `T`, the state has OUTPUT, and nobody takes the result meanwhile.
     #[inline]
-    pub(super) unsafe fn output<T>(&self) -> &Result<T, JoinError> {
+    pub(crate) unsafe fn output<T>(&self) -> &Result<T, JoinError> {
         // SAFETY: as the caller promises.
         unsafe { self.0.byte_add(STAGE).cast::<Result<T, JoinError>>().as_ref() }
     }

@@ -17,7 +17,8 @@
 //!
 //! - *It retires*: it takes itself off the list of the free ones, under the lock by which work is given out, so that none is
 //!   given to it. It frees its stack and its variables. Destructors of thread-locals do not run, as nowhere on this target.
-//! - *It cannot come up*: the work that was meant for it is dropped, not run, and that tells those who wait.
+//! - *It cannot come up*: the work that was meant for it is dropped, not run, and that tells those who wait. Work that was given
+//!   to a free Worker which had died unnoticed goes to another one.
 //! - *It dies*: it is terminated by a developer or the host, or runs out of stack in a place where that cannot be caught. The
 //!   host tells the root: by an event, or because the Worker's lock is free (`navigator.locks`). What was on its stack is gone
 //!   without a destructor having run, and what it held is leaked, with its stack.
@@ -36,7 +37,7 @@ use std::{
     ptr,
     sync::{
         Arc,
-        atomic::{AtomicI32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -54,7 +55,7 @@ use crate::{
 const STACK: usize = 1 << 20;
 
 /// A Worker that was free for so long retires.
-const FREE: Duration = Duration::from_secs(10);
+const FREE: Duration = Duration::from_secs(5);
 
 /// Workers at most: each costs its stack and some megabytes of the host.
 const MOST: usize = 128;
@@ -90,6 +91,8 @@ struct Member {
     id: i32,
     /// Set when it is given work.
     wake: Wake,
+    /// It came up, so another one would as well.
+    up: AtomicBool,
     work: Spin<Option<Job>>,
     risks: Spin<Risks>,
 }
@@ -226,8 +229,13 @@ pub(crate) fn spawn(main: Job) -> Result<(), Unavailable> {
     }
     let id = crew.next_id;
     crew.next_id += 1;
-    let member =
-        Arc::new(Member { id, wake: Wake::default(), work: Spin::new(Some(main)), risks: Spin::default() });
+    let member = Arc::new(Member {
+        id,
+        wake: Wake::default(),
+        up: AtomicBool::new(false),
+        work: Spin::new(Some(main)),
+        risks: Spin::default(),
+    });
     crew.all.insert(id, member.clone());
     if ROOT.load(Ordering::Relaxed) == here() {
         drop(crew);
@@ -287,7 +295,10 @@ extern "C" fn ended(id: i32, _how: i32) {
     // Code of users hears of it, and may trap.
     host::guard(&mut || {
         let work = lock(&member.work).take();
-        drop(work);
+        // One that died while it was free was given work before anybody knew.
+        if let Some(work) = work.filter(|_| member.up.load(Ordering::Relaxed)) {
+            let _ = spawn(work);
+        }
     });
     tell(&member, 0, false);
 }
@@ -316,6 +327,7 @@ extern "C" fn work(instance: i32, address: usize) {
         Arc::from_raw(member)
     };
     MEMBER.set(Arc::as_ptr(&member));
+    member.up.store(true, Ordering::Relaxed);
     loop {
         let work = lock(&member.work).take();
         if let Some(work) = work {
