@@ -55,6 +55,8 @@ mod tour;
 mod wait;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod web;
+#[cfg(all(target_family = "wasm", target_os = "unknown", target_feature = "atomics"))]
+mod workers;
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 use std::prelude::v1::test;

@@ -1,0 +1,40 @@
+// What tests/it/workers.rs does to the Workers of the program.
+
+const node = globalThis.process?.getBuiltinModule?.('node:worker_threads');
+const owner = node ?? globalThis;
+const Original = owner.Worker;
+const workers = new Set();
+let failing = false;
+
+// Before the first one is made: this is imported by the glue.
+if (Original) {
+  owner.Worker = class extends Original {
+    constructor(url, options) {
+      super(failing ? new URL('./no-such-file.js', url) : url, options);
+      workers.add(this);
+    }
+  };
+}
+
+/** Ends all Workers where they stand. */
+export function terminateAll() {
+  for (const worker of workers) worker.terminate();
+  workers.clear();
+}
+
+/** As `terminateAll`, and waits until the program knows. */
+export async function gone() {
+  const all = [...workers];
+  workers.clear();
+  await Promise.all(all.map((worker) => worker.terminate()));
+  for (let round = 0; round < 400; round += 1) {
+    await new Promise((done) => setTimeout(done, 5));
+    const { held = [], pending = [] } = (await globalThis.navigator?.locks?.query()) ?? {};
+    if (round > 4 && ![...held, ...pending].some(({ name }) => name.startsWith('selkie'))) break;
+  }
+}
+
+/** Whether Workers that are made from now on find no file. */
+export const failFrom = (now) => void (failing = now);
+
+export const isolated = () => Boolean(node || globalThis.crossOriginIsolated);

@@ -1,0 +1,310 @@
+//! Threads that are Workers: what only they can do wrong, and the page that must not wait for them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use selkie::{EventLoop, Executor, ThreadPool, os::web::from_promise, sleep, spawn_lazy, timeout, to_thread};
+use wasm_bindgen::prelude::*;
+
+use crate::harness::{has_threads, test};
+
+#[wasm_bindgen(module = "/tests/it/workers.js")]
+extern "C" {
+    #[wasm_bindgen(js_name = terminateAll)]
+    fn terminate_all();
+    fn gone() -> js_sys::Promise;
+    #[wasm_bindgen(js_name = failFrom)]
+    fn fail_from(now: bool);
+    fn isolated() -> bool;
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Far more than any of this takes, so that what never ends fails.
+const LONG: Duration = Duration::from_secs(30);
+
+/// Runs `body` as a task of the page's loop.
+async fn on_the_page<F: Future<Output = ()> + 'static>(body: F) {
+    if has_threads() {
+        spawn_lazy(body).await.unwrap();
+    }
+}
+
+async fn until(flag: &AtomicBool) {
+    let wait = async {
+        while !flag.load(Ordering::Acquire) {
+            sleep(ms(1)).await;
+        }
+    };
+    timeout(LONG, wait).await.unwrap();
+}
+
+fn trap() {
+    core::arch::wasm32::unreachable();
+}
+
+/// Has no end, and holds no lock.
+fn spin(begun: &AtomicBool) {
+    begun.store(true, Ordering::Release);
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+async fn there_are_threads_where_memory_is_shared_and_nowhere_else() {
+    spawn_lazy(async {
+        let refused = [
+            EventLoop::spawn_thread("none").err().map(|error| error.to_string()),
+            ThreadPool::new(1).err().map(|error| error.to_string()),
+            Executor::new().err().map(|error| error.to_string()),
+            to_thread(|| ()).await.err().map(|error| error.to_string()),
+        ];
+        for refused in refused {
+            assert_eq!(refused.is_none(), isolated());
+            assert!(refused.is_none_or(|error| error.contains("selkie::isolated")));
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// So many wakes in all, each of which is waited for; `SELKIE_WAKES` says another number, when it is compiled.
+fn wakes() -> usize {
+    option_env!("SELKIE_WAKES").map_or(100_000, |wakes| wakes.parse().expect("a number"))
+}
+
+/// Two threads hand calls to the page, and to a loop in a Worker, and block until each was run. The page's timers race with it.
+///
+/// Rows: F43, F44.
+#[test]
+async fn no_wake_between_workers_and_the_page_is_lost() {
+    on_the_page(async {
+        let page = EventLoop::current().unwrap().handle();
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let each = wakes() / 4;
+        let over = Arc::new(AtomicUsize::new(0));
+        let senders: Vec<_> = (0..4)
+            .map(|n| {
+                let to = if n % 2 == 0 { page.clone() } else { worker.handle().clone() };
+                let over = over.clone();
+                let seen = Arc::new(AtomicU64::new(0));
+                let send = move || {
+                    for k in 0..each as u64 {
+                        let seen = seen.clone();
+                        let mut sent = to.submit(async move || seen.fetch_add(1, Ordering::Relaxed)).unwrap();
+                        assert_eq!(sent.wait(Some(LONG)).expect("no wake is lost").unwrap(), k);
+                    }
+                    over.fetch_add(1, Ordering::Relaxed);
+                };
+                ThreadPool::new(1).unwrap().submit(send).unwrap()
+            })
+            .collect();
+        let mut round = 0u64;
+        while over.load(Ordering::Relaxed) < 4 && !senders.iter().all(|sender| sender.is_finished()) {
+            round += 1;
+            sleep(Duration::from_micros(round * 37 % 400)).await;
+        }
+        for sender in senders {
+            sender.await.unwrap();
+        }
+        worker.ended().await.unwrap();
+    })
+    .await;
+}
+
+/// Nobody waits for each: what is pushed while the page is awake must not be left behind.
+///
+/// Rows: F43.
+#[test]
+async fn calls_that_come_thick_all_come_and_in_order() {
+    on_the_page(async {
+        const CALLS: u64 = 50_000;
+        let page = EventLoop::current().unwrap().handle();
+        let senders: Vec<_> = (0..2)
+            .map(|_| {
+                let page = page.clone();
+                let seen = Arc::new(AtomicU64::new(0));
+                let count = seen.clone();
+                let send = move || {
+                    for k in 0..CALLS {
+                        let seen = seen.clone();
+                        page.call_soon_threadsafe(move || {
+                            assert_eq!(seen.fetch_add(1, Ordering::Relaxed), k)
+                        })
+                        .unwrap();
+                    }
+                };
+                (ThreadPool::new(1).unwrap().submit(send).unwrap(), count)
+            })
+            .collect();
+        for (sender, count) in senders {
+            sender.await.unwrap();
+            let all = async {
+                while count.load(Ordering::Relaxed) < CALLS {
+                    sleep(ms(1)).await;
+                }
+            };
+            timeout(LONG, all).await.unwrap();
+        }
+    })
+    .await;
+}
+
+/// Rows: F45, F72.
+#[test]
+async fn a_job_whose_worker_is_terminated_is_lost_and_the_pool_goes_on() {
+    on_the_page(async {
+        let pool = ThreadPool::new(1).unwrap();
+        let begun = Arc::new(AtomicBool::new(false));
+        let there = begun.clone();
+        let job = pool.submit(move || spin(&there)).unwrap();
+        let behind = pool.submit(|| 7).unwrap();
+        until(&begun).await;
+        terminate_all();
+        let error = timeout(LONG, job).await.unwrap().unwrap_err();
+        assert!(error.is_lost(), "{error}");
+        assert_eq!(timeout(LONG, behind).await.unwrap().unwrap(), 7);
+        assert_eq!(timeout(LONG, pool.submit(|| 8).unwrap()).await.unwrap().unwrap(), 8);
+        assert_eq!(pool.threads(), 1);
+        timeout(LONG, pool.shutdown()).await.unwrap();
+    })
+    .await;
+}
+
+/// Rows: F45, U19.
+#[test]
+async fn a_loop_whose_worker_is_terminated_leaves_no_one_waiting() {
+    on_the_page(async {
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let begun = Arc::new(AtomicBool::new(false));
+        let there = begun.clone();
+        let never = worker.handle().submit(async || std::future::pending::<()>().await).unwrap();
+        let held_up = worker.handle().submit(async move || spin(&there)).unwrap();
+        let behind = worker.handle().submit(async || ()).unwrap();
+        until(&begun).await;
+        terminate_all();
+        for owed in [never, held_up, behind] {
+            assert!(timeout(LONG, owed).await.unwrap().unwrap_err().is_lost());
+        }
+        assert!(worker.handle().submit(async || ()).is_err());
+        assert!(worker.is_finished());
+        assert!(timeout(LONG, worker.ended()).await.unwrap().unwrap_err().is_lost());
+        assert_eq!(to_thread(|| 1).await.unwrap(), 1);
+    })
+    .await;
+}
+
+/// Rows: F72.
+#[test]
+async fn work_that_traps_fails_alone() {
+    on_the_page(async {
+        let pool = ThreadPool::new(1).unwrap();
+        let error = timeout(LONG, pool.submit(trap).unwrap()).await.unwrap().unwrap_err();
+        assert!(error.is_trap(), "{error}");
+        assert_eq!(timeout(LONG, pool.submit(|| 7).unwrap()).await.unwrap().unwrap(), 7);
+        assert_eq!(pool.threads(), 1, "the thread is the same");
+        timeout(LONG, pool.shutdown()).await.unwrap();
+        assert!(timeout(LONG, to_thread(trap)).await.unwrap().unwrap_err().is_trap());
+
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        for here in [EventLoop::current().unwrap().handle(), worker.handle().clone()] {
+            let behind = here.submit(async || sleep(ms(1)).await).unwrap();
+            let trapped = here.submit(async || trap()).unwrap();
+            assert!(timeout(LONG, trapped).await.unwrap().unwrap_err().is_trap());
+            timeout(LONG, behind).await.unwrap().unwrap();
+        }
+        timeout(LONG, worker.ended()).await.unwrap().unwrap();
+
+        let executor = Executor::with_threads(1).unwrap();
+        let trapped = executor.spawn(async { trap() }).unwrap();
+        assert!(timeout(LONG, trapped).await.unwrap().unwrap_err().is_trap());
+        assert_eq!(timeout(LONG, executor.spawn(async { 5 }).unwrap()).await.unwrap().unwrap(), 5);
+        timeout(LONG, executor.shutdown()).await.unwrap();
+    })
+    .await;
+}
+
+#[test]
+async fn a_worker_that_finds_no_file_rejects_what_waits_for_it() {
+    on_the_page(async {
+        // No free one may be left.
+        from_promise(gone()).await.unwrap();
+        fail_from(true);
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let owed = worker.handle().submit(async || ()).unwrap();
+        let pool = ThreadPool::new(2).unwrap();
+        let jobs = [pool.submit(|| ()).unwrap(), pool.submit(|| ()).unwrap()];
+        assert!(timeout(LONG, owed).await.unwrap().unwrap_err().is_lost());
+        assert!(timeout(LONG, worker.ended()).await.unwrap().unwrap_err().is_lost());
+        for job in jobs {
+            assert!(timeout(LONG, job).await.unwrap().unwrap_err().is_lost());
+        }
+        timeout(LONG, pool.shutdown()).await.unwrap();
+        fail_from(false);
+        assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
+    })
+    .await;
+}
+
+#[test]
+async fn a_job_that_calls_javascript_fails_by_the_name_of_what_is_missing() {
+    on_the_page(async {
+        let error = timeout(LONG, to_thread(js_sys::Math::random)).await.unwrap().unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("random") && text.contains("JavaScript"), "{text}");
+        assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
+    })
+    .await;
+}
+
+/// A loop in a Worker is as a native one: it may block, and it is the only one there.
+#[test]
+async fn threads_of_the_program_may_block() {
+    on_the_page(async {
+        let job = to_thread(|| {
+            let mut inner = ThreadPool::new(1).unwrap().submit(|| 20).unwrap();
+            let waited = inner.wait(None).unwrap().unwrap();
+            waited
+                + selkie::run(async {
+                    sleep(ms(1)).await;
+                    1
+                })
+        });
+        assert_eq!(timeout(LONG, job).await.unwrap().unwrap(), 21);
+    })
+    .await;
+}
+
+/// Their stacks are used again: eight of them would be 128 pages of the memory.
+#[test]
+async fn workers_that_retire_give_their_stacks_back() {
+    on_the_page(async {
+        let eight = async || {
+            let pool = ThreadPool::builder(8).idle_limit(ms(1)).build().unwrap();
+            let barrier = Arc::new(std::sync::Barrier::new(8));
+            let jobs: Vec<_> = (0..8)
+                .map(|_| {
+                    let barrier = barrier.clone();
+                    pool.submit(move || drop(barrier.wait())).unwrap()
+                })
+                .collect();
+            for job in jobs {
+                timeout(LONG, job).await.unwrap().unwrap();
+            }
+            core::arch::wasm32::memory_size(0)
+        };
+        let before = eight().await;
+        sleep(Duration::from_secs(6)).await;
+        let after = eight().await;
+        assert!(after < before + 64, "{before} pages grew to {after}");
+    })
+    .await;
+}
