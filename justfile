@@ -13,7 +13,7 @@ port := "8080"
 default:
     @{{ quote(just_executable()) }} --list --unsorted
 
-# Installs what the recipes of LEVEL need (test, deep, check, web, npm or all) and the machine lacks.
+# Installs what the recipes of LEVEL need (test, deep, check, web, web-threads, npm or all) and the machine lacks.
 setup LEVEL="test":
     @node tools/setup.mjs {{ LEVEL }}
 
@@ -37,6 +37,11 @@ rows *ARGS:
 web: (setup "web")
     cargo build --release --target wasm32-unknown-unknown --example {{ example }}
     @node tools/bindgen.mjs target/wasm32-unknown-unknown/release/examples/{{ example }}.wasm {{ page }}/pkg
+    @node tools/serve.mjs {{ page }} {{ port }}
+
+# As `web`, in a build with threads, which the pinned nightly makes; its threads are Workers.
+web-threads: (setup "web-threads")
+    @node tools/web-threads.mjs {{ example }} {{ page }}
     @node tools/serve.mjs {{ page }} {{ port }}
 
 # Builds the npm package into web/npm/dist.

@@ -66,7 +66,7 @@ const unwind = "-C panic=unwind -C llvm-args=-wasm-use-legacy-eh=true";
 const lean = { CARGO_PROFILE_TEST_DEBUG: "0", CARGO_PROFILE_DEV_DEBUG: "0" };
 
 /** Ways to compile the suite for the web. Each has a target folder of its own, so that they do not evict each other. */
-const BUILDS = {
+export const BUILDS = {
     stable: { toolchain: [], flags: [], env: {} },
     unwind: {
         toolchain: [`+${NIGHTLY}`],

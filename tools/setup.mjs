@@ -1,4 +1,4 @@
-// Installs what the recipes need and the machine lacks: `node tools/setup.mjs [test|deep|check|web|npm|all]`.
+// Installs what the recipes need and the machine lacks: `node tools/setup.mjs [test|deep|check|web|web-threads|npm|all]`.
 // A tool that is there already is used as it is; a second run finds everything and does nothing.
 
 import { copyFileSync, existsSync, readFileSync, readdirSync } from "node:fs";
@@ -237,6 +237,7 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
         check: () => CHECK,
         web: () => ["rust", "linker", "wasm", "bindgen"],
         npm: () => NPM,
+        "web-threads": () => ["rust", "linker", "wasm", "bindgen", "nightly"],
         all: () => [...hosts("test", "deep"), ...CHECK],
     };
     if (!levels[level]) {
