@@ -266,7 +266,7 @@ impl ThreadPool {
         f: impl for<'scope> FnOnce(&'scope PoolScope<'scope, 'env>) -> R,
     ) -> Result<R, WaitError> {
         if let Backend::Threads(_) = self.inner.backend {
-            if !os::host().can_block() {
+            if !os::may_wait() {
                 return Err(WaitError::WouldBlock);
             }
         }

@@ -73,6 +73,11 @@ pub(crate) fn cancelled_main(error: &JoinError) -> ! {
     std::process::exit(130)
 }
 
+/// Whether this thread may wait.
+pub(crate) fn may_wait() -> bool {
+    true
+}
+
 /// Blocks until `poll` answers `true`. `debtor` is the loop that has to do something for it.
 pub(crate) fn block(
     debtor: Option<&Arc<Scheduler>>,

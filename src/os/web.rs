@@ -26,9 +26,9 @@ use super::no_workers::NO_THREADS;
 pub(crate) use super::no_workers::Workers;
 use crate::{AnyTask, EventLoop, JoinError, Task, WaitError, scheduler::Scheduler, spawn};
 #[cfg(not(target_feature = "atomics"))]
-pub(crate) use self::one_thread::{LOSES_THREADS, Pool, Workers, at_risk, block, lock};
+pub(crate) use self::one_thread::{LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait};
 #[cfg(target_feature = "atomics")]
-pub(crate) use self::threads::{LOSES_THREADS, Pool, Workers, at_risk, block, lock};
+pub(crate) use self::threads::{LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait};
 use crate::{AnyTask, EventLoop, JoinError, Task, spawn};
 
 /// A task may have called JavaScript that called another task, and caught its trap.
@@ -193,7 +193,7 @@ thread_local! {
 ///
 /// A thread that blocks gives a loop no turns between, so there is none.
 pub(crate) fn default_loop() -> Option<EventLoop> {
-    if host().can_block() {
+    if may_wait() {
         return None;
     }
     let made = DEFAULT.try_with(|default| {

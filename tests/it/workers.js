@@ -38,3 +38,16 @@ export async function gone() {
 export const failFrom = (now) => void (failing = now);
 
 export const isolated = () => Boolean(node || globalThis.crossOriginIsolated);
+
+export const hasPages = () => !node;
+
+/** Whether Workers that are made from now on run `entry.js`, which has JavaScript. */
+export function ownScript(now) {
+  const entry = () => new Original(new URL('./entry.js', import.meta.url), { type: 'module' });
+  globalThis.selkie = now ? { worker: () => track(entry()) } : undefined;
+}
+
+function track(worker) {
+  workers.add(worker);
+  return worker;
+}

@@ -21,6 +21,21 @@ extern "C" {
     #[wasm_bindgen(js_name = failFrom)]
     fn fail_from(now: bool);
     fn isolated() -> bool;
+    #[wasm_bindgen(js_name = hasPages)]
+    fn has_pages() -> bool;
+    #[wasm_bindgen(js_name = ownScript)]
+    fn own_script(now: bool);
+}
+
+// Puts the file beside the others.
+#[wasm_bindgen(module = "/tests/it/entry.js")]
+extern "C" {
+    type NotUsed;
+}
+
+#[wasm_bindgen(module = "/tests/it/web.js")]
+extern "C" {
+    fn passed(ms: f64) -> js_sys::Promise;
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -305,6 +320,63 @@ async fn workers_that_retire_give_their_stacks_back() {
         sleep(Duration::from_secs(6)).await;
         let after = eight().await;
         assert!(after < before + 64, "{before} pages grew to {after}");
+    })
+    .await;
+}
+
+/// In such Workers promises go on between the turns of a loop, and jobs may call what they like.
+#[test]
+async fn a_script_of_ones_own_brings_javascript_along() {
+    on_the_page(async {
+        if !has_pages() {
+            return;
+        }
+        from_promise(gone()).await.unwrap();
+        own_script(true);
+        let number = timeout(LONG, to_thread(js_sys::Math::random)).await.unwrap().unwrap();
+        assert!((0.0..1.0).contains(&number));
+
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let promise = worker.handle().submit(async || {
+            let both = selkie::gather([
+                spawn_lazy(async { from_promise(passed(5.0)).await.is_ok() }),
+                spawn_lazy(async {
+                    sleep(ms(5)).await;
+                    true
+                }),
+            ]);
+            both.await.into_iter().all(|one| one.unwrap())
+        });
+        assert!(timeout(LONG, promise.unwrap()).await.unwrap().unwrap());
+        let trapped = worker.handle().submit(async || trap()).unwrap();
+        assert!(timeout(LONG, trapped).await.unwrap().unwrap_err().is_trap());
+
+        let pool = ThreadPool::new(2).unwrap();
+        let inner = pool.clone();
+        let outer =
+            pool.submit(move || inner.submit(|| 20).unwrap().wait(None).unwrap().unwrap() + 1).unwrap();
+        assert_eq!(timeout(LONG, outer).await.unwrap().unwrap(), 21);
+        let jobs: Vec<_> = (0..1000).map(|n| pool.submit(move || n).unwrap()).collect();
+        for (n, job) in jobs.into_iter().enumerate() {
+            assert_eq!(timeout(LONG, job).await.unwrap().unwrap(), n);
+        }
+        timeout(LONG, pool.shutdown()).await.unwrap();
+
+        // The Worker that a loop has left serves the next one.
+        timeout(LONG, worker.ended()).await.unwrap().unwrap();
+        let next = EventLoop::spawn_thread("next").unwrap();
+        timeout(LONG, next.started().unwrap()).await.unwrap().unwrap();
+        timeout(LONG, next.ended()).await.unwrap().unwrap();
+
+        let begun = Arc::new(AtomicBool::new(false));
+        let there = begun.clone();
+        let job = to_thread(move || spin(&there));
+        until(&begun).await;
+        terminate_all();
+        assert!(timeout(LONG, job).await.unwrap().unwrap_err().is_lost());
+        own_script(false);
+        from_promise(gone()).await.unwrap();
+        assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
     })
     .await;
 }

@@ -1,11 +1,24 @@
 // Starts the Workers that are threads of the program, in a build with threads. When and why is in src/crew.rs.
 //
+// A program that wants its own JavaScript in them says where their script is, before it starts the first one:
+//
+//     globalThis.selkie = { worker: () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module' }) };
+//
+// and that script is, with the program's glue,
+//
+//     import init from './pkg/program.js';
+//     onmessage = ({ data }) => selkieThread(init, data);
+//
 // One thread of JavaScript, the root, starts all of them: a Worker's own Workers would end with it, and could not start while
 // it waits. The root never blocks.
 
 // How a Worker ended, as in src/crew.rs.
 const RETIRED = 0;
 const DIED = 1;
+
+import { synchronize } from './host.js';
+
+const PATIENCE = 30_000; // ms that a Worker may take to come up.
 
 const workers = new Map();
 const nodeThreads = typeof document === 'undefined' ? globalThis.process?.getBuiltinModule?.('node:worker_threads') : undefined;
@@ -21,11 +34,11 @@ let listening = false;
 const session = `selkie ${Date.now()} ${Math.random()}`;
 
 /** Makes this thread the root. Answers how many processors there are, or why there can be no Workers. */
-export function crew_open(module, memory, functions, at, onHeard, onEnded, work, missing, call, stack) {
+export function crew_open(module, memory, functions, at, onHeard, onEnded, work, join, missing, call, stack) {
   if (!(nodeThreads?.Worker || typeof Worker === 'function')) return -1;
   if (!nodeThreads && !globalThis.crossOriginIsolated) return -2;
   if (typeof Atomics.waitAsync !== 'function') return -3;
-  start = { module, memory, work, missing, call, stack };
+  start = { module, memory, work, join, missing, call, stack };
   table = functions;
   word = at / 4;
   heard = table.get(onHeard);
@@ -37,6 +50,7 @@ export function crew_open(module, memory, functions, at, onHeard, onEnded, work,
 export const crew_holds = () => (nodeThreads ? 1 : 0);
 
 function make() {
+  if (typeof globalThis.selkie?.worker === 'function') return globalThis.selkie.worker();
   if (!nodeThreads) return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'selkie' });
   // Not as one expression, which bundlers would take for a file of the page.
   const here = import.meta.url;
@@ -46,7 +60,7 @@ function make() {
 /** Starts the Worker `id`, which works for the member of the crew at `address`. */
 export function crew_start(id, address) {
   if (!listening) listen();
-  const entry = { worker: undefined, up: false };
+  const entry = { worker: undefined, up: false, watchdog: undefined };
   workers.set(id, entry);
   // Later, as nothing may come back into the module from here.
   const refused = (error) => void Promise.resolve().then(() => over(id, error));
@@ -59,6 +73,7 @@ export function crew_start(id, address) {
   const message = (data) => {
     if (data === 'up') {
       entry.up = true;
+      clearTimeout(entry.watchdog);
       // Granted when the Worker is gone, however it went.
       globalThis.navigator?.locks?.request(`${session} ${id}`, () => over(id, 'it was terminated'));
     } else if (data === 'retired') over(id);
@@ -75,6 +90,8 @@ export function crew_start(id, address) {
     worker.onmessageerror = () => failed('it could not read its message');
     worker.onerror = failed;
   }
+  const silent = `nothing was heard of it for ${PATIENCE / 1000} s: does its script call selkieThread?`;
+  entry.watchdog = setTimeout(() => over(id, silent), PATIENCE);
   try {
     const clock = { origin: performance.timeOrigin, now: performance.now() };
     worker.postMessage({ ...start, id, address, clock, lock: `${session} ${id}` });
@@ -94,6 +111,7 @@ function over(id, error) {
   const entry = workers.get(id);
   // Of several signs of an end the first one counts.
   if (!workers.delete(id)) return;
+  clearTimeout(entry.watchdog);
   if (error !== undefined) {
     console.error('selkie: a Worker died:', error);
     entry.worker?.terminate();
@@ -111,4 +129,37 @@ function listen() {
   };
   if (wait.async) wait.value.then(turn);
   else setTimeout(turn);
+}
+
+// ---- In a Worker whose script is the program's own.
+
+let mine;
+
+async function thread(init, { module, memory, stack, join, address, clock, lock }) {
+  try {
+    await new Promise((held) => {
+      const locks = globalThis.navigator?.locks;
+      if (!locks) held();
+      else locks.request(lock, () => (held(), new Promise(() => {})));
+    });
+    mine = await init({ module_or_path: module, memory, thread_stack_size: stack });
+    const tables = Object.values(mine).filter((table) => table instanceof WebAssembly.Table && table.length > join);
+    synchronize(clock);
+    tables.find((table) => typeof table.get(join) === 'function').get(join)(address);
+    postMessage('up');
+  } catch (error) {
+    postMessage(String(error));
+    close();
+  }
+}
+
+if (typeof WorkerGlobalScope === 'function') globalThis.selkieThread ??= thread;
+
+/** Ends this thread, once nothing of the module is on the stack. */
+export function crew_retire() {
+  setTimeout(() => {
+    mine.__wbindgen_thread_destroy(0, 0, 0);
+    postMessage('retired');
+    close();
+  });
 }

@@ -38,10 +38,12 @@ export function attach(table, memory, turn, call) {
 }
 
 /** As `attach`, for a Worker that has no loop of JavaScript's: it waits by itself. */
-export function adopt(table, memory, call, clock) {
+export const adopt = (table, memory, call) => instances.push({ table, memory, call: table.get(call) }) - 1;
+
+/** Has this thread's clock count from the origin of the one that started it. */
+export function synchronize(clock) {
   // The origins are by the clock of the wall, which may have been set meanwhile: time must not go back.
   offset = Math.max(performance.timeOrigin - clock.origin, clock.now - performance.now());
-  return instances.push({ table, memory, call: table.get(call) }) - 1;
 }
 
 /** Calls back with `address`; answers 0 if that ended by a trap or another exception. */

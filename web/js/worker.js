@@ -31,7 +31,8 @@ function begin({ module, memory, work, missing, call, stack, clock, address }) {
   const tables = Object.values(wasm).filter((table) => table instanceof WebAssembly.Table && table.length > work);
   functions = tables.find((table) => typeof table.get(work) === 'function');
   wasm.__wbindgen_start(stack);
-  functions.get(work)(host.adopt(functions, memory, call, clock), address);
+  host.synchronize(clock);
+  functions.get(work)(host.adopt(functions, memory, call), address);
   // Frees the stack and the thread's variables.
   wasm.__wbindgen_thread_destroy(0, 0, 0);
 }

@@ -7,6 +7,10 @@
 //! application's JavaScript, so nothing of JavaScript can be pending in it, and it waits by parking, as a native thread
 //! does: loops, pools and jobs run there as they do natively. `js/worker.js` is what it runs.
 //!
+//! A program that gives its Workers a script of its own has its JavaScript in them, as `js/crew.js` says. There promises may be
+//! pending, so such a Worker does not park: its loops, the pools' threads and its wait for work are turns that the host
+//! gives, as in a page. Only what blocks on purpose waits there.
+//!
 //! # The root
 //!
 //! One thread starts all Workers: the first one that needs any and is not of the crew, which is the page's. A Worker's own
@@ -35,6 +39,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
@@ -42,12 +47,13 @@ use std::{
     time::Duration,
 };
 
-use selkie_platform::{Job, Unavailable};
+use selkie_platform::{Job, Next, Turn, Unavailable};
 use wasm_bindgen::prelude::*;
 
 use crate::{
     here, host,
     lock::{Spin, lock},
+    turn,
     wake::Wake,
 };
 
@@ -71,6 +77,7 @@ extern "C" {
         heard: f64,
         ended: f64,
         work: f64,
+        join: f64,
         missing: f64,
         call: f64,
         stack: f64,
@@ -78,6 +85,7 @@ extern "C" {
     fn crew_holds() -> i32;
     fn crew_start(id: i32, address: f64);
     fn crew_hold(id: i32, busy: i32);
+    fn crew_retire();
 }
 
 // Makes the tools put the file beside the others. Never called.
@@ -138,11 +146,18 @@ static WORD: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
     static MEMBER: Cell<*const Member> = const { Cell::new(ptr::null()) };
+    /// The host gives this thread its turns.
+    static HOSTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread is one of the crew: it may wait.
 pub fn is_member() -> bool {
     !MEMBER.get().is_null()
+}
+
+/// Whether this thread parks between turns, as nothing of JavaScript can be pending in it.
+pub(crate) fn parks() -> bool {
+    is_member() && !HOSTED.get()
 }
 
 /// How many processors there are.
@@ -178,6 +193,7 @@ fn open() -> i32 {
     let heard: extern "C" fn() = heard;
     let ended: extern "C" fn(i32, i32) = ended;
     let work: extern "C" fn(i32, usize) = work;
+    let join: extern "C" fn(usize) = join;
     let missing: extern "C-unwind" fn(usize, usize) = missing;
     show_panics();
     ROOT.store(here(), Ordering::Relaxed);
@@ -190,6 +206,7 @@ fn open() -> i32 {
         heard as usize as f64,
         ended as usize as f64,
         work as usize as f64,
+        join as usize as f64,
         missing as usize as f64,
         host::call_index(),
         STACK as f64,
@@ -359,6 +376,73 @@ extern "C" fn work(instance: i32, address: usize) {
     }
 }
 
+/// The life of a Worker with JavaScript begins, called by `js/crew.js`.
+extern "C" fn join(address: usize) {
+    let member = address as *const Member;
+    // SAFETY: as in `work`.
+    let member = unsafe {
+        Arc::increment_strong_count(member);
+        Arc::from_raw(member)
+    };
+    MEMBER.set(Arc::as_ptr(&member));
+    HOSTED.set(true);
+    member.up.store(true, Ordering::Relaxed);
+    let wake = member.wake.clone();
+    turn::drive(Rc::new(Hosted { member, limit: Cell::new(None) }), &wake);
+}
+
+/// What [`work`] is where the host gives turns: woken with work, when the last drive of the thread has ended, and in time
+/// to retire.
+struct Hosted {
+    member: Arc<Member>,
+    /// Until when it is free. `None` while it has work.
+    limit: Cell<Option<Duration>>,
+}
+
+impl Turn for Hosted {
+    fn turn(&self) -> Next {
+        let work = lock(&self.member.work).take();
+        if let Some(work) = work {
+            self.limit.set(None);
+            run(work);
+        }
+        // This one counts.
+        if turn::drives() > 1 {
+            return Next::Idle;
+        }
+        let Some(limit) = self.limit.get() else {
+            let limit = host::now() + FREE;
+            self.limit.set(Some(limit));
+            lock(&CREW).free.push(self.member.clone());
+            return Next::At(limit);
+        };
+        if host::now() < limit {
+            return Next::At(limit);
+        }
+        let mut crew = lock(&CREW);
+        // Whoever took it off the list brings work, and wakes it.
+        let Some(place) = crew.free.iter().position(|free| Arc::ptr_eq(free, &self.member)) else {
+            return Next::Idle;
+        };
+        crew.free.remove(place);
+        drop(crew);
+        crew_retire();
+        Next::Done
+    }
+
+    fn trapped(&self) {}
+}
+
+/// Some drive of this thread has ended.
+pub(crate) fn drive_ended() {
+    if HOSTED.get() {
+        // SAFETY: the member is that of `Hosted`, which lives as long as the thread has a use for it.
+        if let Some(member) = unsafe { MEMBER.get().as_ref() } {
+            member.wake.set();
+        }
+    }
+}
+
 fn run(work: Job) {
     let mut work = Some(work);
     host::guard(&mut || {
@@ -379,7 +463,7 @@ extern "C-unwind" fn missing(start: usize, length: usize) {
     let name = name.strip_prefix("__wbg_").unwrap_or(&name);
     panic!(
         "`{name}` is JavaScript, which threads of this program do not have: call it in a task of the page's loop, by \
-         `LoopHandle::submit`"
+         `LoopHandle::submit`, or give the threads a script of your own (PLATFORM.md)"
     );
 }
 

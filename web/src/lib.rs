@@ -94,7 +94,7 @@ impl Platform for Web {
 
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
         #[cfg(target_feature = "atomics")]
-        if crew::is_member() {
+        if crew::parks() {
             park::drive(&turn, &self.wake);
             return Driven::Finished;
         }
@@ -115,11 +115,11 @@ impl Platform for Web {
         }
     }
 
-    /// Only on a thread of the crew. Anywhere else a loop lives between the callbacks of the host, and in a thread that blocks
-    /// there are none.
+    /// Only on a thread of the crew that parks. Anywhere else a loop lives between the callbacks of the host, and in a thread
+    /// that blocks there are none.
     fn can_block(&self) -> bool {
         #[cfg(target_feature = "atomics")]
-        return crew::is_member();
+        return crew::parks();
         #[cfg(not(target_feature = "atomics"))]
         false
     }

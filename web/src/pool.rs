@@ -203,6 +203,10 @@ struct Thread {
     web: Arc<Web>,
     /// When it found nothing to do.
     since: Cell<Option<Duration>>,
+    /// Dropped before `counted`, which does what it would do.
+    _risk: crew::Risk,
+    /// Dropped last, when nothing of the pool is left here.
+    _counted: Counted,
 }
 
 /// Counts a thread until it is dropped, on whichever thread.
@@ -242,18 +246,21 @@ impl Thread {
                     }
                 })
             });
-            let thread = Self { shared, web: web.clone(), since: Cell::new(None) };
+            let since = Cell::new(None);
+            let thread = Self { shared, web: web.clone(), since, _risk: risk, _counted: counted };
             web.drive(Rc::new(thread));
-            drop(risk);
-            // Last, when nothing of the pool is left here.
-            drop(counted);
         }))
     }
 }
 
 impl Turn for Thread {
     fn turn(&self) -> Next {
+        // Where the host gives turns it has to get some between jobs.
+        let over = (!crew::parks()).then(|| host::now() + crate::SLICE);
         loop {
+            if over.is_some_and(|over| host::now() > over) {
+                return Next::Now;
+            }
             let mut state = lock(&self.shared.state);
             if let Some(job) = state.queue.pop_front() {
                 drop(state);

@@ -101,6 +101,12 @@ pub(crate) fn drive(turn: Rc<dyn Turn>, wake: &Wake) -> Drive {
     Drive { slot, name }
 }
 
+/// How many drives this thread has.
+#[cfg(target_feature = "atomics")]
+pub(crate) fn drives() -> usize {
+    SLOTS.with_borrow(|slots| slots.iter().filter(|slot| slot.drive.get() != 0).count())
+}
+
 /// Arms a turn, unless one is coming or the drive has ended.
 pub(crate) fn pend(drive: Drive) {
     let Some(slot) = find(drive.slot) else { return };
@@ -194,6 +200,8 @@ impl Slot {
         let turn = self.turn.take();
         // Last, as it may run anything, also another `drive` in this slot.
         drop(turn);
+        #[cfg(target_feature = "atomics")]
+        crate::crew::drive_ended();
         NOTHING
     }
 

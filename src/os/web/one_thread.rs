@@ -13,6 +13,11 @@ use selkie_web::ONE_THREAD;
 
 use crate::{WaitError, scheduler::Scheduler};
 
+/// Whether this thread may wait.
+pub(crate) fn may_wait() -> bool {
+    false
+}
+
 /// Nothing here may block.
 pub(crate) fn block(
     _: Option<&Arc<Scheduler>>,

@@ -11,8 +11,8 @@ use std::{
 };
 
 use selkie_platform::{Job, Unavailable};
-pub(crate) use selkie_web::at_risk;
 use selkie_web::{NoWait, Refused};
+pub(crate) use selkie_web::{at_risk, is_member as may_wait};
 
 use crate::{
     WaitError,
