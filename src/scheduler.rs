@@ -540,7 +540,7 @@ impl Scheduler {
     #[inline]
     pub(crate) fn leave_done(&self, task: &TaskRef, outer: Option<NonNull<Header>>) {
         let inner = self.running.replace(outer);
-        if crate::os::MAY_TRAP && inner != Some(task.as_ptr()) {
+        if crate::os::TRAPS && inner != Some(task.as_ptr()) {
             self.trapped_within(inner, task);
         }
     }

@@ -1,34 +1,25 @@
 //! What native programs have beyond the common ground.
 
-#[cfg(not(loom))]
 mod workers;
 
-use std::{future::Future, num::NonZeroUsize, process::Termination, sync::Arc, task::Waker, time::Duration};
 use std::{
     future::Future,
     num::NonZeroUsize,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     process::Termination,
     sync::{Arc, PoisonError},
-    task::{Context, Waker},
+    task::Waker,
     time::Duration,
 };
 
 use selkie_native::Refused;
 use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Job, Platform, Unavailable};
 
-#[cfg(not(loom))]
 pub(crate) use self::workers::Workers;
-/// Its crate takes `cfg(loom)` for its own, and does not compile with it.
-#[cfg(loom)]
-pub(crate) use super::no_workers::Workers;
 use crate::{
     EventLoop, JoinError, WaitError,
     scheduler::{Scheduler, current_scheduler},
 };
 
-pub(crate) use self::workers::Workers;
 /// Standard input and files as asynchronous readers, writers and streams, through threads of the crate
 /// [`blocking`](https://docs.rs/blocking). asyncio has `connect_read_pipe` for some of these and nothing for files.
 ///
@@ -53,8 +44,6 @@ pub(crate) use self::workers::Workers;
 /// ```
 #[doc(alias = "connect_read_pipe")]
 pub use blocking::Unblock;
-/// Where panics unwind, a poll that does not come back has panicked.
-pub(crate) const MAY_TRAP: bool = false;
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_native::Native::new())

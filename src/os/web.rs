@@ -6,33 +6,20 @@ mod one_thread;
 #[cfg(target_feature = "atomics")]
 mod threads;
 
-use std::{
-    cell::RefCell, num::NonZeroUsize, panic::AssertUnwindSafe, rc::Rc, sync::Arc, task::Waker, time::Duration,
-};
-
-use js_sys::{Function, Promise};
-use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Job, Platform, Unavailable};
 use std::{cell::RefCell, future::Future, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
 
 use js_sys::{Function, Promise};
-use selkie_platform::Platform;
+use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Platform, Unavailable};
 pub use selkie_web::interop::{idle, is_visible, next_frame, yield_to_page};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 pub use wasm_bindgen_futures::JsFuture;
 
 pub use self::forever::{Stopped, run_forever};
-use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, WaitError, scheduler::Scheduler, spawn};
-use super::no_workers::NO_THREADS;
-pub(crate) use super::no_workers::Workers;
-use crate::{AnyTask, EventLoop, JoinError, Task, WaitError, scheduler::Scheduler, spawn};
 #[cfg(not(target_feature = "atomics"))]
 pub(crate) use self::one_thread::{LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait};
 #[cfg(target_feature = "atomics")]
 pub(crate) use self::threads::{LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait};
-use crate::{AnyTask, EventLoop, JoinError, Task, spawn};
-
-/// A task may have called JavaScript that called another task, and caught its trap.
-pub(crate) const MAY_TRAP: bool = true;
+use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, spawn};
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_web::Web::new())
@@ -50,56 +37,6 @@ pub(crate) fn thread_name() -> Option<Arc<str>> {
 
 pub(crate) fn report(message: &str) {
     host().report(message);
-}
-
-const NO_THREADS: Unavailable = Unavailable::new(
-    "a page has no threads: use an `IsolatedPool`, whose Workers need none, or spawn tasks on the loop",
-);
-
-/// The threads of a [`ThreadPool`](crate::ThreadPool): there are none.
-pub(crate) enum Pool {}
-
-impl Pool {
-    pub(crate) fn new(_: NonZeroUsize, _: Duration, _: &str) -> Result<Self, Unavailable> {
-        Err(NO_THREADS)
-    }
-
-    pub(crate) fn submit(&self, _: Job) -> Result<bool, Unavailable> {
-        match *self {}
-    }
-
-    pub(crate) fn shutdown(&self) {
-        match *self {}
-    }
-
-    pub(crate) fn shutdown_now(&self) -> Vec<Job> {
-        match *self {}
-    }
-
-    pub(crate) fn join(&self, _: Option<Duration>) -> Result<(), WaitError> {
-        match *self {}
-    }
-
-    pub(crate) fn threads(&self) -> usize {
-        match *self {}
-    }
-}
-
-/// The threads of an [`Executor`](crate::Executor): there are none.
-pub(crate) enum Workers {}
-
-impl Workers {
-    pub(crate) fn new(_: Option<NonZeroUsize>, _: &str) -> Result<Self, Unavailable> {
-        Err(NO_THREADS)
-    }
-
-    pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {
-        match *self {}
-    }
-
-    pub(crate) fn threads(&self) -> usize {
-        match *self {}
-    }
 }
 
 /// The thread that the Workers of an isolated pool belong to: the one that made the pool.

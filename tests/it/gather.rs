@@ -8,8 +8,8 @@ use std::{
 };
 
 use selkie::{
-    AnyTask, EventLoop, JoinError, Task, TaskError, catch_cancel, current_task, gather, limit, sleep,
-    sleep_until, spawn, spawn_lazy, testing::Sim, try_gather, yield_now,
+    AnyTask, EventLoop, JoinError, Task, TaskError, catch_cancel, current_task, gather, limit, sleep, spawn,
+    spawn_lazy, testing::Sim, try_gather, yield_now,
 };
 
 use crate::harness::T;
