@@ -164,9 +164,9 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
     Ok(quote! {
         #attributes
         #visibility fn #name(#(#parameters),*) -> ::selkie::isolated::Call<#output> {
-            #inner
             #call(
                 {
+                    #inner
                     fn __selkie_run(arguments: &[u8]) -> ::std::vec::Vec<u8> {
                         #run(arguments, |(#(#places,)*): (#(#types,)*)| #name(#(#places),*))
                     }
@@ -551,11 +551,11 @@ mod tests {
             quote! {
                 /// Kept.
                 pub(crate) fn add(a: u8, argument_1: (u8, u8)) -> ::selkie::isolated::Call<u16> {
-                    fn add(mut a: u8, (b, c): (u8, u8)) -> u16 {
-                        todo!()
-                    }
                     ::selkie::__private::call::<_, u16>(
                         {
+                            fn add(mut a: u8, (b, c): (u8, u8)) -> u16 {
+                                todo!()
+                            }
                             fn __selkie_run(arguments: &[u8]) -> ::std::vec::Vec<u8> {
                                 ::selkie::__private::run::<_, u16>(
                                     arguments,

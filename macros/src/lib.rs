@@ -134,9 +134,14 @@ pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ```text
 /// pub fn resize(image: Vec<u8>, width: u32) -> ::selkie::isolated::Call<Result<Vec<u8>, String>> {
-///     fn resize(image: Vec<u8>, width: u32) -> Result<Vec<u8>, String> { .. }
-///     // a function that reads the arguments and calls it, registered by the path and the place of this one
-///     ::selkie::__private::call(&JOB, &(image, width))
+///     ::selkie::__private::call(
+///         {
+///             fn resize(image: Vec<u8>, width: u32) -> Result<Vec<u8>, String> { .. }
+///             // a function that reads the arguments and calls it, registered by the path and the place of this one
+///             &JOB
+///         },
+///         &(image, width),
+///     )
 /// }
 /// ```
 ///
