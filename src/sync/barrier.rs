@@ -13,6 +13,9 @@ use crate::WaitError;
 /// A task that is cancelled while it waits just leaves, as in asyncio. A thread whose [`wait_blocking`](Self::wait_blocking) runs
 /// out of time breaks the barrier for all, as in `threading`.
 ///
+/// **Difference**: there is no `action`. Whoever got the last place may do what is to be done once a round; if the others have to wait
+/// for that, let all meet again afterwards.
+///
 /// # Examples
 ///
 /// ```

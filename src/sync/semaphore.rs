@@ -137,7 +137,7 @@ impl<M: Mode> Semaphore<M> {
 
     /// Adds `permits`; those who waited longest get them. Any thread may call it.
     ///
-    /// Needed only for permits that were [forgotten](Permit::forget), or to let more in than at first.
+    /// Needed only for permits that were [forgotten](Permit::forget), or to let more in than at first. Of 0 it does nothing.
     ///
     /// # Panics
     ///

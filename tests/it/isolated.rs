@@ -201,6 +201,19 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F37, F40. Where nothing may block the refusal names what does the work there.
+    async fn work_that_finds_no_thread_is_sent_to_an_isolated_pool(t) {
+        match selkie::to_thread(|| 1).await {
+            Ok(one) => assert_eq!(one, 1),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("`IsolatedPool`") || text.contains("no Workers"), "{text}");
+            }
+        }
+    }
+}
+
+behaviour! {
     /// Rows: F40. Difference: F40. Nothing of the caller comes along but the arguments: no context variable either.
     async fn a_worker_has_a_name_and_nothing_of_the_caller(t) {
         let Some(pool) = pool(1) else { return };

@@ -818,6 +818,29 @@ fn the_simulator_names_the_circle_of_a_deadlock() {
     }
 }
 
+/// Rows: F56. The circle may go through a loop on another thread.
+#[test]
+fn the_circle_of_a_deadlock_may_go_through_another_loop() {
+    let deadlock = Sim::new()
+        .try_run(async {
+            let _quiet = Reports::of_current();
+            let locks = Arc::new([Lock::named("left", ()), Lock::named("right", ())]);
+            let worker = EventLoop::spawn_thread("worker").unwrap();
+            let theirs = locks.clone();
+            let remote = worker.handle().submit(async move || {
+                let _right = theirs[1].lock().await;
+                sleep(Duration::from_secs(1)).await;
+                let _left = theirs[0].lock().await;
+            });
+            let _left = locks[0].lock().await;
+            sleep(Duration::from_secs(1)).await;
+            let _right = locks[1].lock().await;
+            remote.unwrap().await.unwrap();
+        })
+        .unwrap_err();
+    assert_eq!(deadlock.circle().len(), if WATCHED { 2 } else { 0 }, "{deadlock}");
+}
+
 /// Rows: F56. A task that holds a lock and awaits another one, which wants it.
 #[test]
 fn the_circle_of_a_deadlock_may_go_through_an_await() {

@@ -180,10 +180,10 @@ pub fn processors() -> Result<usize, Unavailable> {
         1.. => Ok(found as usize),
         -1 => Err(Unavailable::new("this host has no Workers: spawn tasks on the loop")),
         -2 => Err(Unavailable::new(
-            "the page is not isolated (COOP and COEP headers), so it shares no memory: use a pool of `selkie::isolated`",
+            "the page is not isolated (COOP and COEP headers), so it shares no memory: use an `IsolatedPool`",
         )),
         _ => Err(Unavailable::new(
-            "this host has no `Atomics.waitAsync`, by which Workers wake a page: use a pool of `selkie::isolated`",
+            "this host has no `Atomics.waitAsync`, by which Workers wake a page: use an `IsolatedPool`",
         )),
     }
 }

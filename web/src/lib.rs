@@ -169,7 +169,7 @@ impl Platform for Web {
 
 /// What [`Platform::spawn_thread`] and the pools answer in a build without threads.
 pub const ONE_THREAD: Unavailable = Unavailable::new(
-    "this build has one thread: use a pool of `selkie::isolated`, or a build with threads (PLATFORM.md says how)",
+    "this build has one thread: use an `IsolatedPool`, or a build with threads (PLATFORM.md says how)",
 );
 
 /// Lets the holder of a lock go on, who was perhaps put off: by a moment's wait where this thread may wait.
