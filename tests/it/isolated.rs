@@ -597,15 +597,17 @@ mod workers {
             if t.is_sim() {
                 return;
             }
-            for (make, says) in [
-                (not_there(), "could not be loaded"),
-                (throws_at_load(), "thrown at load"),
-                (silent(), "isolated::serve()"),
-                (refused(), "could not be made"),
+            // The limit is for the one of which nothing is ever heard.
+            let (long, short) = (Duration::from_secs(60), Duration::from_millis(300));
+            for (make, limit, says) in [
+                (not_there(), long, "could not be loaded"),
+                (throws_at_load(), long, "thrown at load"),
+                (silent(), short, "isolated::serve()"),
+                (refused(), long, "could not be made"),
             ] {
                 let restored = made_by(&make);
                 isolated::serve();
-                let builder = IsolatedPool::builder(2).start_limit(Duration::from_millis(300));
+                let builder = IsolatedPool::builder(2).start_limit(limit);
                 let Ok(pool) = builder.build() else { return };
                 let jobs: Vec<_> = (0..50).map(|n| pool.submit(square(n)).unwrap()).collect();
                 for job in jobs {
