@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::executor::LocalPool;
-use selkie::{EventLoop, Next, RunError, sleep, spawn, yield_now};
+use selkie::{EventLoop, Next, RunError, sleep, spawn, testing::ManualClock, yield_now};
 
 use crate::test;
 
@@ -179,4 +179,45 @@ mod in_tokio {
         .unwrap();
         assert!(ticks.get() >= 50, "{}", ticks.get());
     }
+}
+
+#[test]
+/// Rows: X38.
+fn a_guest_on_a_clock_that_is_set_by_hand_keeps_exact_times() {
+    let clock = ManualClock::new();
+    let guest = clock.guest(None, || ());
+    let log = Rc::new(RefCell::new(Vec::new()));
+    for millis in [20, 10, 10] {
+        let (inner, time) = (log.clone(), clock.clone());
+        let task = guest.spawn(async move {
+            sleep(Duration::from_millis(millis)).await;
+            inner.borrow_mut().push((millis, time.now()));
+        });
+        task.unwrap().detach();
+    }
+    while let Next::At(time) = guest.turn().unwrap() {
+        clock.set(time);
+    }
+    let millis = Duration::from_millis;
+    assert_eq!(*log.borrow(), [(10, millis(10)), (10, millis(10)), (20, millis(20))]);
+    clock.set(millis(5));
+    assert_eq!(guest.time(), millis(20), "the clock never goes back");
+}
+
+#[test]
+/// Rows: X38.
+fn equal_seeds_give_a_guest_equal_orders() {
+    let order = |seed| {
+        let guest = ManualClock::new().guest(seed, || ());
+        let log = Rc::new(RefCell::new(Vec::new()));
+        for n in 0..8 {
+            let inner = log.clone();
+            drop(guest.call_soon(move || inner.borrow_mut().push(n)));
+        }
+        while guest.turn().unwrap() == Next::Now {}
+        log.take()
+    };
+    assert_eq!(order(None), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(order(Some(3)), order(Some(3)));
+    assert!((0..8).any(|seed| order(Some(seed)) != order(None)), "some seed gives another order");
 }
