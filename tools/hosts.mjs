@@ -135,6 +135,12 @@ export const HOSTS = [
     web("threads-node", "Node, threads and unwinding", "deep", "threads", {}),
     web("threads-page", "page in headless Chromium, threads and unwinding", "deep", "threads", page, chromium),
     web("threads-worker", "dedicated Worker in headless Chromium, threads and unwinding", "deep", "threads", worker, chromium),
+    web("threads-page-unisolated", "page without isolation headers, Chromium, threads build", "deep", "threads",
+        { ...page, WASM_BINDGEN_TEST_NO_ORIGIN_ISOLATION: "1" }, chromium),
+    { id: "bundlers", title: "a program with threads, served plain and through Vite and webpack", level: "deep",
+        needs: ["rust", "linker", "wasm", "bindgen", "nightly", "chromium", "bundlers"],
+        node: () => [[join("tools", "bundlers.mjs")]], env: () => ({}) },
+    web("threads-firefox", "page in headless Firefox, threads and unwinding", "deep", "threads", page, firefox),
     native("release", "native, optimised, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests"]],
         { PROPTEST_CASES: "4096", SELKIE_STORMS: "100000", SELKIE_FAULTS: "10000" }),
     {

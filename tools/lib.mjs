@@ -71,6 +71,12 @@ export function tool(program, folder, fits = () => true) {
 export const GECKODRIVER = "0.37.1";
 export const CARGO_DENY = "0.20.2";
 
+/** What the threads build is bundled with, and tried. */
+export const BUNDLERS = { vite: "8.3.8", webpack: "5.112.2", "webpack-cli": "7.3.1" };
+
+/** The folder that has them. */
+export const bundlers = () => join(cache, `bundlers-${Object.values(BUNDLERS).join("-")}`);
+
 export function bindgenFolder() {
     return `wasm-bindgen-cli-${locked("wasm-bindgen")}`;
 }

@@ -1,12 +1,12 @@
 // Installs what the recipes need and the machine lacks: `node tools/setup.mjs [test|deep|check|web|web-threads|npm|all]`.
 // A tool that is there already is used as it is; a second run finds everything and does nothing.
 
-import { copyFileSync, existsSync, readFileSync, readdirSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import {
-    CARGO_DENY, GECKODRIVER, MSRV, NIGHTLY, bindgenFolder, bindgenRunner, bold, cache, capture, chromedriver, geckodriver, isFile,
-    locked, red, root, run, tool, which, windows,
+    BUNDLERS, CARGO_DENY, GECKODRIVER, MSRV, NIGHTLY, bindgenFolder, bindgenRunner, bold, bundlers, cache, capture, chromedriver,
+    geckodriver, isFile, locked, red, root, run, tool, which, windows,
 } from "./lib.mjs";
 
 const WASM = "wasm32-unknown-unknown";
@@ -134,6 +134,15 @@ const NEEDS = {
         what: `geckodriver ${GECKODRIVER}, a few minutes of compiling, once`,
         has: geckodriver,
         get: () => cargoInstall("geckodriver", GECKODRIVER, `geckodriver-${GECKODRIVER}`),
+    },
+    bundlers: {
+        what: "Vite and webpack, which the threads build is tried with",
+        has: () => Object.keys(BUNDLERS).every((name) => existsSync(join(bundlers(), "node_modules", name, "package.json"))),
+        get() {
+            mkdirSync(bundlers(), { recursive: true });
+            const packages = Object.entries(BUNDLERS).map(([name, version]) => `${name}@${version}`);
+            return run(windows ? "npm.cmd" : "npm", ["install", "--no-audit", "--no-fund", "--prefix", bundlers(), ...packages]);
+        },
     },
     nightly: {
         what: `the toolchain ${NIGHTLY} with rust-src and ${WASM}`,

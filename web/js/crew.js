@@ -12,11 +12,11 @@
 // One thread of JavaScript, the root, starts all of them: a Worker's own Workers would end with it, and could not start while
 // it waits. The root never blocks.
 
+import { synchronize } from './host.js';
+
 // How a Worker ended, as in src/crew.rs.
 const RETIRED = 0;
 const DIED = 1;
-
-import { synchronize } from './host.js';
 
 const PATIENCE = 30_000; // ms that a Worker may take to come up.
 
