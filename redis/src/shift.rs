@@ -28,7 +28,8 @@
 //! 3. The reply that brought it was lost with the connection. After each failure of reading the reader first *recovers*: it asks
 //!    what is pending for this worker, leaves out what is known, and starts the rest. "Known" is looked at before the question is
 //!    sent: what was settled since is still known then, and is not started a second time; nothing else can have been taken since,
-//!    as only the reader takes.
+//!    as only the reader takes. The server may learn of the break later than we do, and give a job to a read that still waits
+//!    there; reads wait for a second, so the reader recovers once more when that is over.
 //! 4. The worker stalls for longer than the idle limit (its loop was blocked, the machine slept, the network was cut), and another
 //!    worker claims what it has. Both run it. The first verdict counts; the later one finds the delivery acknowledged and
 //!    does nothing.
@@ -307,6 +308,7 @@ impl<S: Source> Shift<S> {
     async fn read(self: Rc<Self>) {
         // `Some(true)` at the start: a worker that died may have had this name.
         let mut recover = Some(true);
+        let mut again: Option<Instant> = None;
         let mut tried = 0;
         if let Err(error) = self.source.prepare().await {
             return self.fail(error);
@@ -328,6 +330,10 @@ impl<S: Source> Shift<S> {
                 continue;
             }
             let now = Instant::now();
+            if again.is_some_and(|at| at <= now) {
+                again = None;
+                recover = recover.or(Some(false));
+            }
             let result = if let Some(first) = recover {
                 let known = self.known();
                 let found = self.source.recover(&known, first).await;
@@ -346,7 +352,8 @@ impl<S: Source> Shift<S> {
                     found
                 })
             } else {
-                let wait = READ_WAIT.min(claim_at - now).max(Duration::from_millis(1));
+                let next = again.map_or(claim_at, |at| at.min(claim_at));
+                let wait = READ_WAIT.min(next - now).max(Duration::from_millis(1));
                 self.source.take(self.room(), wait).await
             };
             let error = match result {
@@ -368,6 +375,7 @@ impl<S: Source> Shift<S> {
                 return self.fail(Error::refused(error));
             }
             recover = recover.or(Some(false));
+            again = Some(now + READ_WAIT.mul_f64(1.5));
             claim_at = claim_at.max(now + self.rules.idle_limit);
             tried += 1;
             let pause = self.source.pause(tried, &error);
