@@ -13,7 +13,7 @@ const deny = tool("cargo-deny", `cargo-deny-${CARGO_DENY}`);
 const STEPS = [
     ["formatting", cargo("fmt", "--all", "--check")],
     ["clippy, native", cargo("clippy", "--all-targets", ...strict)],
-    ["clippy, selkie-redis", cargo("clippy", "-p", "selkie-redis", "--all-targets", "--all-features", ...strict)],
+    ["clippy, selkie-redis and recipes", cargo("clippy", "-p", "selkie-redis", "-p", "selkie-io-recipes", "--all-targets", "--all-features", ...strict)],
     ["clippy, web", cargo("clippy", "-p", "selkie", "-p", "selkie-web", "-p", "selkie-npm", "--all-targets", ...wasm, ...strict)],
     ["docs, native", () => run("cargo", ["doc", "--no-deps", ...natively], docs)],
     ["docs, web", () => run("cargo", ["doc", "--no-deps", "-p", "selkie", "-p", "selkie-web", ...wasm], docs)],

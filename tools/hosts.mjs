@@ -116,6 +116,7 @@ export const HOSTS = [
 
     { id: "program", title: "a program of its own, native and in a page", level: "test",
         needs: ["rust", "linker", "wasm", "bindgen", "chromium"], node: () => [[join("tools", "program.mjs")]], env: () => ({}) },
+    native("io", "recipes for input and output", "test", [], () => [["test", "-p", "selkie-io-recipes"]], {}),
     { ...native("redis", "jobs from a real Redis, with workers that are killed", "test", ["redis"],
         () => [["test", "--no-fail-fast", "-p", "selkie-redis"]], {}), rows: "named" },
 

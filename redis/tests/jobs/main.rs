@@ -38,5 +38,8 @@ fn main() {
         })
     })
     .collect();
-    libtest_mimic::run(&Arguments::from_args(), tests).exit();
+    let mut arguments = Arguments::from_args();
+    // They wait most of the time.
+    arguments.test_threads.get_or_insert(6);
+    libtest_mimic::run(&arguments, tests).exit();
 }
