@@ -42,7 +42,8 @@ export function endpoint(loop: Loop, functions: Functions): Port {
         return (reason) => void task.cancel(reason);
     });
     port1.start();
-    (port1 as unknown as Channel).unref?.();
+    // In Node it holds its thread, which is there to be asked, for as long as the loop lives and the other side does not close.
+    void loop.pause_(undefined, undefined, () => {}).catch(() => port1.close());
     return port2 as Port;
 }
 
