@@ -75,20 +75,3 @@ export async function pump(f) {
   port1.close();
   return count;
 }
-
-/** Starts a thread of the test itself that calls its export `entry` with `argument`; ends when that returns. */
-export function thread(module, memory, entry, argument) {
-  const glue = new URL('../../../wasm-bindgen-test.js', import.meta.url);
-  const source = `onmessage = async ({ data: { module, memory, glue, entry, argument } }) => {
-    const wasm = await import(glue);
-    await wasm.default({ module_or_path: module, memory });
-    wasm[entry](argument);
-    postMessage(0);
-  };`;
-  const worker = new Worker(URL.createObjectURL(new Blob([source], { type: 'text/javascript' })), { type: 'module' });
-  return new Promise((done, failed) => {
-    worker.onmessage = done;
-    worker.onerror = (event) => failed(new Error(event.message));
-    worker.postMessage({ module, memory, glue: glue.href, entry, argument });
-  }).finally(() => worker.terminate());
-}

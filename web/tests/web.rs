@@ -453,12 +453,21 @@ fn the_clock_never_goes_back() {
 }
 
 #[test]
-fn blocking_work_is_refused_with_the_remedy() {
-    let (web, ran) = (Web::new(), Arc::new(()));
-    let job = ran.clone();
-    let refusal = web.run_blocking(Box::new(move || drop(job))).unwrap_err();
-    assert!(refusal.to_string().contains("split the work"), "{refusal}");
-    assert_eq!(Arc::strong_count(&ran), 1, "the job is dropped");
+async fn blocking_work_runs_on_a_thread_or_is_refused_with_the_remedy() {
+    let (web, owned) = (Web::new(), Arc::new(()));
+    let job = owned.clone();
+    match web.run_blocking(Box::new(move || drop(job))) {
+        Ok(()) if cfg!(target_feature = "atomics") => {}
+        Ok(()) => panic!("a build without threads has taken a job"),
+        Err(refusal) => assert!(refusal.to_string().contains("selkie::isolated"), "{refusal}"),
+    }
+    for _ in 0..1000 {
+        if Arc::strong_count(&owned) == 1 {
+            break;
+        }
+        sleep(5).await;
+    }
+    assert_eq!(Arc::strong_count(&owned), 1, "the job was run, or is dropped");
     assert!(!web.can_block());
 }
 
@@ -521,11 +530,6 @@ mod threads {
 
     use super::{test, *};
 
-    #[wasm_bindgen(module = "/tests/support.js")]
-    extern "C" {
-        fn thread(module: JsValue, memory: JsValue, entry: &str, argument: usize) -> Promise;
-    }
-
     struct Remote {
         web: Web,
         turns: AtomicU32,
@@ -535,10 +539,7 @@ mod threads {
     const WAKES: u32 = 20_000;
 
     /// Pends, and waits for the turn that this must bring, again and again.
-    #[wasm_bindgen]
-    pub fn pend_from_another_thread(remote: usize) {
-        // SAFETY: the test made the pointer by `Arc::into_raw` and gives up this reference.
-        let remote = unsafe { Arc::from_raw(remote as *const Remote) };
+    fn pend_from_another_thread(remote: &Remote) {
         for _ in 0..WAKES {
             let before = remote.turns.load(Ordering::SeqCst);
             remote.web.pend();
@@ -563,10 +564,16 @@ mod threads {
                 1 => Next::At(inner.web.now() + ms(3_600_000)),
                 _ => Next::Idle,
             });
-        let argument = Arc::into_raw(remote.clone()) as usize;
-        let ended =
-            thread(wasm_bindgen::module(), wasm_bindgen::memory(), "pend_from_another_thread", argument);
-        JsFuture::from(ended).await.unwrap();
+        let other = remote.clone();
+        if remote.web.spawn_thread("pends", Box::new(move || pend_from_another_thread(&other))).is_err() {
+            // A page that is not isolated.
+            remote.over.store(true, Ordering::SeqCst);
+            remote.web.pend();
+            return sleep(10).await;
+        }
+        while !remote.over.load(Ordering::SeqCst) {
+            sleep(5).await;
+        }
         sleep(10).await;
         assert_eq!(turns.strong_count(), 0, "the last pend ended the loop");
         wasm_bindgen_test::console_log!(
