@@ -311,7 +311,16 @@ where
 {
     for t in HOST_SECONDS.map(T::host) {
         // The page's own executor waits for a task of the page's default loop.
+        let before = selkie::spawn_lazy(async { selkie::all_tasks().len() }).await.unwrap();
         selkie::spawn_lazy(body(t.clone())).await.expect("a behaviour completes");
+        // All of them share that loop: what this one has left behind would be seen by the next.
+        for _ in 0..40 {
+            let left = selkie::spawn_lazy(async { selkie::all_tasks().len() }).await.unwrap();
+            if left <= before {
+                break;
+            }
+            selkie::spawn_lazy(selkie::sleep(Duration::from_millis(10))).await.unwrap();
+        }
         if !t.is_out_of_order(expected) {
             break;
         }

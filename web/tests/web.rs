@@ -459,7 +459,7 @@ async fn blocking_work_runs_on_a_thread_or_is_refused_with_the_remedy() {
     match web.run_blocking(Box::new(move || drop(job))) {
         Ok(()) if cfg!(target_feature = "atomics") => {}
         Ok(()) => panic!("a build without threads has taken a job"),
-        Err(refusal) => assert!(refusal.to_string().contains("selkie::isolated"), "{refusal}"),
+        Err(refusal) => assert!(refusal.to_string().contains("IsolatedPool"), "{refusal}"),
     }
     for _ in 0..1000 {
         if Arc::strong_count(&owned) == 1 {
