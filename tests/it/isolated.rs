@@ -468,7 +468,7 @@ mod workers {
 
     use super::*;
 
-    #[wasm_bindgen(module = "/tests/it/isolated.js")]
+    #[wasm_bindgen(module = "/tests/it/web.js")]
     extern "C" {
         #[wasm_bindgen(js_name = withGlue)]
         fn with_glue() -> Function;
@@ -482,7 +482,7 @@ mod workers {
         fn terminate_last();
     }
 
-    #[wasm_bindgen(module = "/tests/it/isolated-worker.js")]
+    #[wasm_bindgen(module = "/tests/it/web.js")]
     extern "C" {
         /// So that the file is there.
         #[wasm_bindgen(js_name = isHere)]

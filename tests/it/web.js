@@ -1,4 +1,4 @@
-// What tests/it/web.rs asks of the host.
+// What tests/it/ asks of the host. One file, as the server of the test runner stalls when a page asks for many at once.
 
 export const draws = () => typeof requestAnimationFrame === 'function';
 
@@ -117,4 +117,38 @@ export function fetchNow() {
   request.open('GET', location.href, false);
   request.send();
   return request.status;
+}
+
+// ---- For tests/it/isolated.rs: ways to make a Worker, most of them wrong.
+
+let last;
+
+const keep = (worker) => (last = worker);
+
+const script = (text) => new Worker(URL.createObjectURL(new Blob([text], { type: 'text/javascript' })));
+
+export const terminateLast = () => last.terminate();
+
+export const withGlue = () => () => keep(new Worker(new URL('./web.js', import.meta.url), { type: 'module' }));
+
+export const notThere = () => () => new Worker(new URL('./not-there.js', import.meta.url), { type: 'module' });
+
+export const throwsAtLoad = () => () => script("throw new Error('thrown at load')");
+
+export const silent = () => () => script('');
+
+export const refused = () => () => {
+  throw new Error('no Worker today');
+};
+
+// ---- This file as the entry of a Worker that loads the application's glue: here that of the test, whose main does not divert.
+
+export const isHere = () => true;
+
+if (typeof WorkerGlobalScope === 'function' && !globalThis.name && new URL(import.meta.url).pathname === location.pathname) {
+  onmessage = async ({ data }) => {
+    globalThis.selkieIsolated = data;
+    const { default: init } = await import('../../../../wasm-bindgen-test.js');
+    (await init(data)).__selkie_isolated_0_1();
+  };
 }
