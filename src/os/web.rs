@@ -79,7 +79,6 @@ pub(crate) fn spawn_isolate(
 /// What a Worker calls when the program's start is over; see `selkie_web::isolated`.
 #[expect(unsafe_code, reason = "an export has a name in common with all of the module")]
 // SAFETY: nothing else has this name: it is not one that a program would choose, and it has the version.
-#[expect(unsafe_code, reason = "the host looks for it by this name")]
 #[unsafe(export_name = "__selkie_isolated_0_1")]
 extern "C" fn isolated_worker() {
     if is_isolated_worker() {
