@@ -118,7 +118,7 @@ impl JoinError {
         matches!(self.repr, Repr::Crashed(_))
     }
 
-    /// Whether arguments or result of an [isolated](crate::isolated) function could not be turned into bytes and back.
+    /// Whether arguments or result of an [isolated](mod@crate::isolated) function could not be turned into bytes and back.
     #[doc(alias = "PicklingError")]
     pub fn is_bad_data(&self) -> bool {
         matches!(self.repr, Repr::BadData(_))

@@ -1,6 +1,9 @@
 // What `just check` holds a change to, beside the tests. Every step runs, also after another has failed.
 
 import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { CARGO_DENY, MSRV, bold, green, heading, red, root, run, table, tool, yellow } from "./lib.mjs";
 
 const wasm = ["--target", "wasm32-unknown-unknown"];
@@ -22,8 +25,20 @@ const STEPS = [
     ["licences, sources, duplicates", () => run(deny, ["--workspace", "check", "licenses", "sources", "bans"])],
     ["advisories", advisories],
     // Builds each crate from what would be uploaded. The working tree may have changes: a check comes before the commit.
-    ["packages", cargo("publish", "--workspace", "--dry-run", "--allow-dirty")],
+    ["packages", () => forget() && run("cargo", ["publish", "--workspace", "--dry-run", "--allow-dirty"])],
 ];
+
+/** Cargo keeps what an earlier dry run unpacked, and would build the next one against it, as the version is the same. */
+function forget() {
+    const registry = join(process.env.CARGO_HOME ?? join(homedir(), ".cargo"), "registry");
+    for (const kind of ["src", "cache"].map((name) => join(registry, name)).filter(existsSync)) {
+        for (const index of readdirSync(kind)) {
+            const ours = readdirSync(join(kind, index)).filter((name) => /^selkie(-[a-z]+)?-\d/.test(name));
+            for (const name of ours) rmSync(join(kind, index, name), { recursive: true });
+        }
+    }
+    return true;
+}
 
 /** The advisory database comes from GitHub; where that cannot be reached the step is not done, and the summary says so. */
 function advisories() {

@@ -14,7 +14,7 @@
 //!
 //! - The child is idle and its parent lets go, or dies: it sees the end of the stream and exits, with all that a normal exit
 //!   does.
-//! - The parent dies while the child works: a thread of the child sees the end of the stream, gives it [`GRACE`], and kills
+//! - The parent dies while the child works: a thread of the child sees the end of the stream, gives it `GRACE`, and kills
 //!   it. The same when the work started an exit that hangs. The kernel's death signal (`PR_SET_PDEATHSIG`) is not used: it
 //!   comes when the *thread* that made the child ends.
 //! - A kill is `SIGKILL` to the child's process group, so what the work itself has started goes with it. The group of its

@@ -62,7 +62,7 @@ use crate::{
 /// seconds unless [set](IsolatedPoolBuilder::idle_limit)). Jobs start first in, first out. Mirrors
 /// [`concurrent.futures.ProcessPoolExecutor`](https://docs.python.org/3/library/concurrent.futures.html#processpoolexecutor);
 /// the calls are those of [`ThreadPool`](crate::ThreadPool). What a worker is, and what a program has to do for it, says
-/// [`isolated`](crate::isolated).
+/// [`isolated`](mod@crate::isolated).
 ///
 /// - **A panic** of a job is its [`JoinError`], with the message as payload, and its worker goes on (but see Web).
 /// - **A worker that dies**, killed, crashed or by an exit of its own, fails its job with an error that
@@ -128,7 +128,7 @@ impl IsolatedPool {
     /// # Errors
     ///
     /// [`Unavailable`] where the host cannot do it, in a worker, and in a program that has come by no place where a worker
-    /// would have been told what it is; see [`isolated`](crate::isolated).
+    /// would have been told what it is; see [`isolated`](mod@crate::isolated).
     ///
     /// # Panics
     ///

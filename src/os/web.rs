@@ -118,7 +118,7 @@ pub(crate) fn divert(hello: fn() -> Vec<u8>, answer: fn(&str, &[u8]) -> Vec<u8>)
 /// ```
 ///
 /// `None` is the usual way again. It holds for the calling thread, and for Workers that start from then on. In the Worker the program's start (`main`, or a
-/// function under `#[wasm_bindgen(start)]`) has to come by a place that [diverts](crate::isolated).
+/// function under `#[wasm_bindgen(start)]`) has to come by a place that [diverts](mod@crate::isolated).
 pub fn set_isolated_worker(make: Option<&Function>) {
     selkie_web::isolated::set_worker(make.into());
 }

@@ -114,9 +114,9 @@ export class Engine {
         const hosts: Record<string, unknown> = {
             disarm,
             later: hop,
-            now,
             open,
-            report,
+            selkie_now: now,
+            selkie_report: report,
             attach: (table: WebAssembly.Table, memory: WebAssembly.Memory, turn: number, call: number) => {
                 this.call = table.get(call) as Call;
                 const original = table.get(turn) as Call;
@@ -126,7 +126,7 @@ export class Engine {
                 };
                 return attach({ get: (index: number) => (index === turn ? counted : table.get(index)) }, memory, turn, call);
             },
-            guard: (_: number, address: number) => {
+            selkie_guard: (_: number, address: number) => {
                 try {
                     this.call(address);
                     return 1;
@@ -143,6 +143,8 @@ export class Engine {
             const from = (imports[module] ??= {});
             if (module === 'selkie') from[name] = ours[name];
             else if (module.endsWith('host.js')) from[name] = hosts[name];
+            // This instance is no worker of an isolated pool, and never asked to be one.
+            else if (module.endsWith('isolated-worker.js')) from[name] = () => 0;
             else if (name.includes('function_table')) from[name] = () => this.table();
             else if (name.includes('memory')) from[name] = () => this.wasm.memory;
             else if (name.includes('throw')) {
