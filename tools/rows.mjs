@@ -143,7 +143,9 @@ for (const host of hosts) {
 // The join.
 for (const test of tests) {
     test.variants = [...new Set(Object.values(test.results).flatMap(Object.keys))];
-    if (test.variants.length === 0 && hosts.length) problems.push(`${test.where}: ${test.name} ran on no host`);
+    // What only a build with threads compiles is run by `just deep`.
+    const isDeep = test.where.includes("tests/it/workers.rs") && !hosts.some((host) => String(host.id ?? host).startsWith("threads"));
+    if (test.variants.length === 0 && hosts.length && !isDeep) problems.push(`${test.where}: ${test.name} ran on no host`);
     for (const { id, difference } of test.rows) rows.get(id)?.tests.push({ test, difference });
 }
 const order = ["failed", "half", "ignored", "none", "difference", "passed"];
