@@ -544,7 +544,7 @@ mod tests {
                 quote!(
                     /// Kept.
                     pub(crate) fn add(mut a: u8, (b, c): (u8, u8)) -> u16 {
-                        todo!()
+                        u16::from(a) + u16::from(b ^ c)
                     }
                 ),
             ),
@@ -554,7 +554,7 @@ mod tests {
                     ::selkie::__private::call::<_, u16>(
                         {
                             fn add(mut a: u8, (b, c): (u8, u8)) -> u16 {
-                                todo!()
+                                u16::from(a) + u16::from(b ^ c)
                             }
                             fn __selkie_run(arguments: &[u8]) -> ::std::vec::Vec<u8> {
                                 ::selkie::__private::run::<_, u16>(
