@@ -1,4 +1,4 @@
-//! Watching a loop from outside: the one hook that tours, playgrounds and tracing use.
+//! Watching a loop from outside: the one hook that tours and tracing use.
 
 use crate::task::AnyTask;
 

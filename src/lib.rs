@@ -50,7 +50,6 @@
 //! | `Lock`, `Event`, `Condition`, `Semaphore`, `Barrier`, also those of `threading` | the same names; [`RLock`], [`lock_all`] |
 //! | `threading.Thread` | [`Thread`] |
 //! | `ThreadPoolExecutor`, `ProcessPoolExecutor` | [`ThreadPool`], [`IsolatedPool`] with `#[selkie::isolated]` |
-//! | `contextvars` | [`ContextVar`], [`Context`] |
 //! | debug mode, exception handler | [`EventLoop::report_slow_polls`], [`Instrument`], [`EventLoop::set_exception_handler`] |
 //! | inside another loop, as Trio's guest mode | [`guest`], [`EventLoop::guest`] |
 //!
@@ -64,6 +63,11 @@
 //!
 //! [`testing::Sim`] runs the same code in virtual time, in an order that a seed chooses, with [faults](testing::Faults) if you like, and
 //! reports deadlocks.
+//!
+//! # Features
+//!
+//! None is on by default. `tracing` adds `TaskSpans`, an [`Instrument`] that gives each task a span of the `tracing` crate, whose
+//! subscriber then also gets what loops without an exception handler report.
 
 // The modules that may are named below, each with `#[allow(unsafe_code)]`.
 #![deny(unsafe_code)]
@@ -120,6 +124,8 @@ mod thread_local;
 mod timeout;
 #[allow(unsafe_code)]
 mod timers;
+#[cfg(feature = "tracing")]
+mod tracing;
 #[allow(unsafe_code)]
 mod wait;
 
@@ -165,6 +171,8 @@ pub use task_group::{GroupError, TaskGroup};
 pub use thread::{Thread, ThreadBuilder, ThreadPanic, current_thread_name};
 pub use thread_local::{AlreadySet, ThreadLocal, ThreadScope};
 pub use timeout::{Deadline, Timeout, WaitForError, timeout, timeout_at, timeout_scope, wait_for};
+#[cfg(feature = "tracing")]
+pub use tracing::TaskSpans;
 pub use wait::{TaskSet, Until, Wait, wait};
 
 #[doc(hidden)]

@@ -1195,6 +1195,8 @@ impl Scheduler {
         let context = ExceptionContext::new(message, task);
         let handler = self.handler.borrow().clone();
         match handler {
+            #[cfg(feature = "tracing")]
+            None if crate::tracing::report(&context) => {}
             None => self.platform.report(&context.to_string()),
             Some(handler) => {
                 // Variables say what the failed task was about, so the handler sees the task's.

@@ -15,12 +15,12 @@ const deny = tool("cargo-deny", `cargo-deny-${CARGO_DENY}`);
 
 const STEPS = [
     ["formatting", cargo("fmt", "--all", "--check")],
-    ["clippy, native", cargo("clippy", "--all-targets", ...strict)],
+    ["clippy, native", cargo("clippy", "--all-targets", "--features", "tracing", ...strict)],
     ["clippy, selkie-redis and recipes", cargo("clippy", "-p", "selkie-redis", "-p", "selkie-io-recipes", "--all-targets", "--all-features", ...strict)],
     ["clippy, web", cargo("clippy", "-p", "selkie", "-p", "selkie-web", "-p", "selkie-npm", "--all-targets", ...wasm, ...strict)],
-    ["docs, native", () => run("cargo", ["doc", "--no-deps", ...natively], docs)],
+    ["docs, native", () => run("cargo", ["doc", "--no-deps", ...natively, "--features", "selkie/tracing"], docs)],
     ["docs, web", () => run("cargo", ["doc", "--no-deps", "-p", "selkie", "-p", "selkie-web", ...wasm], docs)],
-    [`Rust ${MSRV}, native`, cargo(`+${MSRV}`, "check", ...natively)],
+    [`Rust ${MSRV}, native`, cargo(`+${MSRV}`, "check", ...natively, "--features", "selkie/tracing")],
     [`Rust ${MSRV}, web`, cargo(`+${MSRV}`, "check", "-p", "selkie", "-p", "selkie-web", ...wasm)],
     ["licences, sources, duplicates", () => run(deny, ["--workspace", "check", "licenses", "sources", "bans"])],
     ["advisories", advisories],

@@ -142,7 +142,7 @@ export const HOSTS = [
         needs: ["rust", "linker", "wasm", "bindgen", "nightly", "chromium", "bundlers"],
         node: () => [[join("tools", "bundlers.mjs")]], env: () => ({}) },
     web("threads-firefox", "page in headless Firefox, threads and unwinding", "deep", "threads", page, firefox),
-    native("release", "native, optimised, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests"]],
+    native("release", "native, optimised, with all features, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests", "--features", "tracing"]],
         { PROPTEST_CASES: "4096", SELKIE_STORMS: "100000", SELKIE_FAULTS: "10000" }),
     {
         ...native("tour", "the tour against the clock, in a terminal and in a page", "deep", ["wasm", "bindgen", "chromium"],
