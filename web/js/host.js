@@ -285,38 +285,44 @@ const postTask = typeof scheduler === 'object' && typeof scheduler.postTask === 
 const LEARNING = 0; // Watched, until a number of frames came in time.
 const FINE = 1; // The host draws between hops.
 const SHY = 2; // It does not: it gets an idle millisecond when a frame is due.
+const ROW = 3; // Hops in a row, before there is anything to see: after fewer the host may soon be idle.
+const PAUSE = 16; // ms between two hops that are not in a row.
 const MANY = 10; // A host that had so many hops to draw between, and did not, puts its frames off.
-const ENOUGH = 16; // So many frames in time, and the host is trusted.
+const ENOUGH = 16; // So many frames in a row, each while a hop was under way, and the host is trusted.
 const HOPELESS = 100; // Without any frame for so many hops there is nothing to draw: a frame far off screen.
 const DUE = 12; // ms since the last frame.
 
 let frames = page && typeof requestAnimationFrame === 'function' ? LEARNING : FINE;
 let asked = false;
-let hops = 0;
+let hops = 0; // Since the frame was asked for; before that, in a row.
+let hopped = 0;
 let good = 0;
 let drawn = 0;
 
 /** Whether this hop should leave the host idle for a moment. */
 function rest() {
-  if (document.hidden) {
-    hops = 0;
-    return false;
-  }
-  if (!asked) {
+  const time = performance.now();
+  if (document.hidden || (!asked && time - hopped > PAUSE)) hops = good = 0;
+  hopped = time;
+  if (document.hidden) return false;
+  hops += 1;
+  if (!asked && hops >= ROW) {
     asked = true;
     hops = 0;
     requestAnimationFrame(frame);
   }
-  hops += 1;
   if (hops > HOPELESS) frames = FINE;
   else if (hops > MANY) frames = SHY;
-  return frames === SHY && performance.now() - drawn > DUE;
+  return frames === SHY && asked && time - drawn > DUE;
 }
 
 function frame() {
+  // A frame of a thread that was idle says nothing about one that is not.
+  const busy = hops > 0 && loops.some((loop) => loop.hopping);
   asked = false;
+  hops = ROW;
   drawn = performance.now();
-  good += 1;
+  good = busy ? good + 1 : 0;
   if (frames === LEARNING && good > ENOUGH) frames = FINE;
 }
 
