@@ -107,6 +107,7 @@ async function instance(module, pages) {
   for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {
     imports[from] ??= {};
     if (kind === 'memory') shared = [from, name];
+    else if (kind === 'tag') imports[from][name] = new WebAssembly.Tag({ parameters: ['externref'] });
     else if (kind === 'function') imports[from][name] = bind(from, name, own);
   }
   if (!shared) return { exports: (await WebAssembly.instantiate(module, imports)).exports };
