@@ -124,7 +124,11 @@ impl<I: Iterator<Item: IntoTask>> AsCompleted<I> {
 
     #[track_caller]
     fn refill(&mut self) {
-        while self.set.pending() < self.count {
+        // Members that end at once take no room, but there may be no end of them.
+        for _ in 0..self.count {
+            if self.set.pending() >= self.count {
+                return;
+            }
             let Some(member) = self.source.as_mut().and_then(Iterator::next) else {
                 self.source = None;
                 return;

@@ -17,7 +17,7 @@ use crate::{
     IntoTask, context,
     error::{InvalidState, JoinError, TaskError},
     event_loop::{EventLoop, Owner},
-    scheduler::with_current,
+    scheduler::{wake, with_current},
     task::{AnyTask, spawn, waits_for_text},
 };
 
@@ -85,9 +85,10 @@ struct Shared<T, E> {
 }
 
 impl<T: 'static, E: 'static> Shared<T, E> {
-    /// Sets the outcome; gives the wakers of those who wait, to be woken when no reference to `self` is held.
-    fn settle(self: &Rc<Self>, outcome: Outcome<T, E>) -> Result<Vec<Waker>, InvalidState> {
-        self.outcome.set(outcome).map_err(|_| InvalidState::Set)?;
+    /// Sets the outcome; gives the wakers of those who wait, or an outcome that comes too late: both run code of users, and that
+    /// must be when no reference to `self` is held.
+    fn settle(self: &Rc<Self>, outcome: Outcome<T, E>) -> Result<Vec<Waker>, Outcome<T, E>> {
+        self.outcome.set(outcome)?;
         let callbacks = std::mem::take(&mut *self.callbacks.borrow_mut());
         if callbacks.is_empty() {
             return Ok(self.take_waiters());
@@ -188,7 +189,7 @@ impl<T, E> Drop for Calling<T, E> {
             let wakers = shared.take_waiters();
             // Whoever is woken may be polled at once, and takes the value out of the only reference.
             drop(shared);
-            wakers.into_iter().for_each(Waker::wake);
+            wakers.into_iter().for_each(wake);
         }
     }
 }
@@ -288,7 +289,7 @@ impl<T: 'static, E: 'static> Deferred<T, E> {
         if let Some(source) = &self.source {
             source.0.cancel();
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
         true
     }
 
@@ -352,7 +353,8 @@ impl<T, E> Resolver<T, E> {
         let settled = shared.settle(outcome);
         // Whoever is woken may be polled at once, and takes the value out of the only reference.
         drop(shared);
-        settled?.into_iter().for_each(Waker::wake);
+        let wakers = settled.map_err(|_refused| InvalidState::Set)?;
+        wakers.into_iter().for_each(wake);
         Ok(())
     }
 

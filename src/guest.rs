@@ -196,6 +196,13 @@ pub struct Guest<T> {
 
 impl<T> Unpin for Guest<T> {}
 
+impl<T> Drop for Guest<T> {
+    fn drop(&mut self) {
+        // Its tasks may hold the loop. Closed already if the guest has completed.
+        let _ = self.event_loop.close();
+    }
+}
+
 impl<T> Future for Guest<T> {
     type Output = Result<T, JoinError>;
 

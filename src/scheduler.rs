@@ -51,7 +51,7 @@ use crate::{
     slow::SlowPolls,
     submit::Jobs,
     task::{Arena, HANDLE, Header, Panic, Setup, TaskRef, allocate},
-    timers::{NEVER, Node, Timers},
+    timers::{self, NEVER, Node, Timers},
 };
 
 /// Polls between two looks at the clock, at most.
@@ -100,6 +100,20 @@ pub(crate) fn current_scheduler() -> *const Scheduler {
 pub(crate) fn with_current<R>(with: impl FnOnce(&Scheduler) -> R) -> Option<R> {
     // SAFETY: `Entered` keeps the scheduler for as long as it is the current one.
     unsafe { current_scheduler().as_ref() }.map(with)
+}
+
+/// Wakes a waker that may be anybody's: one that panics fails nothing but itself.
+pub(crate) fn wake(waker: Waker) {
+    // SAFETY: as in `with_current`.
+    match unsafe { current_scheduler().as_ref() } {
+        Some(scheduler) => scheduler.wake(waker),
+        None => {
+            // The panic hook has shown the message.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                discard(payload);
+            }
+        }
+    }
 }
 
 /// The task, or callback, that runs on this thread.
@@ -379,6 +393,18 @@ impl Scheduler {
             let Some(waker) = waker else { break };
             self.wake(waker);
         }
+        let mut fired = self.fired.borrow_mut();
+        if fired.capacity() > timers::KEPT {
+            *fired = VecDeque::new();
+        }
+    }
+
+    /// Keeps a node of a sleep outside of a task for the next one.
+    pub(crate) fn spare(&self, node: Box<Boxed>) {
+        let mut spare = self.spare_nodes.borrow_mut();
+        if spare.len() < timers::KEPT {
+            spare.push(node);
+        }
     }
 
     /// Wakes a waker that may be anybody's: one that panics fails nothing but itself.
@@ -457,6 +483,8 @@ impl Scheduler {
     }
 
     fn take_inbox(&self) {
+        // What a panic has left there.
+        self.run_taken();
         if self.inbox.is_empty() {
             return;
         }
@@ -469,14 +497,14 @@ impl Scheduler {
         loop {
             let entry = self.taken.borrow_mut().next();
             let Some((link, kind)) = entry else { break };
+            // Counted, so that calls which hand over more calls, or wakes of what has ended, do not stop the clock.
+            self.since_clock.set(self.since_clock.get() + 1);
             match kind {
                 // SAFETY: taken as a cell, on the owner's thread.
                 Kind::Cell => TaskRef::taken_from_inbox(unsafe { TaskRef::of_link(link) }),
                 Kind::Call => {
                     // SAFETY: `call_remote` leaked it.
                     let call = unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) };
-                    // Counted, so that calls which hand over more calls do not stop the clock.
-                    self.since_clock.set(self.since_clock.get() + 1);
                     self.guarded("a call from another thread", || (call.run)(self));
                 }
             }
@@ -998,7 +1026,7 @@ impl Scheduler {
                 pending.push((task.id.get(), 0, task.into_ptr().cast()));
             }
         });
-        crate::timers::sort(&mut pending);
+        timers::sort(&mut pending);
         // SAFETY: the references that were counted above.
         pending.into_iter().map(|(_, _, cell)| unsafe { TaskRef::from_ptr(cell.cast()) }).collect()
     }
@@ -1101,7 +1129,8 @@ impl Scheduler {
             // Not seen by itself.
             self.hooked.set(false);
             self.mark(HOOKED, false);
-            self.guarded("an instrument", || call(&*instrument));
+            // Dropped in there as well: it may have removed itself.
+            self.guarded("an instrument", move || call(&*instrument));
             self.update_hooked();
         }
     }
@@ -1201,7 +1230,11 @@ impl Scheduler {
             Some(handler) => {
                 // Variables say what the failed task was about, so the handler sees the task's.
                 let variables = task.map_or_else(crate::context::current, |task| task.context());
-                let call = || crate::Context(variables).run(|| handler(&context));
+                // The handler is dropped in there as well: it may have removed itself.
+                let call = || {
+                    let handler = handler;
+                    crate::Context(variables).run(|| handler(&context));
+                };
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
                     self.platform.report(&context.to_string());
                     let text = format!("the exception handler panicked: {}", panic_message(&*payload));

@@ -24,7 +24,7 @@ use pin_project_lite::pin_project;
 use crate::{
     cancel::{Cancelled, catch_cancel},
     error::{JoinError, TaskError},
-    scheduler,
+    scheduler::{self, wake},
     task::{AnyTask, Builder, EndHook, Task, TaskRef, prepare, waits_for_text, with_spawner},
 };
 
@@ -89,7 +89,7 @@ impl<E> Inner<E> {
     fn wake_parent(&self) {
         let waker = self.parent.borrow_mut().take();
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
     }
 
@@ -122,7 +122,7 @@ impl<E> Inner<E> {
         }
         static CHILDREN: &str = "the children of its group";
         waits_for_text(&CHILDREN);
-        *self.parent.borrow_mut() = Some(cx.waker().clone());
+        drop(self.parent.replace(Some(cx.waker().clone())));
         Poll::Pending
     }
 }
@@ -481,7 +481,7 @@ impl<F: Future, E> Future for Body<'_, F, E> {
         if this.inner.aborting.get() {
             return Poll::Ready(None);
         }
-        *this.inner.parent.borrow_mut() = Some(cx.waker().clone());
+        drop(this.inner.parent.replace(Some(cx.waker().clone())));
         Poll::Pending
     }
 }

@@ -144,7 +144,7 @@ impl<F: Future> Future for Timeout<F> {
             if shared.moved.take() {
                 this.sleep.reset(shared.when.get().unwrap_or(Duration::MAX));
             }
-            *shared.waker.borrow_mut() = Some(cx.waker().clone());
+            drop(shared.waker.replace(Some(cx.waker().clone())));
         }
         if Pin::new(this.sleep).poll(cx).is_pending() {
             return Poll::Pending;

@@ -59,14 +59,18 @@ struct Owned {
     /// 0: nobody.
     owner: u64,
     count: usize,
-    waiters: List<u64>,
+    waiters: List<()>,
     mark: Mark,
 }
 
 // SAFETY: one task at a time, which stays on its thread, gets `&T`; the next may be in another thread, so `T` must be `Send`.
 unsafe impl<T: ?Sized + Send> Sync for RLock<T> {}
 
-/// Who asks: the task that runs, or the thread. Never 0.
+/// The owner of a lock that was handed to a future which has not been polled since. Nobody can enter until then: whoever polls it
+/// owns the lock, and that need not be who enqueued it.
+const HANDED: u64 = u64::MAX;
+
+/// Who asks: the task that runs, or the thread. Never 0, nor [`HANDED`].
 pub(super) fn me() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local! {
@@ -237,7 +241,7 @@ fn release(guarded: &Guarded<Owned, Shared>) {
         owned.count = owned.count.saturating_sub(1);
         if owned.count == 0 {
             match owned.waiters.grant(0, wakes) {
-                Some(next) => (owned.owner, owned.count) = (next, 1),
+                Some(()) => (owned.owner, owned.count) = (HANDED, 1),
                 None => owned.owner = 0,
             }
         }
@@ -251,7 +255,7 @@ struct Acquire<'a> {
 impl Request for Acquire<'_> {
     type State = Owned;
     type Mode = Shared;
-    type Payload = u64;
+    type Payload = ();
     type Output = ();
     type Found = ();
 
@@ -261,7 +265,7 @@ impl Request for Acquire<'_> {
         self.guarded
     }
 
-    fn list(owned: &mut Owned) -> &mut List<u64> {
+    fn list(owned: &mut Owned) -> &mut List<()> {
         &mut owned.waiters
     }
 
@@ -271,12 +275,9 @@ impl Request for Acquire<'_> {
 
     fn found(&mut self, (): ()) {}
 
-    fn payload(&mut self) -> u64 {
-        me()
-    }
+    fn payload(&mut self) {}
 
-    fn granted(&mut self, _: u32, _: Option<u64>) {
-        // The future may have moved to another task since it was enqueued.
+    fn granted(&mut self, _: u32, _: Option<()>) {
         let me = me();
         self.guarded.look(|owned| owned.owner = me);
     }

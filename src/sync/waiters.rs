@@ -63,7 +63,7 @@ use std::{
 };
 
 use super::{AtomicU32, Ordering};
-use crate::{WaitError, scheduler::current_scheduler, task::waits_for_text};
+use crate::{WaitError, error::discard, scheduler::current_scheduler, task::waits_for_text};
 
 /// How a primitive is shared: [`Shared`] by any threads, or [`Local`] to one. Sealed.
 pub trait Mode: Sized + 'static + private::Latch {}
@@ -296,7 +296,9 @@ impl Wakes {
 #[inline]
 fn wake(waker: Waker) {
     // A panic has been printed by the panic hook; the other waiters must still hear of their turn.
-    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        discard(payload);
+    }
 }
 
 const IDLE: u32 = 0;

@@ -105,7 +105,7 @@ pub(crate) struct Cold {
 
 /// The group that a task belongs to.
 pub(crate) trait EndHook {
-    /// The task has just ended, in whatever way. May not run code of users.
+    /// The task has just ended, in whatever way. May run code of users, but nothing may unwind out of it.
     fn ended(&self, task: &TaskRef);
 }
 

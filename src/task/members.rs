@@ -277,7 +277,7 @@ pub(crate) fn detach_reporting<T: 'static, E: fmt::Debug + 'static>(task: Task<R
     }
     let raw = task.raw();
     if raw.is_done() && !raw.callbacks_pending() {
-        report::<T, E>(raw);
+        raw.scheduler().guarded("the `Debug` of an error", || report::<T, E>(raw));
     } else {
         raw.add_callback(Box::new(report::<T, E>));
     }

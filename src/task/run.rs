@@ -299,9 +299,7 @@ impl TaskRef {
             scheduler.hook_done(self);
         }
         // Wakers and hooks run code of users, who may have taken or dropped the result already.
-        if self.bits() & (OUTPUT | HANDLE | CALLBACKS) == OUTPUT {
-            self.release_output(scheduler);
-        }
+        self.release_unwanted(scheduler);
     }
 
     #[cold]
@@ -309,16 +307,17 @@ impl TaskRef {
         let (scopes, end_hook, has_callbacks) = self.cold(|cold| {
             (std::mem::take(&mut cold.scopes), cold.end_hook.take(), !cold.callbacks.is_empty())
         });
-        scheduler.guarded("dropping a waker", || drop(scopes));
-        if let Some(end_hook) = end_hook {
-            end_hook.ended(self);
-        }
         if has_callbacks {
-            self.set(CALLBACKS);
+            // Before all that is below, which runs code of users: until the callbacks have run nobody may take the result.
             // Queued before anybody is woken, so they run first.
+            self.set(CALLBACKS);
             if !self.has(QUEUED) {
                 scheduler.push_ready(self);
             }
+        }
+        scheduler.guarded("dropping a waker", || drop(scopes));
+        if let Some(end_hook) = end_hook {
+            end_hook.ended(self);
         }
         self.wake_waiters(scheduler);
     }
@@ -365,9 +364,7 @@ impl TaskRef {
         // Whoever awaits the task and was polled before the callbacks had run was told to wait.
         self.notify(scheduler);
         self.wake_waiters(scheduler);
-        if !self.has(HANDLE) && self.has(OUTPUT) {
-            self.release_output(scheduler);
-        }
+        self.release_unwanted(scheduler);
     }
 
     /// The loop closes: the task came out of its lane and gets no turn. Its callbacks are dropped.
@@ -387,6 +384,14 @@ impl TaskRef {
         }
         if self.has(CALLBACKS) {
             self.run_callbacks(scheduler);
+        }
+    }
+
+    /// Drops the result, if it is there and nobody can take it or look at it any more.
+    #[inline]
+    fn release_unwanted(&self, scheduler: &Scheduler) {
+        if self.bits() & (OUTPUT | HANDLE | CALLBACKS) == OUTPUT {
+            self.release_output(scheduler);
         }
     }
 
@@ -413,10 +418,10 @@ impl TaskRef {
     #[inline]
     pub(crate) fn release_handle(&self) {
         self.clear(HANDLE);
-        if self.has(OUTPUT) && !self.has(CALLBACKS) {
+        if self.has(OUTPUT) {
             let scheduler = self.scheduler() as *const Scheduler;
             // SAFETY: our reference keeps the cell, and the cell its scheduler.
-            self.release_output(unsafe { &*scheduler });
+            self.release_unwanted(unsafe { &*scheduler });
         }
     }
 

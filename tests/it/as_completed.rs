@@ -137,3 +137,13 @@ behaviour! {
         "a starts", "b starts", "called", "c starts", "b", "d starts", "c", "a", "d",
     ]
 }
+
+behaviour! {
+    /// Rows: U21.
+    async fn a_limit_gives_results_although_members_that_end_at_once_have_no_end(_t) {
+        let mut stream = as_completed(limit(2, (0..).map(|n| async move { n })));
+        for expected in 0..5 {
+            assert_eq!(stream.next().await.unwrap().await.unwrap(), expected);
+        }
+    }
+}

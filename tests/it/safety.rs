@@ -7,7 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, IntoFuture, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{
         Arc,
@@ -18,8 +18,8 @@ use std::{
 };
 
 use selkie::{
-    AnyTask, ContextVar, EventLoop, Instrument, RunError, Task, all_tasks, sleep, spawn, spawn_lazy,
-    testing::Sim, yield_now,
+    AnyTask, ContextVar, Deferred, Event, EventLoop, Instrument, RLock, RunError, Task, TaskError, TaskGroup,
+    all_tasks, sleep, spawn, spawn_lazy, testing::Sim, try_gather, yield_now,
 };
 
 /// Calls a function when it is dropped.
@@ -396,6 +396,256 @@ fn a_waker_that_panics_fails_nothing_but_itself() {
         assert_eq!(*joined.await.unwrap(), 1);
         assert_eq!(reports.get(), 3);
         event_loop.set_exception_handler(None);
+    });
+}
+
+#[test]
+fn a_groups_waker_may_not_take_a_result_that_callbacks_wait_for() {
+    Sim::new().run(async {
+        let slot: Slot<Task<String>> = Rc::default();
+        let seen: Slot<String> = Rc::default();
+        let (inner, into) = (slot.clone(), seen.clone());
+        let mut scope = pin!(TaskGroup::scope_ok(async move |group| {
+            let task = group.spawn_ok(async {
+                sleep(Duration::from_secs(1)).await;
+                "result".repeat(3)
+            });
+            task.on_done(move |result| *into.borrow_mut() = Some(result.as_ref().unwrap().clone()));
+            *inner.borrow_mut() = Some(task);
+        }));
+        let waker = calling({
+            let slot = slot.clone();
+            move || {
+                let task = slot.take().unwrap();
+                *slot.borrow_mut() = Some(task.try_into_result().expect_err("its callback has not run"));
+            }
+        });
+        assert!(scope.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(seen.take().unwrap(), "resultresultresult");
+        assert!(scope.await.is_ok());
+    });
+}
+
+#[test]
+fn a_waker_may_add_a_callback_and_drop_the_handle_when_callbacks_have_run() {
+    Sim::new().run(async {
+        let slot: Slot<Task<String>> = Rc::default();
+        let seen: Slot<String> = Rc::default();
+        let waiting: Slot<Pin<Box<dyn Future<Output = ()>>>> = Rc::default();
+        let task = spawn_lazy(async { "result".repeat(3) });
+        let any = task.any();
+        let (inner, into, kept) = (slot.clone(), seen.clone(), waiting.clone());
+        task.on_done(move |_| {
+            let waker = calling(move || {
+                let (task, into) = (inner.take().unwrap(), into.clone());
+                task.on_done(move |result| *into.borrow_mut() = Some(result.as_ref().unwrap().clone()));
+                drop(task);
+            });
+            let mut ended = Box::pin(any.ended());
+            assert!(ended.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            *kept.borrow_mut() = Some(Box::pin(async { _ = ended.await }));
+        });
+        *slot.borrow_mut() = Some(task);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(seen.take().unwrap(), "resultresultresult");
+    });
+}
+
+#[test]
+fn a_lock_that_was_handed_over_belongs_to_nobody_until_its_future_is_polled() {
+    Sim::new().run(async {
+        let lock = Arc::new(RLock::new(Cell::new(0)));
+        let slot: Slot<Pin<Box<dyn Future<Output = ()>>>> = Rc::default();
+        let held = lock.lock().await;
+        let (inner, into) = (lock.clone(), slot.clone());
+        let first = spawn(async move {
+            let theirs = inner.clone();
+            let mut taking = Box::pin(async move { drop(theirs.lock().await) });
+            assert!(poll_once(taking.as_mut()).await.is_pending());
+            *into.borrow_mut() = Some(taking);
+            sleep(Duration::from_secs(1)).await;
+            // It was handed to the future, which whoever likes may poll.
+            inner.try_lock().is_some()
+        });
+        drop(held);
+        assert!(!first.await.unwrap(), "two could be in");
+        let taking = slot.take().unwrap();
+        taking.await;
+        assert!(!lock.is_locked());
+    });
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(move |cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+#[test]
+fn a_groups_waker_that_panics_fails_nothing_but_itself() {
+    Sim::new().run(async {
+        let reports = Rc::new(Cell::new(0));
+        let count = reports.clone();
+        let event_loop = EventLoop::current().unwrap();
+        event_loop.set_exception_handler(Some(Rc::new(move |_| count.set(count.get() + 1))));
+        let mut scope = pin!(TaskGroup::scope_ok(async |group| {
+            group.spawn_ok(sleep(Duration::from_secs(1)));
+        }));
+        let bad = calling(|| panic!("a bad waker"));
+        assert!(scope.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        sleep(Duration::from_secs(2)).await;
+        assert!(scope.await.is_ok());
+        assert_eq!(reports.get(), 1);
+        event_loop.set_exception_handler(None);
+    });
+}
+
+#[test]
+fn a_deferreds_waker_that_panics_leaves_no_other_waiting() {
+    Sim::new().run(async {
+        EventLoop::current().unwrap().set_exception_handler(Some(Rc::new(|_| ())));
+        let (resolver, deferred) = Deferred::<u8>::new();
+        let deferred = Rc::new(deferred);
+        let mut first = pin!((&*deferred).into_future());
+        let bad = calling(|| panic!("a bad waker"));
+        assert!(first.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        let inner = deferred.clone();
+        let second = spawn(async move { *(&*inner).await.unwrap() });
+        yield_now().await;
+        EventLoop::current().unwrap().call_soon(move || resolver.set_result(5).unwrap());
+        assert_eq!(second.await.unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_value_that_comes_too_late_may_take_the_first_in_its_destructor() {
+    let (resolver, deferred) = Deferred::<OnDrop<Box<dyn FnMut()>>>::new();
+    let slot = Rc::new(RefCell::new(Some(deferred)));
+    let seen = Rc::new(Cell::new(false));
+    let (inner, told) = (slot.clone(), seen.clone());
+    Sim::new().run(async move {
+        resolver.set_result(OnDrop(Box::new(|| ()))).unwrap();
+        let late = OnDrop(Box::new(move || {
+            let mut taking = pin!(inner.take().unwrap().into_future());
+            let waker = calling(|| ());
+            told.set(taking.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        }) as Box<dyn FnMut()>);
+        assert!(resolver.set_result(late).is_err());
+    });
+    assert!(seen.get());
+}
+
+#[test]
+fn a_guest_that_is_dropped_closes_its_loop_although_a_task_has_it() {
+    let dropped = Rc::new(Cell::new(false));
+    let inner = dropped.clone();
+    let mut guest = Box::pin(selkie::guest(|_| std::future::pending(), async move {
+        let _event_loop = EventLoop::current();
+        let _guard = OnDrop(move || inner.set(true));
+        std::future::pending::<()>().await;
+    }));
+    let waker = calling(|| ());
+    assert!(guest.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(guest);
+    assert!(dropped.get());
+}
+
+#[test]
+fn an_instrument_may_remove_itself_and_panic_as_it_goes() {
+    struct Once(OnDrop<fn()>);
+    impl Instrument for Once {
+        fn poll_start(&self, _: &AnyTask) {
+            let _ = &self.0;
+            EventLoop::current().unwrap().set_instrument(None);
+        }
+    }
+    Sim::new().run(async {
+        let event_loop = EventLoop::current().unwrap();
+        let reports = Rc::new(Cell::new(0));
+        let count = reports.clone();
+        event_loop.set_exception_handler(Some(Rc::new(move |_| count.set(count.get() + 1))));
+        let task = spawn_lazy(async { 3 });
+        event_loop.set_instrument(Some(Rc::new(Once(OnDrop(|| panic!("going"))))));
+        assert_eq!(task.await.unwrap(), 3);
+        assert_eq!(reports.get(), 1);
+        event_loop.set_exception_handler(None);
+    });
+}
+
+#[test]
+fn wakers_that_are_replaced_may_call_back() {
+    /// Wakes nobody, and calls when it goes.
+    struct Leaving {
+        key: usize,
+    }
+    impl Wake for Leaving {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Leaving {
+        fn drop(&mut self) {
+            Arc::new(CallOnWake { key: self.key }).wake();
+        }
+    }
+    Sim::new().run(async {
+        let slot: Slot<TaskGroup> = Rc::default();
+        let inner = slot.clone();
+        let mut scope = pin!(TaskGroup::scope_ok(async move |group| {
+            *inner.borrow_mut() = Some(group.clone());
+            sleep(Duration::from_secs(1)).await;
+        }));
+        let key = ON_WAKE.with_borrow_mut(|calls| {
+            calls.push(Box::new(move || slot.take().unwrap().cancel()));
+            calls.len() - 1
+        });
+        let waker = Waker::from(Arc::new(Leaving { key }));
+        assert!(scope.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        // The first waker is replaced in this poll, and goes.
+        assert!(poll_once(scope.as_mut()).await.is_pending());
+        assert!(scope.await.unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn an_error_whose_text_panics_keeps_no_first_error_back() {
+    #[derive(Clone)]
+    struct Bad(u8);
+    impl std::fmt::Debug for Bad {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no text for {}", self.0)
+        }
+    }
+    Sim::new().run(async {
+        EventLoop::current().unwrap().set_exception_handler(Some(Rc::new(|_| ())));
+        let fail = |n| spawn_lazy(async move { Err::<(), _>(Bad(n)) });
+        let both = [fail(1), fail(2)];
+        sleep(Duration::from_secs(1)).await;
+        match try_gather(both).await {
+            Err(TaskError::Failed(Bad(n))) => assert_eq!(n, 1),
+            _ => panic!("the first error"),
+        }
+    });
+}
+
+#[test]
+fn a_waiter_is_woken_although_the_one_before_it_panics_twice() {
+    Sim::new().run(async {
+        let event = Event::new();
+        let mut first = pin!(event.wait());
+        let bad = calling(|| {
+            std::panic::panic_any(OnDrop(|| {
+                if !std::thread::panicking() {
+                    panic!("the payload's destructor")
+                }
+            }))
+        });
+        assert!(first.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        let woken = Rc::new(Cell::new(false));
+        let flag = woken.clone();
+        let mut second = pin!(event.wait());
+        let good = calling(move || flag.set(true));
+        assert!(second.as_mut().poll(&mut Context::from_waker(&good)).is_pending());
+        event.set();
+        assert!(woken.get());
     });
 }
 
