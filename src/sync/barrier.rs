@@ -73,7 +73,7 @@ impl Barrier {
     ///
     /// Dropping the future leaves: one more has to come. If all had come already it changes nothing for the others.
     pub async fn wait(&self) -> Result<usize, BrokenBarrier> {
-        Waiting::new(Meet { barrier: self }).await
+        Waiting::new(Meet { barrier: self, is_last: false }).await
     }
 
     /// As [`wait`](Self::wait), blocking this thread for at most `timeout`; `None` waits as long as it takes.
@@ -86,7 +86,7 @@ impl Barrier {
         &self,
         timeout: Option<Duration>,
     ) -> Result<Result<usize, BrokenBarrier>, WaitError> {
-        let mut meet = pin!(Waiting::new(Meet { barrier: self }));
+        let mut meet = pin!(Waiting::new(Meet { barrier: self, is_last: false }));
         let met = block_on(&mut meet, timeout, || ()).map_err(|not_now| not_now.error);
         if met == Err(WaitError::TimedOut) {
             self.abort();
@@ -136,6 +136,8 @@ impl Barrier {
 
 struct Meet<'a> {
     barrier: &'a Barrier,
+    /// All others were there at the last look.
+    is_last: bool,
 }
 
 impl Request for Meet<'_> {
@@ -157,7 +159,11 @@ impl Request for Meet<'_> {
 
     /// The last to come sends all others on in one step, for places of one round.
     fn room(&self) -> usize {
-        self.barrier.parties - 1
+        if self.is_last { self.barrier.parties - 1 } else { 0 }
+    }
+
+    fn prepare(&mut self) {
+        self.is_last = true;
     }
 
     fn look(&mut self, meeting: &mut Meeting, wakes: &mut Wakes) -> Now<Self::Output> {
@@ -167,6 +173,9 @@ impl Request for Meet<'_> {
         let last = self.barrier.parties - 1;
         if meeting.waiters.len() < last {
             return Now::Wait;
+        }
+        if !self.is_last {
+            return Now::Prepare;
         }
         for place in 0..last {
             meeting.waiters.grant(place as u32, wakes);
