@@ -207,12 +207,12 @@ impl Sleep {
                         // Dropped last: its destructor may close the loop.
                         let _waker = this.waker.take();
                         // SAFETY: made by `Box::into_raw`, and in no wheel now.
-                        scheduler.spare_nodes.borrow_mut().push(unsafe { Box::from_raw(boxed.as_ptr()) });
+                        scheduler.spare(unsafe { Box::from_raw(boxed.as_ptr()) });
                     }
                     None => {
                         // SAFETY: as above.
                         let spare = unsafe { Box::from_raw(boxed.as_ptr()) };
-                        with_current(|scheduler| scheduler.spare_nodes.borrow_mut().push(spare));
+                        with_current(|scheduler| scheduler.spare(spare));
                     }
                 }
             }

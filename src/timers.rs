@@ -157,7 +157,7 @@ pub(crate) fn sort(list: &mut [Numbered]) {
 }
 
 /// A burst of more timers than this gives its memory back.
-const KEPT: usize = 4096;
+pub(crate) const KEPT: usize = 4096;
 
 /// Where a tick is kept.
 enum Place<'a> {
