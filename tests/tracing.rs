@@ -1,6 +1,9 @@
 //! What a subscriber of the `tracing` crate sees of a loop, with the feature of that name.
 #![allow(missing_docs)]
-#![allow(clippy::disallowed_types, reason = "a subscriber has to be `Sync`, and this one is for native hosts")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "a subscriber has to be `Sync`, and this one is for native hosts"
+)]
 #![cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 
 use std::{

@@ -6,8 +6,8 @@
 //! simulator `selkie::testing::Sim`.
 //!
 //! One value of a platform serves one loop. The loop holds it as `Arc<dyn Platform>`: no type parameter
-//! reaches a user. None of the calls is on the poll or wake path: the clock is read at most every 32 polls,
-//! and [`Platform::pend`] is called only when a loop that had nothing to do gets something.
+//! reaches a user. None of the calls is on the poll or wake path: a turn reads the clock at most every 32 polls,
+//! making a sleep reads it too, and [`Platform::pend`] is called only when a loop that had nothing to do gets something.
 //!
 //! # How a loop runs
 //!

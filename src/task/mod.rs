@@ -808,7 +808,8 @@ impl fmt::Debug for Ended {
 }
 
 impl EventLoop {
-    /// Starts `future` as a task of this loop: at the loop's first turn, or at once if it runs already.
+    /// Starts `future` as a task of this loop: at the loop's first turn, or at once if it runs already, or is
+    /// [driven from outside](EventLoop::guest).
     ///
     /// # Errors
     ///
