@@ -13,6 +13,9 @@
 //!
 //! A scope that is dropped (by `timeout`, `select!`, or a scope around it) leaves the tree and sees nothing.
 //!
+//! A request that no scope has caught when the woken task is polled is delivered again, if that task has another turn coming, or
+//! else ends it: the flagged scopes were dropped, or are kept by somebody who does not poll them.
+//!
 //! # How asyncio's rules map
 //!
 //! asyncio throws an exception into the coroutine and needs counters to find out whose cancel it was. Here a cancel of
@@ -54,6 +57,14 @@ use crate::{scheduler, task::TaskRef};
 pub(crate) struct Scopes {
     live: Vec<Rc<Scope>>,
     current: Option<Rc<Scope>>,
+    took: bool,
+}
+
+impl Scopes {
+    /// Whether a scope has caught the last request.
+    pub(crate) fn took(&self) -> bool {
+        self.took
+    }
 }
 
 struct Scope {
@@ -82,11 +93,15 @@ impl TaskRef {
         let leaves: Vec<_> = self
             .read_cold(|cold| cold.scopes.live.iter().filter(|s| s.children.get() == 0).cloned().collect())
             .unwrap_or_default();
+        if leaves.is_empty() {
+            return false;
+        }
+        self.cold(|cold| cold.scopes.took = false);
         let message = self.read_cold(|cold| cold.cancel_message.clone()).flatten();
         for leaf in &leaves {
             leaf.flag(self, message.clone());
         }
-        !leaves.is_empty()
+        true
     }
 }
 
@@ -142,7 +157,8 @@ impl Error for Cancelled {}
 ///
 /// Like `try: .. except CancelledError:` around an await. The cancel is then spent: the task goes on until it is
 /// cancelled again or calls [`Cancelled::resume`]. Scopes may be nested and may stand side by side; a cancel
-/// reaches all innermost ones. Outside of a task of a loop nothing is ever cancelled.
+/// reaches all innermost ones. One that is kept and not polled catches nothing: the cancel then ends the task. Outside of a task
+/// of a loop nothing is ever cancelled.
 ///
 /// ```
 /// use selkie::{catch_cancel, sleep, spawn};
@@ -237,6 +253,7 @@ impl<F: Future> Future for CatchCancel<F> {
             }
         };
         if scope.cancelled.get() {
+            task.cold(|cold| cold.scopes.took = true);
             future.set(None);
             leave(&task, &scope);
             this.scope = None;

@@ -65,10 +65,20 @@ impl TaskRef {
             return;
         }
         self.clear(CANCEL);
-        if !self.is_resumed() && self.cancel_scopes() {
-            self.poll(scheduler);
+        if self.is_resumed() || !self.cancel_scopes() {
+            return self.end_cancelled(scheduler);
+        }
+        // The poll may let go of the task.
+        let this = self.clone();
+        this.poll(scheduler);
+        if this.has(DONE | CANCEL) || this.cold(|cold| cold.scopes.took()) {
+            return;
+        }
+        // The scopes that were flagged are gone, or nobody polls them.
+        if this.has(QUEUED) {
+            this.set(CANCEL);
         } else {
-            self.end_cancelled(scheduler);
+            this.end_cancelled(scheduler);
         }
     }
 

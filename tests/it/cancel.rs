@@ -1,9 +1,19 @@
 //! Cancelling: a request that is delivered once, caught, counted, taken back.
 
-use std::{cell::Cell, future::IntoFuture, rc::Rc};
+use std::{
+    cell::Cell,
+    future::{Future, IntoFuture, pending, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
 
-use futures::future::{Either, select};
-use selkie::{Task, TaskState, catch_cancel, current_task, sleep, spawn, spawn_lazy, yield_now};
+use futures::{
+    StreamExt,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
+use selkie::{Deferred, Task, TaskState, catch_cancel, current_task, sleep, spawn, spawn_lazy, yield_now};
 
 use crate::harness::OnDrop;
 
@@ -15,7 +25,7 @@ behaviour! {
             let dropped = inner.clone();
             let _guard = OnDrop(move || dropped.log("dropped"));
             inner.log("waits");
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         });
         assert!(task.cancel());
         t.log("asked");
@@ -105,7 +115,7 @@ behaviour! {
         let (outer_guard, inner_guard) = (logged("outer dropped"), logged("inner dropped"));
         let inner = spawn(async move {
             let _guard = inner_guard;
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         });
         let inner_any = inner.any();
         let outer = spawn(async move {
@@ -125,7 +135,7 @@ behaviour! {
     async fn a_cancel_is_caught_once_and_the_task_may_go_on(t) {
         let inner = t.clone();
         let task = spawn(async move {
-            let caught = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+            let caught = catch_cancel(pending::<()>()).await.unwrap_err();
             inner.log(caught.to_string());
             // Spent: the next awaits are left alone.
             yield_now().await;
@@ -145,7 +155,7 @@ behaviour! {
         let task = spawn(async move {
             let outer = inner.clone();
             let result = catch_cancel(async move {
-                let caught = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+                let caught = catch_cancel(pending::<()>()).await.unwrap_err();
                 outer.log("inner scope");
                 yield_now().await;
                 caught.resume().await
@@ -165,7 +175,7 @@ behaviour! {
     /// Rows: X01.
     async fn what_is_raised_again_without_a_scope_around_ends_the_task_with_its_message(t) {
         let task = spawn(async {
-            let caught = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+            let caught = catch_cancel(pending::<()>()).await.unwrap_err();
             sleep(std::time::Duration::ZERO).await;
             caught.resume().await
         });
@@ -181,11 +191,11 @@ behaviour! {
         let inner = t.clone();
         let task = spawn(async move {
             let first = async {
-                let caught = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+                let caught = catch_cancel(pending::<()>()).await.unwrap_err();
                 caught.resume().await;
             };
             let second = async {
-                let _ = catch_cancel(std::future::pending::<()>()).await;
+                let _ = catch_cancel(pending::<()>()).await;
                 inner.log("second cleans up");
                 let _ = catch_cancel(sleep(inner.secs(5.0))).await;
                 inner.log("not reached: the task has ended");
@@ -201,7 +211,7 @@ behaviour! {
     /// Rows: X01, X03.
     async fn what_is_raised_again_cannot_be_taken_back(t) {
         let task = spawn(async {
-            let caught = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+            let caught = catch_cancel(pending::<()>()).await.unwrap_err();
             caught.resume().await;
         });
         task.cancel();
@@ -222,7 +232,7 @@ behaviour! {
                 let t = inner.clone();
                 async move {
                     let caught = catch_cancel(async {
-                        catch_cancel(std::future::pending::<()>()).await.unwrap_err()
+                        catch_cancel(pending::<()>()).await.unwrap_err()
                     })
                     .await;
                     // Only the innermost is hit.
@@ -244,11 +254,11 @@ behaviour! {
         let task = spawn({
             let t = t.clone();
             async move {
-                let scope = Box::pin(catch_cancel(std::future::pending::<()>()));
+                let scope = Box::pin(catch_cancel(pending::<()>()));
                 let Either::Right(((), scope)) = select(scope, Box::pin(yield_now())).await else { unreachable!() };
                 drop(scope);
                 t.log("the scope has gone");
-                std::future::pending::<()>().await;
+                pending::<()>().await;
             }
         });
         yield_now().await;
@@ -260,7 +270,7 @@ behaviour! {
 
 behaviour! {
     async fn a_scope_that_moves_to_another_task_is_cancelled_there(t) {
-        let mut scope = Box::pin(catch_cancel(std::future::pending::<()>()));
+        let mut scope = Box::pin(catch_cancel(pending::<()>()));
         assert!(futures::poll!(&mut scope).is_pending());
         let inner = t.clone();
         let task = spawn(async move {
@@ -279,7 +289,7 @@ behaviour! {
     async fn being_cancelled_is_told_apart_from_an_error_of_the_task(t) {
         let failed = spawn(async { Err::<(), _>("own error") });
         assert_eq!(failed.await.unwrap(), Err("own error"));
-        let cancelled = spawn(std::future::pending::<Result<(), &str>>());
+        let cancelled = spawn(pending::<Result<(), &str>>());
         cancelled.cancel_with("no more");
         let error = cancelled.await.unwrap_err();
         assert!(error.is_cancelled());
@@ -292,9 +302,9 @@ behaviour! {
     /// Rows: X02.
     async fn a_later_cancel_without_a_message_does_not_repeat_an_old_one(t) {
         let task = spawn(async {
-            let first = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+            let first = catch_cancel(pending::<()>()).await.unwrap_err();
             assert_eq!(first.message(), Some("first"));
-            let second = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+            let second = catch_cancel(pending::<()>()).await.unwrap_err();
             assert_eq!(second.message(), None);
         });
         task.cancel_with("first");
@@ -302,7 +312,7 @@ behaviour! {
         task.cancel();
         task.await.unwrap();
 
-        let task = spawn(std::future::pending::<()>());
+        let task = spawn(pending::<()>());
         task.cancel_with("withdrawn");
         task.uncancel();
         yield_now().await;
@@ -332,7 +342,7 @@ behaviour! {
 behaviour! {
     /// Rows: X03.
     async fn one_of_two_requests_taken_back_still_cancels(t) {
-        let task = spawn(std::future::pending::<()>());
+        let task = spawn(pending::<()>());
         task.cancel();
         task.cancel();
         task.uncancel();
@@ -345,7 +355,7 @@ behaviour! {
     async fn a_request_that_was_caught_still_counts_until_it_is_taken_back(t) {
         let task = spawn(async {
             let me = current_task().unwrap();
-            let _ = catch_cancel(std::future::pending::<()>()).await;
+            let _ = catch_cancel(pending::<()>()).await;
             let counted = me.cancelling();
             (counted, me.uncancel())
         });
@@ -357,7 +367,7 @@ behaviour! {
 behaviour! {
     /// Rows: X03.
     async fn very_many_requests_are_one_cancel(t) {
-        let task = spawn(std::future::pending::<()>());
+        let task = spawn(pending::<()>());
         for _ in 0..100_000 {
             assert!(task.cancel());
         }
@@ -389,7 +399,7 @@ behaviour! {
                 "sibling"
             }
         });
-        let task = spawn(std::future::pending::<()>());
+        let task = spawn(pending::<()>());
         task.cancel();
         assert!(task.await.unwrap_err().is_cancelled());
         assert_eq!(current_task().unwrap().cancelling(), 0);
@@ -403,7 +413,7 @@ behaviour! {
         let task = spawn(async move {
             let me = current_task().unwrap();
             let _guard = OnDrop(move || inner.log(format!("{}", me.cancel())));
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         });
         task.cancel();
         assert!(task.await.unwrap_err().is_cancelled());
@@ -438,4 +448,60 @@ behaviour! {
             assert_eq!(released.get(), 3);
         }
     }
+}
+
+behaviour! {
+    /// Rows: X01.
+    async fn a_scope_that_is_kept_and_not_polled_keeps_no_cancel_back(_t) {
+        let task = spawn(async {
+            let mut kept = pin!(catch_cancel(pending::<()>()));
+            assert!(poll_once(kept.as_mut()).await.is_pending());
+            pending::<()>().await;
+        });
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+}
+
+behaviour! {
+    /// Rows: X01.
+    async fn a_cancel_whose_scope_goes_at_the_same_moment_is_not_lost(t) {
+        let (resolver, deferred) = Deferred::<()>::new();
+        let inner = t.clone();
+        let task = spawn(async move {
+            let mut waiting = pin!(deferred.into_future());
+            let other = matches!(
+                select(&mut waiting, pin!(catch_cancel(pending::<()>()))).await,
+                Either::Left(_)
+            );
+            inner.log(if other { "the other" } else { "the scope" });
+            yield_now().await;
+            pending::<()>().await;
+        });
+        resolver.set_result(()).unwrap();
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+    } => ["the other"]
+}
+
+behaviour! {
+    /// Rows: X01.
+    async fn a_cancel_reaches_more_scopes_than_are_polled_in_one_go(t) {
+        let inner = t.clone();
+        let task = spawn(async move {
+            let mut many: FuturesUnordered<_> = (0..200).map(|_| catch_cancel(pending::<()>())).collect();
+            let mut caught = 0;
+            while let Some(result) = many.next().await {
+                assert!(result.is_err());
+                caught += 1;
+            }
+            inner.log(format!("{caught} caught"));
+        });
+        task.cancel();
+        task.await.unwrap();
+    } => ["200 caught"]
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(move |cx| Poll::Ready(future.as_mut().poll(cx))).await
 }

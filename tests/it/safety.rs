@@ -511,7 +511,7 @@ fn a_deferreds_waker_that_panics_leaves_no_other_waiting() {
         let inner = deferred.clone();
         let second = spawn(async move { *(&*inner).await.unwrap() });
         yield_now().await;
-        EventLoop::current().unwrap().call_soon(move || resolver.set_result(5).unwrap());
+        _ = EventLoop::current().unwrap().call_soon(move || resolver.set_result(5).unwrap());
         assert_eq!(second.await.unwrap(), 5);
     });
 }
