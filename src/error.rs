@@ -10,6 +10,8 @@ use std::{
 
 use selkie_platform::Unavailable;
 
+use crate::os;
+
 /// Why a task has no result: it was cancelled, it panicked, or it could not be waited for.
 ///
 /// Mirrors what awaiting an `asyncio.Task` raises beside the coroutine's own exceptions. An `Err` that the
@@ -187,6 +189,18 @@ pub(crate) fn discard(payload: Box<dyn Any + Send>) {
         // The hook has shown its message. Its destructor could go on like this, so it is leaked.
         std::mem::forget(second);
     }
+}
+
+/// Runs code of users whose panic, or trap, must not take the caller with it. The hook, or the host, has shown it.
+pub(crate) fn contain(f: impl FnOnce()) {
+    let mut f = Some(f);
+    os::guard(&mut || {
+        if let Some(f) = f.take() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+                discard(payload);
+            }
+        }
+    });
 }
 
 impl fmt::Display for JoinError {

@@ -15,6 +15,10 @@
 //! *A producer that goes without a word.* A trap takes a frame without its destructors, and a Worker may be terminated. Whoever
 //! notices gives an error in its stead, by a [`StandIn`]; there is nobody left to give anything beside it.
 //!
+//! *Callbacks are code of users*, run with `SET`, which somebody has to end. A panic is caught, with what its payload does as it
+//! is dropped, and so is a trap. A thread that is terminated in a callback has noted what is left to do: to set `DONE`. What it
+//! had not called yet is not called.
+//!
 //! *Cancel* is a flag, and a waker of the work that should look at it. The producer decides what it means: a task is asked to
 //! end, a job that has not begun is withdrawn.
 
@@ -27,7 +31,7 @@ use std::{
     pin::Pin,
     ptr::NonNull,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU8, Ordering, fence},
     },
     task::{Context, Poll, Waker},
@@ -37,7 +41,7 @@ use std::{
 use atomic_waker::AtomicWaker;
 
 use crate::{
-    error::{JoinError, WaitError},
+    error::{JoinError, WaitError, contain, discard},
     inbox::{Inbox, Kind, Link},
     os,
     scheduler::Scheduler,
@@ -86,6 +90,36 @@ impl<T> Drop for Shared<T> {
     }
 }
 
+impl<T: Send> Shared<T> {
+    /// The consumer may take. Nothing changes if it may already.
+    fn end(&self) {
+        self.state.store(DONE, Ordering::Release);
+        // It may be anybody's, and fails nothing but itself.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.waiter.wake())) {
+            discard(payload);
+        }
+        if let Some(debtor) = &self.debtor {
+            debtor.debts.paid(std::ptr::from_ref(self).addr());
+        }
+    }
+
+    /// What is left to do if the thread goes that is about to run the callbacks.
+    fn end_elsewhere<'a>(this: &Arc<Self>) -> Box<dyn FnOnce(bool) + Send>
+    where
+        Self: 'a,
+    {
+        let this = Arc::downgrade(this);
+        let end: Box<dyn FnOnce(bool) + Send + '_> = Box::new(move |_| {
+            if let Some(this) = this.upgrade() {
+                this.end();
+            }
+        });
+        // SAFETY: only the lifetime changes. The result is not touched, and not dropped either: this has no part in it, and
+        // when it is called, the thread that has gone keeps its own for ever.
+        unsafe { std::mem::transmute::<Box<dyn FnOnce(bool) + Send + '_>, Box<dyn FnOnce(bool) + Send>>(end) }
+    }
+}
+
 /// Makes both ends. `debtor` is the loop that will produce the result.
 pub(crate) fn channel<T: Send>(debtor: Option<Arc<Scheduler>>) -> (Producer<T>, RemoteTask<T>) {
     let shared = Arc::new(Shared {
@@ -117,7 +151,9 @@ impl<T: Send> Producer<T> {
         // SAFETY: only the producer writes, once; nobody looks before `SET`.
         unsafe { *shared.value.get() = Some(result) };
         shared.state.store(SET, Ordering::Release);
-        for (link, _) in shared.callbacks.close() {
+        let mut callbacks = shared.callbacks.close().peekable();
+        let risk = callbacks.peek().is_some().then(|| os::at_risk(|| Shared::end_elsewhere(&shared)));
+        for (link, _) in callbacks {
             // SAFETY: `on_done` leaked it and it was pushed once.
             let entry = unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) };
             // SAFETY: between `SET` and `DONE` nobody writes.
@@ -126,16 +162,17 @@ impl<T: Send> Producer<T> {
                 call(entry.callback, value);
             }
         }
-        shared.state.store(DONE, Ordering::Release);
-        shared.waiter.wake();
-        if let Some(debtor) = &shared.debtor {
-            debtor.debts.paid(Arc::as_ptr(&shared).addr());
+        shared.end();
+        drop(risk);
+        // What nobody wants any more is dropped here, and may panic.
+        if let Some(unwanted) = Arc::into_inner(shared) {
+            contain(|| drop(unwanted));
         }
     }
 
     /// For whoever may have to notice that this end has gone without having been dropped.
     pub(crate) fn stand_in(&self) -> StandIn<T> {
-        StandIn { shared: self.shared.clone() }
+        StandIn { shared: self.shared.as_ref().map(Arc::downgrade).unwrap_or_default() }
     }
 
     /// Whether the consumer asked for an end. Registers `waker` for the time when it does.
@@ -165,21 +202,23 @@ impl<T: Send> Drop for Producer<T> {
 }
 
 /// Does nothing unless asked; from [`Producer::stand_in`].
+///
+/// It keeps the memory and not the result, which so is dropped where it was given, not where this is.
 pub(crate) struct StandIn<T: Send> {
-    shared: Option<Arc<Shared<T>>>,
+    shared: Weak<Shared<T>>,
 }
 
 impl<T: Send> StandIn<T> {
     /// Gives `error`, unless there is a result already. The producer has gone.
     pub(crate) fn give(&self, error: JoinError) {
-        let shared = self.shared.clone();
+        let shared = self.shared.upgrade();
         if shared.as_ref().is_some_and(|shared| shared.state.load(Ordering::Acquire) == EMPTY) {
             Producer { shared }.give(Err(error));
         }
     }
 
     fn key(&self) -> usize {
-        self.shared.as_ref().map_or(0, |shared| Arc::as_ptr(shared).addr())
+        self.shared.as_ptr().addr()
     }
 }
 
@@ -229,8 +268,8 @@ impl Debts {
 }
 
 fn call<T>(callback: Callback<T>, value: &Result<T, JoinError>) {
-    // A callback that panics has printed so by the panic hook; the others still run.
-    let _ = catch_unwind(AssertUnwindSafe(|| callback(value)));
+    // The others still run.
+    contain(|| callback(value));
 }
 
 /// Work that another loop or a pool does: the right to its result, from any thread.

@@ -90,6 +90,13 @@ pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, 
 /// Whether code may end by a trap, which runs no destructor.
 pub(crate) const TRAPS: bool = false;
 
+/// Runs `f`; whether it returned, as it does here.
+#[inline]
+pub(crate) fn guard(f: &mut dyn FnMut()) -> bool {
+    f();
+    true
+}
+
 /// Whether a thread may go alone.
 pub(crate) const LOSES_THREADS: bool = false;
 

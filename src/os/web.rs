@@ -25,7 +25,7 @@ pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_web::Web::new())
 }
 
-pub(crate) use selkie_web::relax;
+pub(crate) use selkie_web::{guard, relax};
 
 /// Whether code may end by a trap, which runs no destructor.
 pub(crate) const TRAPS: bool = true;

@@ -553,6 +553,66 @@ mod threads {
         pool.join(Some(Duration::from_secs(5))).unwrap();
     }
 
+    /// The payload of its panic cannot be dropped either.
+    ///
+    /// Rows: F73.
+    #[test]
+    #[cfg(panic = "unwind")]
+    fn a_callback_that_throws_holds_up_neither_the_others_nor_who_waits() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("in the drop of what was thrown");
+            }
+        }
+        let pool = ThreadPool::new(1).unwrap();
+        let (sender, receiver) = mpsc::channel::<()>();
+        let called = Arc::new(AtomicUsize::new(0));
+        let count = called.clone();
+        let mut job = pool.submit(move || receiver.recv().is_err()).unwrap();
+        job.on_done(|_| std::panic::panic_any(Bomb));
+        job.on_done(move |_| _ = count.fetch_add(1, Ordering::Relaxed));
+        drop(sender);
+        assert!(job.wait(Some(Duration::from_secs(10))).unwrap().unwrap());
+        assert_eq!(called.load(Ordering::Relaxed), 1);
+    }
+
+    /// The caller of a scope runs one of its jobs, whose result nobody wants, while another thread runs another.
+    ///
+    /// Rows: F71.
+    #[test]
+    #[cfg(panic = "unwind")]
+    fn a_result_that_panics_as_it_is_dropped_does_not_end_a_scope_before_its_jobs() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("in the drop of a result");
+            }
+        }
+        let pool = ThreadPool::new(2).unwrap();
+        let own = pool.clone();
+        let mut outer = pool
+            .submit(move || {
+                let (begin, begun) = mpsc::channel();
+                let ended = Arc::new(AtomicUsize::new(0));
+                let theirs = ended.clone();
+                own.scope(|scope| {
+                    let slow = move || {
+                        begin.send(()).unwrap();
+                        thread::sleep(Duration::from_millis(50));
+                        theirs.fetch_add(1, Ordering::Relaxed);
+                    };
+                    scope.submit(slow).unwrap().detach();
+                    begun.recv().unwrap();
+                    scope.submit(|| Bomb).unwrap().detach();
+                })
+                .unwrap();
+                ended.load(Ordering::Relaxed)
+            })
+            .unwrap();
+        assert_eq!(outer.wait(Some(Duration::from_secs(10))).unwrap().unwrap(), 1);
+    }
+
     /// Rows: F71. As many at once as there are threads.
     #[test]
     fn threads_of_pools_and_executors_run_at_the_same_time() {

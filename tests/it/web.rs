@@ -15,7 +15,7 @@ use selkie::{
         JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame,
         try_into_promise, yield_to_page,
     },
-    sleep, spawn, spawn_lazy, yield_now,
+    sleep, spawn, spawn_lazy, timeout, yield_now,
 };
 use wasm_bindgen::prelude::*;
 
@@ -233,6 +233,25 @@ async fn a_done_callback_that_traps_holds_up_neither_the_others_nor_who_waits() 
     }
     assert_eq!(task.await.unwrap(), 3);
     assert_eq!(*log.borrow(), ["first", "second", "third"]);
+}
+
+#[test]
+async fn a_callback_of_a_remote_result_that_traps_holds_up_neither_the_others_nor_who_waits() {
+    let (log, logged) = std::sync::mpsc::channel();
+    let handle = spawn(async { EventLoop::current().unwrap().handle() }).await.unwrap();
+    let remote = handle.submit(async || 3).unwrap();
+    for (name, traps) in [("first", false), ("second", true), ("third", false)] {
+        let log = log.clone();
+        remote.on_done(move |_| {
+            log.send(name).unwrap();
+            if traps {
+                trap();
+            }
+        });
+    }
+    let result = spawn_lazy(async { timeout(Duration::from_secs(5), remote).await });
+    assert_eq!(result.await.unwrap().unwrap().unwrap(), 3);
+    assert_eq!(logged.try_iter().collect::<Vec<_>>(), ["first", "second", "third"]);
 }
 
 #[test]

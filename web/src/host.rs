@@ -79,8 +79,8 @@ pub(crate) fn open(slot: i32) -> i32 {
 /// Runs `f`; whether it returned. If it trapped the host has caught that, and shown it.
 ///
 /// The caller's frame is whole, and with it the stack of the module: what the trap had taken of it comes back when this
-/// returns. So every call by the host goes through here.
-pub(crate) fn guard(mut f: &mut dyn FnMut()) -> bool {
+/// returns. So every call by the host that runs code of users goes through here.
+pub fn guard(mut f: &mut dyn FnMut()) -> bool {
     #[cfg(target_feature = "atomics")]
     let risks = crate::crew::risks();
     let returned = guard_call(instance(), (&raw mut f) as usize as f64) != 0;

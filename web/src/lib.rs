@@ -56,6 +56,7 @@ use std::{
 
 use selkie_platform::{Driven, Job, Platform, Turn, Unavailable};
 
+pub use crate::host::guard;
 #[cfg(target_feature = "atomics")]
 pub use crate::{
     crew::{Risk, at_risk, is_member, processors},
