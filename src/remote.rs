@@ -5,15 +5,18 @@
 //! One producer, one consumer, and a word:
 //!
 //! - `EMPTY`: no result. The consumer may leave callbacks and a waker.
+//! - `CLAIMED`: somebody writes the result, for a few instructions. To all others it is as `EMPTY`.
 //! - `SET`: the result is there and the callbacks run, in the producer's thread. Everybody may look, nobody may take.
 //! - `DONE`: the consumer may take.
 //!
-//! The producer writes the result, sets `SET`, closes the list of callbacks and runs them, sets `DONE`, and wakes. The list
+//! The producer claims the word, writes the result, sets `SET`, closes the list of callbacks and runs them, sets `DONE`, and wakes. The list
 //! of callbacks is an [`Inbox`]: a callback that comes after the close is refused by it and runs at once, where it is added.
 //! A producer that goes without a result leaves an error, so nobody waits for ever.
 //!
 //! *A producer that goes without a word.* A trap takes a frame without its destructors, and a Worker may be terminated. Whoever
-//! notices gives an error in its stead, by a [`StandIn`]; there is nobody left to give anything beside it.
+//! notices gives an error in its stead, by a [`StandIn`]. Mostly there is nobody left to give anything beside it, but not always:
+//! a thread that is lost may run on for a moment, and one that submits to a lost loop drops the producer that it could not
+//! hand over while the loop's debts are settled. So both ends claim the word, and who finds it claimed has nothing to give.
 //!
 //! *Callbacks are code of users*, run with `SET`, which somebody has to end. A panic is caught, with what its payload does as it
 //! is dropped, and so is a trap. A thread that is terminated in a callback has noted what is left to do: to set `DONE`. What it
@@ -30,26 +33,23 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     ptr::NonNull,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU8, Ordering, fence},
-    },
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
-
-use atomic_waker::AtomicWaker;
 
 use crate::{
     error::{JoinError, WaitError, contain, discard},
     inbox::{Inbox, Kind, Link},
     os,
     scheduler::Scheduler,
+    sync::{AtomicBool, AtomicU8, AtomicWaker, Ordering, fence},
 };
 
 const EMPTY: u8 = 0;
-const SET: u8 = 1;
-const DONE: u8 = 2;
+const CLAIMED: u8 = 1;
+const SET: u8 = 2;
+const DONE: u8 = 3;
 
 type Callback<T> = Box<dyn FnOnce(&Result<T, JoinError>) + Send>;
 
@@ -62,6 +62,9 @@ struct Entry<T> {
 struct Shared<T> {
     state: AtomicU8,
     value: UnsafeCell<Option<Result<T, JoinError>>>,
+    /// Stands for `value` in the models, which report an access that is not ordered with another.
+    #[cfg(selkie_loom)]
+    watched: loom::cell::UnsafeCell<()>,
     callbacks: Inbox,
     waiter: AtomicWaker,
     cancelled: AtomicBool,
@@ -91,6 +94,36 @@ impl<T> Drop for Shared<T> {
 }
 
 impl<T: Send> Shared<T> {
+    /// # Safety
+    ///
+    /// The word is `CLAIMED`, by the caller.
+    unsafe fn write(&self, result: Result<T, JoinError>) {
+        #[cfg(selkie_loom)]
+        self.watched.with_mut(|_| ());
+        // SAFETY: one claims, once; nobody looks before `SET`.
+        unsafe { *self.value.get() = Some(result) };
+    }
+
+    /// # Safety
+    ///
+    /// The caller has seen what comes after the write, and keeps the consumer from taking meanwhile.
+    unsafe fn look(&self) -> Option<&Result<T, JoinError>> {
+        #[cfg(selkie_loom)]
+        self.watched.with(|_| ());
+        // SAFETY: it was written, and nobody writes.
+        unsafe { &*self.value.get() }.as_ref()
+    }
+
+    /// # Safety
+    ///
+    /// The caller is the consumer, and has seen `DONE`.
+    unsafe fn take(&self) -> Option<Result<T, JoinError>> {
+        #[cfg(selkie_loom)]
+        self.watched.with_mut(|_| ());
+        // SAFETY: after `DONE` the value is the consumer's alone.
+        unsafe { (*self.value.get()).take() }
+    }
+
     /// The consumer may take. Nothing changes if it may already.
     fn end(&self) {
         self.state.store(DONE, Ordering::Release);
@@ -125,6 +158,8 @@ pub(crate) fn channel<T: Send>(debtor: Option<Arc<Scheduler>>) -> (Producer<T>, 
     let shared = Arc::new(Shared {
         state: AtomicU8::new(EMPTY),
         value: UnsafeCell::new(None),
+        #[cfg(selkie_loom)]
+        watched: loom::cell::UnsafeCell::new(()),
         callbacks: Inbox::new(),
         waiter: AtomicWaker::new(),
         cancelled: AtomicBool::new(false),
@@ -148,17 +183,19 @@ impl<T: Send> Producer<T> {
 
     fn settle(&mut self, result: Result<T, JoinError>) {
         let Some(shared) = self.shared.take() else { return };
-        // SAFETY: only the producer writes, once; nobody looks before `SET`.
-        unsafe { *shared.value.get() = Some(result) };
+        if shared.state.compare_exchange(EMPTY, CLAIMED, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        // SAFETY: claimed just now.
+        unsafe { shared.write(result) };
         shared.state.store(SET, Ordering::Release);
         let mut callbacks = shared.callbacks.close().peekable();
         let risk = callbacks.peek().is_some().then(|| os::at_risk(|| Shared::end_elsewhere(&shared)));
         for (link, _) in callbacks {
             // SAFETY: `on_done` leaked it and it was pushed once.
             let entry = unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) };
-            // SAFETY: between `SET` and `DONE` nobody writes.
-            let value = unsafe { &*shared.value.get() };
-            if let Some(value) = value {
+            // SAFETY: written above; nobody takes before `DONE`.
+            if let Some(value) = unsafe { shared.look() } {
                 call(entry.callback, value);
             }
         }
@@ -209,12 +246,9 @@ pub(crate) struct StandIn<T: Send> {
 }
 
 impl<T: Send> StandIn<T> {
-    /// Gives `error`, unless there is a result already. The producer has gone.
+    /// Gives `error`, unless there is a result already.
     pub(crate) fn give(&self, error: JoinError) {
-        let shared = self.shared.upgrade();
-        if shared.as_ref().is_some_and(|shared| shared.state.load(Ordering::Acquire) == EMPTY) {
-            Producer { shared }.give(Err(error));
-        }
+        Producer { shared: self.shared.upgrade() }.give(Err(error));
     }
 
     fn key(&self) -> usize {
@@ -288,7 +322,7 @@ impl<T: Send> RemoteTask<T> {
     /// Whether the work has ended.
     #[doc(alias = "done")]
     pub fn is_finished(&self) -> bool {
-        self.shared.state.load(Ordering::Acquire) != EMPTY
+        self.shared.state.load(Ordering::Acquire) >= SET
     }
 
     /// Whether the work has begun.
@@ -364,8 +398,8 @@ impl<T: Send> RemoteTask<T> {
 
     /// The state is `DONE`.
     fn take(&mut self) -> Option<Result<T, JoinError>> {
-        // SAFETY: after `DONE` the value is the consumer's alone, and there is one, borrowed exclusively.
-        unsafe { (*self.shared.value.get()).take() }
+        // SAFETY: there is one consumer, borrowed exclusively, and its callers have seen `DONE`.
+        unsafe { self.shared.take() }
     }
 
     /// Calls `callback` with the result: in the thread that produces it, before anybody who waits goes on, or here and now
@@ -388,7 +422,7 @@ impl<T: Send> RemoteTask<T> {
             // The list was closed after the value was written.
             fence(Ordering::Acquire);
             // SAFETY: taking needs the `RemoteTask` exclusively, so until then everybody only looks.
-            if let Some(value) = unsafe { &*self.shared.value.get() } {
+            if let Some(value) = unsafe { self.shared.look() } {
                 call(entry.callback, value);
             }
         }
@@ -428,3 +462,7 @@ impl<T: Send> fmt::Debug for RemoteTask<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(selkie_loom, test))]
+#[path = "remote/loom.rs"]
+mod loom_models;

@@ -43,7 +43,31 @@ pub use waiters::{Local, Mode, Shared, WaitStatistics};
 // The atomics of the crate: the standard ones, or loom's when a protocol is modelled.
 
 #[cfg(not(selkie_loom))]
-pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering, fence};
+
+#[cfg(not(selkie_loom))]
+pub(crate) use atomic_waker::AtomicWaker;
 
 #[cfg(selkie_loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering, fence};
+
+/// Does what the crate `atomic_waker` promises, which has its own model.
+#[cfg(selkie_loom)]
+#[derive(Debug, Default)]
+pub(crate) struct AtomicWaker(loom::sync::Mutex<Option<std::task::Waker>>);
+
+#[cfg(selkie_loom)]
+impl AtomicWaker {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        *self.0.lock().expect("nobody panics") = Some(waker.clone());
+    }
+
+    pub(crate) fn wake(&self) {
+        let waker = self.0.lock().expect("nobody panics").take();
+        waker.into_iter().for_each(std::task::Waker::wake);
+    }
+}
