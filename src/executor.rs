@@ -214,17 +214,18 @@ where
         let (Some(future), Some(producer)) = (&mut parts.future, &parts.producer) else {
             return Poll::Ready(());
         };
+        // Also while what nobody wants is dropped.
+        let risk = os::at_risk(|| {
+            let stand_in = producer.stand_in();
+            let load = parts.loaded.as_ref().map(|loaded| loaded.0.clone());
+            Box::new(move |trapped| {
+                stand_in.give(gone(trapped));
+                drop(load.map(Loaded));
+            })
+        });
         let polled = if !producer.begin() || producer.poll_cancelled(cx.waker()) {
             None
         } else {
-            let _risk = os::at_risk(|| {
-                let stand_in = producer.stand_in();
-                let load = parts.loaded.as_ref().map(|loaded| loaded.0.clone());
-                Box::new(move |trapped| {
-                    stand_in.give(gone(trapped));
-                    drop(load.map(Loaded));
-                })
-            });
             let poll = || {
                 let polled = future.as_mut().poll(cx);
                 (polled, Context::current())
@@ -252,6 +253,7 @@ where
         if let Err(payload) = catch_unwind(AssertUnwindSafe(settle)) {
             discard(payload);
         }
+        drop(risk);
         Poll::Ready(())
     })
 }
