@@ -371,9 +371,10 @@ impl Driver {
             if self.close_at_end {
                 self.event_loop.scheduler().close();
             }
-            if let Some(at_end) = self.at_end.take() {
-                at_end();
-            }
+        }
+        // The close may have trapped, and been finished since.
+        if let Some(at_end) = self.at_end.take() {
+            at_end();
         }
     }
 }
