@@ -192,7 +192,9 @@ pub(crate) fn discard(payload: Box<dyn Any + Send>) {
 }
 
 /// Runs code of users whose panic, or trap, must not take the caller with it. The hook, or the host, has shown it.
-pub(crate) fn contain(f: impl FnOnce()) {
+///
+/// Whether it did not trap.
+pub(crate) fn contain(f: impl FnOnce()) -> bool {
     let mut f = Some(f);
     os::guard(&mut || {
         if let Some(f) = f.take() {
@@ -200,7 +202,7 @@ pub(crate) fn contain(f: impl FnOnce()) {
                 discard(payload);
             }
         }
-    });
+    })
 }
 
 impl fmt::Display for JoinError {

@@ -41,7 +41,7 @@ use selkie_platform::{Platform, Unavailable};
 
 use crate::{
     RemoteTask, WaitError,
-    error::{JoinError, discard, panic_message},
+    error::{JoinError, contain, discard, panic_message},
     os,
     remote::{Producer, channel},
     scheduler::with_current,
@@ -280,9 +280,17 @@ impl ThreadPool {
             scope: PhantomData,
             env: PhantomData,
         };
-        let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+        let (mut f, mut result) = (Some(f), None);
+        os::guard(&mut || {
+            result = f.take().map(|f| catch_unwind(AssertUnwindSafe(|| f(&scope))));
+        });
         scope.finish();
-        result.map_or_else(|payload| resume_unwind(payload), Ok)
+        match result {
+            Some(Ok(result)) => Ok(result),
+            Some(Err(payload)) => resume_unwind(payload),
+            // It did not return.
+            None => os::trap(),
+        }
     }
 
     /// Takes no new jobs from here on; what is queued still runs, then the threads end.
@@ -460,7 +468,9 @@ impl Shared {
             return Ok(());
         }
         let initialize = || self.initializer.as_ref().map_or(Ok(()), |initializer| initializer());
-        let reason = match catch_unwind(AssertUnwindSafe(initialize)) {
+        let mut initialized = Ok(Err("it trapped".to_owned()));
+        os::guard(&mut || initialized = catch_unwind(AssertUnwindSafe(initialize)));
+        let reason = match initialized {
             Ok(Ok(())) => {
                 match self.simulated {
                     true => self.lock().initialized = true,
@@ -477,7 +487,9 @@ impl Shared {
         };
         let reason = self.lock().broken.get_or_insert_with(|| reason.into()).clone();
         // Each of them comes here again and finds the pool broken.
-        pool.map(Inner::clear).into_iter().flatten().for_each(|job| job());
+        for job in pool.map(Inner::clear).into_iter().flatten() {
+            contain(job);
+        }
         Err(JoinError::broken(reason))
     }
 }
@@ -499,7 +511,9 @@ impl PoolJob {
         });
         // A withdrawn one is no reason to prepare the thread.
         if !job.slot().is_taken() {
-            job.run(counted.0.verdict(pool.upgrade().as_deref()));
+            // The job runs without the pool, which may be dropped meanwhile.
+            let verdict = counted.0.verdict(pool.upgrade().as_deref());
+            job.run(verdict);
         }
         drop(risk);
         drop(counted);
@@ -650,12 +664,23 @@ impl<'scope> PoolScope<'scope, '_> {
     }
 
     /// Returns when nothing of the jobs is left.
+    ///
+    /// It has to, for they borrow: so neither a panic nor a trap of what runs here passes by.
     fn finish(&self) {
         // Any other thread would be one more than the pool may have.
         let helps = self.pool.shared.simulated || WORKER.get() == self.pool.shared.id;
         let next = || if helps { self.open.slots().pop_front() } else { None };
+        let mut trapped = false;
         while let Some((slot, job)) = next() {
-            slot.run(self.pool.shared.verdict(Some(self.pool)));
+            let returned = contain(|| {
+                let verdict = self.pool.shared.verdict(Some(self.pool));
+                slot.run(verdict);
+            });
+            if !returned && !os::may_wait() {
+                // In a simulation: no risk is noted on this thread, so this job counts still.
+                trapped = true;
+                drop(OpenJob(self.open.clone()));
+            }
             drop(job);
         }
         let open = self.open.clone();
@@ -668,6 +693,9 @@ impl<'scope> PoolScope<'scope, '_> {
         }
         // A job may have submitted more, which others have run.
         self.open.slots().clear();
+        if trapped {
+            os::trap();
+        }
     }
 }
 

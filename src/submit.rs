@@ -17,10 +17,10 @@ use atomic_waker::AtomicWaker;
 
 use crate::{
     LoopClosed, LoopHandle, context,
-    error::{JoinError, discard},
+    error::{JoinError, contain, discard},
     os,
     ready::Priority,
-    remote::{Producer, RemoteTask, channel, gone},
+    remote::{Producer, RemoteTask, StandIn, channel, gone},
     scheduler::{self, with_current},
     task::{HANDLE, QUIET, Setup, spawn_on},
 };
@@ -81,14 +81,8 @@ where
     Fut::Output: Send + 'static,
 {
     if let (true, Some(task)) = (os::TRAPS, scheduler::running()) {
-        let stand_in = producer.stand_in();
-        task.add_callback(Box::new(move |task| {
-            // SAFETY: this future's output is `()`, and stays until the callbacks have run.
-            let result = unsafe { task.output::<()>() };
-            if result.as_ref().is_err_and(JoinError::is_trap) {
-                stand_in.give(JoinError::trapped());
-            }
-        }));
+        let last = LastWord(producer.stand_in());
+        task.add_callback(Box::new(move |_| drop(last)));
     }
     let label = || scheduler::running().map_or_else(String::new, |task| task.label());
     let future = match catch_unwind(AssertUnwindSafe(f)) {
@@ -111,6 +105,15 @@ where
     });
     let result = result.await;
     producer.give(result);
+}
+
+/// Goes when the task's callbacks do, called or not. The producer has gone before, unless a trap took it.
+struct LastWord<T: Send>(StandIn<T>);
+
+impl<T: Send> Drop for LastWord<T> {
+    fn drop(&mut self) {
+        self.0.give(JoinError::trapped());
+    }
 }
 
 /// Runs a function that blocks on a thread for such work, and lets the loop go on meanwhile.
@@ -209,8 +212,8 @@ impl Kept for () {
     }
 }
 
-/// What is left of a job that was not run.
-type Work = Box<dyn FnOnce(Result<(), JoinError>) + Send>;
+/// A job that was not run. It is called once, also to go: with the reason why not, or with nothing if it was withdrawn.
+type Work = Box<dyn FnOnce(Option<Result<(), JoinError>>) + Send>;
 
 /// The place of a job in a queue. A cancel empties it, where it is, in the thread that cancels.
 pub(crate) struct Slot {
@@ -239,7 +242,13 @@ impl Slot {
     /// Runs the job, or gives it the reason why not. Does nothing if it has begun or was withdrawn.
     pub(crate) fn run(&self, verdict: Result<(), JoinError>) {
         if let Some(work) = self.take() {
-            work(verdict);
+            work(Some(verdict));
+        }
+    }
+
+    fn withdraw(&self) {
+        if let Some(work) = self.take() {
+            work(None);
         }
     }
 }
@@ -247,9 +256,8 @@ impl Slot {
 /// The waker that a cancel wakes.
 impl Wake for Slot {
     fn wake(self: Arc<Self>) {
-        let work = self.take();
-        // What the closure owns may panic as it goes; the hook has said so, and the canceller is not to blame.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(work))) {
+        // The values of the context may panic as they go, and the canceller is not to blame.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.withdraw())) {
             discard(payload);
         }
     }
@@ -294,7 +302,7 @@ impl Job {
             let parts = parts;
             // Bindings go in the reverse order, also by a panic.
             let Parts { guard, context, producer, f } = parts;
-            let _risk = os::at_risk(|| {
+            let risk = os::at_risk(|| {
                 let (stand_in, release) = (producer.stand_in(), guard.release());
                 let handler: Box<dyn FnOnce(bool) + Send + 'a> = Box::new(move |trapped| {
                     stand_in.give(gone(trapped));
@@ -310,23 +318,30 @@ impl Job {
                 }
             });
             match verdict {
-                Ok(()) if producer.begin() => {
+                Some(Ok(())) if producer.begin() => {
                     let result = catch_unwind(AssertUnwindSafe(|| context.run(f)));
                     let panicked = |payload| JoinError::panicked("a blocking job".to_owned(), payload);
                     producer.give(result.map_err(panicked));
                 }
-                Ok(()) => {}
-                Err(error) => {
-                    drop(f);
+                Some(Err(error)) => {
+                    contain(|| drop(f));
                     producer.give(Err(error));
                 }
+                Some(Ok(())) | None => {
+                    contain(|| drop(f));
+                    drop(producer);
+                }
             }
+            drop(context);
+            drop(risk);
+            drop(guard);
         };
-        let work: Box<dyn FnOnce(Result<(), JoinError>) + Send + 'a> = Box::new(work);
+        let work: Box<dyn FnOnce(Option<Result<(), JoinError>>) + Send + 'a> = Box::new(work);
         // SAFETY: only the lifetime changes. All that borrows is dropped before `guard` is, and the caller keeps it alive
         // until then.
-        let work =
-            unsafe { std::mem::transmute::<Box<dyn FnOnce(Result<(), JoinError>) + Send + 'a>, Work>(work) };
+        let work = unsafe {
+            std::mem::transmute::<Box<dyn FnOnce(Option<Result<(), JoinError>>) + Send + 'a>, Work>(work)
+        };
         // SAFETY: nobody touches the slot before the job is queued or cancelled, for which this call has to end.
         unsafe { *slot.work.get() = Some(work) };
         Self(slot)
@@ -343,7 +358,7 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        drop(self.0.take());
+        self.0.withdraw();
     }
 }
 

@@ -97,6 +97,12 @@ pub(crate) fn guard(f: &mut dyn FnMut()) -> bool {
     true
 }
 
+/// Ends as a trap that was caught and has to go on.
+#[cold]
+pub(crate) fn trap() -> ! {
+    unreachable!("nothing traps here")
+}
+
 /// Whether a thread may go alone.
 pub(crate) const LOSES_THREADS: bool = false;
 

@@ -30,6 +30,12 @@ pub(crate) use selkie_web::{guard, relax};
 /// Whether code may end by a trap, which runs no destructor.
 pub(crate) const TRAPS: bool = true;
 
+/// Ends as a trap that was caught and has to go on.
+#[cold]
+pub(crate) fn trap() -> ! {
+    core::arch::wasm32::unreachable()
+}
+
 /// A page and a Worker have no name of their own.
 pub(crate) fn thread_name() -> Option<Arc<str>> {
     None

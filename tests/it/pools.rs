@@ -613,6 +613,62 @@ mod threads {
         assert_eq!(outer.wait(Some(Duration::from_secs(10))).unwrap().unwrap(), 1);
     }
 
+    /// All that were withdrawn panic as they go, of which one must not keep the next from going.
+    ///
+    /// Rows: F75.
+    #[test]
+    #[cfg(panic = "unwind")]
+    fn jobs_that_panic_as_they_are_withdrawn_end_the_pool_all_the_same() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("in the drop of a job");
+            }
+        }
+        let pool = ThreadPool::new(1).unwrap();
+        let (sender, receiver) = mpsc::channel::<()>();
+        let (begin, begun) = mpsc::channel();
+        let mut first = pool.submit(move || begin.send(()).is_ok() && receiver.recv().is_err()).unwrap();
+        begun.recv().unwrap();
+        let withdrawn: Vec<_> = [Bomb, Bomb]
+            .into_iter()
+            .map(|bomb| pool.submit(move || std::mem::forget(bomb)).unwrap())
+            .collect();
+        drop(pool.shutdown_now());
+        for mut job in withdrawn {
+            assert!(job.wait(Some(Duration::from_secs(10))).unwrap().unwrap_err().is_lost());
+        }
+        drop(sender);
+        assert!(first.wait(None).unwrap().unwrap());
+        pool.join(Some(Duration::from_secs(10))).unwrap();
+    }
+
+    /// Thread-locals tell: nowhere but natively are they dropped.
+    ///
+    /// Rows: F71.
+    #[test]
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+    fn the_idle_threads_of_a_pool_that_is_dropped_end_though_a_job_still_runs() {
+        struct Tells(mpsc::Sender<()>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        thread_local!(static TELLS: std::cell::RefCell<Option<Tells>> = const { std::cell::RefCell::new(None) });
+        let pool = ThreadPool::new(2).unwrap();
+        let (sender, receiver) = mpsc::channel::<()>();
+        let (begin, begun) = mpsc::channel();
+        let busy = pool.submit(move || begin.send(()).is_ok() && receiver.recv().is_err()).unwrap();
+        begun.recv().unwrap();
+        let (end, ended) = mpsc::channel();
+        pool.submit(move || TELLS.set(Some(Tells(end)))).unwrap().wait(None).unwrap().unwrap();
+        drop(pool);
+        ended.recv_timeout(Duration::from_secs(5)).expect("the other thread has nothing to wait for");
+        assert!(!busy.is_finished());
+        drop(sender);
+    }
+
     /// Rows: F71. As many at once as there are threads.
     #[test]
     fn threads_of_pools_and_executors_run_at_the_same_time() {

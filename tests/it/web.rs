@@ -255,6 +255,38 @@ async fn a_callback_of_a_remote_result_that_traps_holds_up_neither_the_others_no
 }
 
 #[test]
+async fn a_submitted_future_that_traps_as_its_loop_closes_leaves_no_one_waiting() {
+    struct Traps;
+    impl Drop for Traps {
+        fn drop(&mut self) {
+            trap();
+        }
+    }
+    let (sender, mut receiver) = futures::channel::mpsc::unbounded();
+    selkie::start(async move {
+        let here = EventLoop::current().unwrap().handle();
+        let traps = here.submit(async || {
+            let _traps = Traps;
+            pending::<()>().await
+        });
+        let behind = here.submit(async || pending::<()>().await);
+        sender.unbounded_send(traps.unwrap()).unwrap();
+        sender.unbounded_send(behind.unwrap()).unwrap();
+        yield_now().await;
+    })
+    .unwrap();
+    let results = spawn_lazy(async move {
+        let mut ended = Vec::new();
+        while let Some(owed) = futures::StreamExt::next(&mut receiver).await {
+            ended.push(timeout(Duration::from_secs(5), owed).await.unwrap().unwrap_err());
+        }
+        ended
+    });
+    let ended = results.await.unwrap();
+    assert!(ended[0].is_trap() && ended[1].is_lost(), "{ended:?}");
+}
+
+#[test]
 async fn a_call_from_outside_that_traps_takes_no_other_with_it() {
     let log = shared::<RefCell<Vec<u32>>>();
     thread_local!(static LOG: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) });
