@@ -84,7 +84,8 @@ use crate::{
 /// - **Windows:** outside of a simulation making a pool is an [`Unavailable`] error.
 /// - **Web:** Workers with an instance of the module of their own, to which the compiled module is posted. A panic in a
 ///   `panic=abort` build ends its Worker as well. Jobs that call JavaScript need
-///   `os::web::set_isolated_worker`. Under Node making a pool is an [`Unavailable`] error.
+///   `os::web::set_isolated_worker`. Under Node, and on the threads of a build with threads, making a pool is an
+///   [`Unavailable`] error; those may use one that the page has made.
 ///
 /// # Examples
 ///

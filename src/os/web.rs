@@ -70,8 +70,14 @@ impl Home {
     }
 }
 
-/// Whether isolated pools can be had on this host.
+/// Whether isolated pools can be had here.
 pub(crate) fn check_isolated() -> Result<(), Unavailable> {
+    // Its Workers would belong to this thread, which other threads do not reach while it waits.
+    if may_wait() {
+        return Err(Unavailable::new(
+            "a thread of the program has no Workers of its own: make the pool in the page, whose clones all threads may use",
+        ));
+    }
     selkie_web::isolated::check()
 }
 
@@ -92,8 +98,9 @@ extern "C" fn isolated_worker() {
     }
 }
 
+/// A thread of the program is none, and may not have the function that knows.
 pub(crate) fn is_isolated_worker() -> bool {
-    selkie_web::isolated::is_worker()
+    !may_wait() && selkie_web::isolated::is_worker()
 }
 
 /// Whether the caller is to do nothing, as this is a Worker and serves from here on.

@@ -31,7 +31,7 @@ fn pool(workers: usize) -> Option<IsolatedPool> {
 }
 
 #[isolated]
-fn square(n: u64) -> u64 {
+pub(crate) fn square(n: u64) -> u64 {
     n * n
 }
 

@@ -298,6 +298,23 @@ async fn threads_of_the_program_may_block() {
     .await;
 }
 
+/// Its Workers would belong to a thread that others cannot reach while it waits.
+#[test]
+async fn threads_of_the_program_make_no_isolated_pools_but_use_those_of_the_page() {
+    on_the_page(async {
+        let refused = to_thread(|| selkie::IsolatedPool::new(1).err().map(|error| error.to_string()));
+        let refused = timeout(LONG, refused).await.unwrap().unwrap();
+        assert!(refused.is_some_and(|error| error.contains("in the page")));
+        selkie::isolated::serve();
+        let Ok(pool) = selkie::IsolatedPool::new(1) else { return };
+        let theirs = pool.clone();
+        let job = to_thread(move || theirs.submit(crate::isolated::square(3)).unwrap().wait(None).unwrap());
+        assert_eq!(timeout(LONG, job).await.unwrap().unwrap().unwrap(), 9);
+        timeout(LONG, pool.shutdown()).await.unwrap();
+    })
+    .await;
+}
+
 /// Their stacks are used again: eight of them would be 128 pages of the memory.
 #[test]
 async fn workers_that_retire_give_their_stacks_back() {
