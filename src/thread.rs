@@ -19,7 +19,7 @@ use selkie_platform::Unavailable;
 use crate::{
     RemoteTask, WaitError, context,
     error::{JoinError, discard, panic_message},
-    remote::channel,
+    remote::{channel, gone},
     scheduler::with_current,
 };
 
@@ -197,6 +197,16 @@ impl ThreadBuilder {
         let own = (number, name.clone());
         let main = move || {
             let here = Here(CURRENT.replace(Some(own.clone())));
+            let _risk = crate::os::at_risk(|| {
+                let stand_in = producer.stand_in();
+                Box::new(move |trapped| {
+                    if trapped {
+                        // This very thread goes on with other work, under no name.
+                        CURRENT.set(None);
+                    }
+                    stand_in.give(gone(trapped));
+                })
+            });
             producer.begin();
             let result = catch_unwind(AssertUnwindSafe(|| context.run(f)));
             let result = result.map_err(|payload| {

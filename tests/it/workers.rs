@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use selkie::{EventLoop, Executor, ThreadPool, os::web::from_promise, sleep, spawn_lazy, timeout, to_thread};
+use selkie::{
+    EventLoop, Executor, Thread, ThreadPool, current_thread_name, os::web::from_promise, sleep, spawn_lazy,
+    timeout, to_thread,
+};
 use wasm_bindgen::prelude::*;
 
 use crate::harness::{has_threads, test};
@@ -243,6 +246,27 @@ async fn work_that_traps_fails_alone() {
         assert!(timeout(LONG, trapped).await.unwrap().unwrap_err().is_trap());
         assert_eq!(timeout(LONG, executor.spawn(async { 5 }).unwrap()).await.unwrap().unwrap(), 5);
         timeout(LONG, executor.shutdown()).await.unwrap();
+    })
+    .await;
+}
+
+/// Rows: F51.
+#[test]
+async fn a_thread_that_traps_or_is_terminated_leaves_no_one_waiting() {
+    on_the_page(async {
+        let mut thread = Thread::spawn("reader", trap).unwrap();
+        assert!(timeout(LONG, &mut thread).await.unwrap().unwrap_err().is_trap());
+        assert!(!thread.is_alive());
+        // The Worker is free again, and is taken first.
+        assert_eq!(timeout(LONG, to_thread(current_thread_name)).await.unwrap().unwrap(), None);
+
+        let begun = Arc::new(AtomicBool::new(false));
+        let there = begun.clone();
+        let mut thread = Thread::spawn("spinner", move || spin(&there)).unwrap();
+        until(&begun).await;
+        terminate_all();
+        assert!(timeout(LONG, &mut thread).await.unwrap().unwrap_err().is_lost());
+        assert!(!thread.is_alive());
     })
     .await;
 }
