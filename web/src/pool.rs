@@ -90,16 +90,11 @@ impl Pool {
             return Ok(());
         }
         state.threads += 1;
-        let alone = state.threads == 1;
         drop(state);
         match Thread::start(&self.shared) {
-            // Another thread will come to it.
-            Err(_) if !alone => Ok(()),
-            Err(error) => {
-                drop(lock(&self.shared.state).queue.pop_back());
-                Err(Refused::Unavailable(error))
-            }
-            Ok(()) => Ok(()),
+            // With no other thread, all that was queued was dropped just now. Otherwise one will come to it.
+            Err(error) if self.threads() == 0 => Err(Refused::Unavailable(error)),
+            _ => Ok(()),
         }
     }
 
