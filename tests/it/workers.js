@@ -22,6 +22,10 @@ export function terminateAll() {
   workers.clear();
 }
 
+export const lastWorker = () => [...workers].at(-1);
+
+export const terminate = (worker) => void (workers.delete(worker), worker.terminate());
+
 /** As `terminateAll`, and waits until the program knows. */
 export async function gone() {
   const all = [...workers];

@@ -14,12 +14,16 @@ use selkie::{
 };
 use wasm_bindgen::prelude::*;
 
-use crate::harness::{has_threads, test};
+use crate::harness::{Instant, has_threads, test};
 
 #[wasm_bindgen(module = "/tests/it/workers.js")]
 extern "C" {
     #[wasm_bindgen(js_name = terminateAll)]
     fn terminate_all();
+    /// The one that was made last.
+    #[wasm_bindgen(js_name = lastWorker)]
+    fn last_worker() -> JsValue;
+    fn terminate(worker: &JsValue);
     fn gone() -> js_sys::Promise;
     #[wasm_bindgen(js_name = failFrom)]
     fn fail_from(now: bool);
@@ -192,6 +196,61 @@ async fn a_job_whose_worker_is_terminated_is_lost_and_the_pool_goes_on() {
         assert_eq!(timeout(LONG, behind).await.unwrap().unwrap(), 7);
         assert_eq!(timeout(LONG, pool.submit(|| 8).unwrap()).await.unwrap().unwrap(), 8);
         assert_eq!(pool.threads(), 1);
+        timeout(LONG, pool.shutdown()).await.unwrap();
+    })
+    .await;
+}
+
+/// One of two threads ends, by its idle limit or with its Worker, while the other waits for what is queued.
+///
+/// Rows: F71.
+#[test]
+async fn a_job_that_another_one_waits_for_finds_a_thread_whenever_it_comes() {
+    on_the_page(async {
+        let pool = ThreadPool::builder(2).idle_limit(ms(1)).build().unwrap();
+        for round in 0..100 {
+            let begun = Arc::new(AtomicBool::new(false));
+            let (there, inner) = (begun.clone(), pool.clone());
+            let first = move || {
+                while !begun.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+            };
+            let waits = move || {
+                there.store(true, Ordering::Release);
+                // About when the thread that ran the first one ends.
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_micros(900 + round * 4) {}
+                inner.submit(|| 7).unwrap().wait(Some(LONG)).unwrap().unwrap()
+            };
+            let (first, waits) = (pool.submit(first).unwrap(), pool.submit(waits).unwrap());
+            assert_eq!(timeout(LONG, waits).await.unwrap().unwrap(), 7);
+            timeout(LONG, first).await.unwrap().unwrap();
+        }
+
+        // No free one may be left.
+        from_promise(gone()).await.unwrap();
+        let pool = ThreadPool::new(2).unwrap();
+        let begun = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (queued, there) = (Arc::new(AtomicBool::new(false)), begun[0].clone());
+        let dies = pool.submit(move || spin(&there)).unwrap();
+        until(&begun[0]).await;
+        let victim = last_worker();
+        let (go_on, there) = (queued.clone(), begun[1].clone());
+        let waits = move || {
+            there.store(true, Ordering::Release);
+            while !go_on.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
+        };
+        let waits = pool.submit(waits).unwrap();
+        until(&begun[1]).await;
+        let flag = queued.clone();
+        let behind = pool.submit(move || flag.store(true, Ordering::Release)).unwrap();
+        terminate(&victim);
+        assert!(timeout(LONG, dies).await.unwrap().unwrap_err().is_lost());
+        timeout(LONG, behind).await.unwrap().unwrap();
+        timeout(LONG, waits).await.unwrap().unwrap();
         timeout(LONG, pool.shutdown()).await.unwrap();
     })
     .await;

@@ -3,6 +3,15 @@
 //! Each thread of a pool is a [`Turn`] on a thread of the crew: a turn runs jobs, and a thread that finds none waits, in the
 //! list of the idle ones, for its idle limit. Whoever submits takes the last one off the list and wakes it. The list
 //! decides, not how a wait ended: a thread that is not on it any more has work coming.
+//!
+//! # No job is left behind
+//!
+//! Whoever submits finds an idle thread, or counts one and starts it, or finds as many as there may be, each of which looks at
+//! the queue before it goes. But a thread counts until it has gone, and may go without that look: it has decided to end
+//! just before the job came, or its Worker has died, or has not come up. So *who uncounts a thread looks at the queue*, under the
+//! same lock: if there are jobs, it wakes an idle thread or starts one in its place. It may be one too many, as those that are busy
+//! come back too, but they may be busy with waiting for this very job. Only a thread that has not come up is not replaced, as
+//! the next would not come up either; if it was the only one, the jobs are dropped, and those who wait for them learn it.
 
 use std::{
     cell::Cell,
@@ -173,22 +182,26 @@ impl Shared {
         result
     }
 
-    /// A thread has ended, by itself or not. The last one must not leave jobs behind.
-    fn left(self: &Arc<Self>, web: &Arc<Web>) {
+    /// A thread has ended, by itself or not.
+    fn left(self: &Arc<Self>, web: &Arc<Web>, came_up: bool) {
         let mut state = lock(&self.state);
         state.threads -= 1;
         state.idle.retain(|idle| !Arc::ptr_eq(idle, web));
-        let stranded = state.threads == 0 && !state.queue.is_empty();
-        state.threads += usize::from(stranded);
-        let joining =
-            if state.closed && state.threads == 0 { std::mem::take(&mut state.joining) } else { Vec::new() };
+        let waiting = !state.queue.is_empty();
+        let woken = if waiting { state.idle.pop() } else { None };
+        let replaced = waiting && woken.is_none() && came_up;
+        state.threads += usize::from(replaced);
+        let none = state.threads == 0;
+        let lost = if none { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+        let joining = if state.closed && none { std::mem::take(&mut state.joining) } else { Vec::new() };
         drop(state);
+        woken.into_iter().for_each(|idle| idle.pend());
         joining.into_iter().for_each(Waker::wake);
-        if stranded && Thread::start(self).is_err() {
-            let queue = std::mem::take(&mut lock(&self.state).queue);
-            // Those who wait for them learn it.
-            drop(queue);
+        if replaced {
+            // If it cannot start, that comes here again.
+            let _ = Thread::start(self);
         }
+        drop(lost);
     }
 }
 
@@ -213,15 +226,9 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let Some(shared) = self.shared.upgrade() else { return };
-        if !self.came_up {
-            // No Worker comes up here, so that another attempt would fail as well: the jobs are dropped.
-            let mut state = lock(&shared.state);
-            let queue = if state.threads == 1 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
-            drop(state);
-            drop(queue);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.left(&self.web, self.came_up);
         }
-        shared.left(&self.web);
     }
 }
 
@@ -237,7 +244,7 @@ impl Thread {
             let risk = crew::at_risk(|| {
                 Box::new(move |_| {
                     if let Some(shared) = again.0.upgrade() {
-                        shared.left(&again.1);
+                        shared.left(&again.1, true);
                     }
                 })
             });
