@@ -41,6 +41,13 @@ export async function gone() {
 /** Whether Workers that are made from now on find no file. */
 export const failFrom = (now) => void (failing = now);
 
+const setTimer = globalThis.setTimeout;
+
+/** Whether timers of half a minute ring at once, as they do where the thread was held up for so long. */
+export function hurry(now) {
+  globalThis.setTimeout = now ? (f, ms, ...rest) => setTimer(f, ms === 30_000 ? 0 : ms, ...rest) : setTimer;
+}
+
 export const isolated = () => Boolean(node || globalThis.crossOriginIsolated);
 
 export const hasPages = () => !node;

@@ -27,6 +27,7 @@ extern "C" {
     fn gone() -> js_sys::Promise;
     #[wasm_bindgen(js_name = failFrom)]
     fn fail_from(now: bool);
+    fn hurry(now: bool);
     fn isolated() -> bool;
     #[wasm_bindgen(js_name = hasPages)]
     fn has_pages() -> bool;
@@ -348,6 +349,19 @@ async fn a_worker_that_finds_no_file_rejects_what_waits_for_it() {
         timeout(LONG, pool.shutdown()).await.unwrap();
         fail_from(false);
         assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
+    })
+    .await;
+}
+
+/// The timer that watches a Worker rings before the page has heard of it.
+#[test]
+async fn a_page_that_was_held_up_ends_no_worker_that_has_come_up() {
+    on_the_page(async {
+        from_promise(gone()).await.unwrap();
+        hurry(true);
+        let worker = timeout(LONG, to_thread(|| 1)).await.unwrap();
+        hurry(false);
+        assert_eq!(worker.unwrap(), 1);
     })
     .await;
 }

@@ -19,6 +19,7 @@ const RETIRED = 0;
 const DIED = 1;
 
 const PATIENCE = 30_000; // ms that a Worker may take to come up.
+const AFTER = 1000; // ms in which this thread, if it was held up for so long, hears what the Worker has said meanwhile.
 
 const workers = new Map();
 const nodeThreads = typeof document === 'undefined' ? globalThis.process?.getBuiltinModule?.('node:worker_threads') : undefined;
@@ -91,7 +92,10 @@ export function crew_start(id, address) {
     worker.onerror = failed;
   }
   const silent = `nothing was heard of it for ${PATIENCE / 1000} s: does its script call selkieThread?`;
-  entry.watchdog = setTimeout(() => over(id, silent), PATIENCE);
+  // A timer comes before the messages that wait, in Node always, and a Worker that is up must not be ended.
+  entry.watchdog = setTimeout(() => {
+    entry.watchdog = setTimeout(() => over(id, silent), AFTER);
+  }, PATIENCE);
   try {
     const clock = { origin: performance.timeOrigin, now: performance.now() };
     worker.postMessage({ ...start, id, address, clock, lock: `${session} ${id}` });

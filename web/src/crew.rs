@@ -23,6 +23,8 @@
 //!   given to it. It frees its stack and its variables. Destructors of thread-locals do not run, as nowhere on this target.
 //! - *It cannot come up*: the work that was meant for it is dropped, not run, and that tells those who wait. Work that was given
 //!   to a free Worker which had died unnoticed goes to another one.
+//! - *It says nothing* for so long that the root gives it up, and comes up all the same, before it is gone: it is of the crew no more,
+//!   and ends by itself.
 //! - *It dies*: it is terminated by a developer or the host, or runs out of stack in a place where that cannot be caught. The
 //!   host tells the root: by an event, or because the Worker's lock is free (`navigator.locks`). What was on its stack is gone
 //!   without a destructor having run, and what it held is leaked, with its stack.
@@ -350,8 +352,9 @@ extern "C" fn work(instance: i32, address: usize) {
         if let Some(work) = work {
             run(work);
         }
-        lock(&CREW).free.push(member.clone());
-        hold(member.id);
+        if !set_free(&member) {
+            return;
+        }
         let limit = host::now() + FREE;
         loop {
             member.wake.clear();
@@ -374,6 +377,18 @@ extern "C" fn work(instance: i32, address: usize) {
             crate::relax();
         }
     }
+}
+
+/// Puts a member on the list of those that wait for work, if it is one still.
+fn set_free(member: &Arc<Member>) -> bool {
+    let mut crew = lock(&CREW);
+    let is_member = crew.all.contains_key(&member.id);
+    if is_member {
+        crew.free.push(member.clone());
+    }
+    drop(crew);
+    hold(member.id);
+    is_member
 }
 
 /// The life of a Worker with JavaScript begins, called by `js/crew.js`.
@@ -413,7 +428,10 @@ impl Turn for Hosted {
         let Some(limit) = self.limit.get() else {
             let limit = host::now() + FREE;
             self.limit.set(Some(limit));
-            lock(&CREW).free.push(self.member.clone());
+            if !set_free(&self.member) {
+                crew_retire();
+                return Next::Done;
+            }
             return Next::At(limit);
         };
         if host::now() < limit {
