@@ -30,7 +30,6 @@ let table;
 let word;
 let heard;
 let ended;
-let listening = false;
 /** Locks are names of a whole origin. */
 const session = `selkie ${Date.now()} ${Math.random()}`;
 
@@ -44,6 +43,8 @@ export function crew_open(module, memory, functions, at, onHeard, onEnded, work,
   word = at / 4;
   heard = table.get(onHeard);
   ended = table.get(onEnded);
+  // From now on: a Worker that others have started may be the first that needs one.
+  listen();
   return globalThis.navigator?.hardwareConcurrency || 1;
 }
 
@@ -60,7 +61,6 @@ function make() {
 
 /** Starts the Worker `id`, which works for the member of the crew at `address`. */
 export function crew_start(id, address) {
-  if (!listening) listen();
   const entry = { worker: undefined, up: false, watchdog: undefined };
   workers.set(id, entry);
   // Later, as nothing may come back into the module from here.
@@ -125,7 +125,6 @@ function over(id, error) {
 
 /** Other threads set the word when the root has something to do. */
 function listen() {
-  listening = true;
   const wait = Atomics.waitAsync(new Int32Array(start.memory.buffer), word, 0);
   const turn = () => {
     heard();
