@@ -478,6 +478,9 @@ mod workers {
         fn throws_at_load() -> Function;
         fn silent() -> Function;
         fn refused() -> Function;
+        #[wasm_bindgen(js_name = notYet)]
+        fn not_yet() -> Function;
+        fn forgotten() -> Function;
         #[wasm_bindgen(js_name = terminateLast)]
         fn terminate_last();
     }
@@ -604,6 +607,8 @@ mod workers {
                 (throws_at_load(), long, "thrown at load"),
                 (silent(), short, "isolated::serve()"),
                 (refused(), long, "could not be made"),
+                (not_yet(), long, "answered no Worker"),
+                (forgotten(), long, "answered no Worker"),
             ] {
                 let restored = made_by(&make);
                 isolated::serve();

@@ -137,6 +137,10 @@ export const throwsAtLoad = () => () => script("throw new Error('thrown at load'
 
 export const silent = () => () => script('');
 
+export const notYet = () => async () => script('');
+
+export const forgotten = () => () => {};
+
 export const refused = () => () => {
   throw new Error('no Worker today');
 };

@@ -58,6 +58,11 @@ export function ownScript(now) {
   globalThis.selkie = now ? { worker: () => track(entry()) } : undefined;
 }
 
+/** As `ownScript`, but what is answered is no Worker: a promise, or nothing. */
+export function noWorker(promise) {
+  globalThis.selkie = { worker: promise ? async () => {} : () => {} };
+}
+
 function track(worker) {
   workers.add(worker);
   return worker;

@@ -33,6 +33,8 @@ extern "C" {
     fn has_pages() -> bool;
     #[wasm_bindgen(js_name = ownScript)]
     fn own_script(now: bool);
+    #[wasm_bindgen(js_name = noWorker)]
+    fn no_worker(promise: bool);
 }
 
 // Puts the file beside the others.
@@ -349,6 +351,27 @@ async fn a_worker_that_finds_no_file_rejects_what_waits_for_it() {
         timeout(LONG, pool.shutdown()).await.unwrap();
         fail_from(false);
         assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
+    })
+    .await;
+}
+
+/// From the page, and by a thread whose note the page finds.
+#[test]
+async fn what_answers_no_worker_rejects_what_waits_for_it() {
+    on_the_page(async {
+        for promise in [false, true] {
+            from_promise(gone()).await.unwrap();
+            let busy = EventLoop::spawn_thread("busy").unwrap();
+            timeout(LONG, busy.started().unwrap()).await.unwrap().unwrap();
+            no_worker(promise);
+            let here = EventLoop::spawn_thread("none").unwrap();
+            assert!(timeout(LONG, here.ended()).await.unwrap().unwrap_err().is_lost());
+            let there = busy.handle().submit(async || EventLoop::spawn_thread("none").unwrap().ended().await);
+            assert!(timeout(LONG, there.unwrap()).await.unwrap().unwrap().unwrap_err().is_lost());
+            own_script(false);
+            assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
+            timeout(LONG, busy.ended()).await.unwrap().unwrap();
+        }
     })
     .await;
 }

@@ -65,12 +65,6 @@ export function crew_start(id, address) {
   workers.set(id, entry);
   // Later, as nothing may come back into the module from here.
   const refused = (error) => void Promise.resolve().then(() => over(id, error));
-  try {
-    entry.worker = make();
-  } catch (error) {
-    return refused(error);
-  }
-  const { worker } = entry;
   const message = (data) => {
     if (data === 'up') {
       entry.up = true;
@@ -82,21 +76,24 @@ export function crew_start(id, address) {
   };
   // After it is up, a callback of the user's may have thrown; its work has not.
   const failed = (error) => entry.up || over(id, error.message || `${error.type ?? error}: is worker.js served?`);
-  if (nodeThreads) {
-    worker.on('message', message);
-    worker.on('error', (error) => over(id, error));
-    worker.on('exit', () => over(id, 'it exited'));
-  } else {
-    worker.onmessage = ({ data }) => message(data);
-    worker.onmessageerror = () => failed('it could not read its message');
-    worker.onerror = failed;
-  }
   const silent = `nothing was heard of it for ${PATIENCE / 1000} s: does its script call selkieThread?`;
   // A timer comes before the messages that wait, in Node always, and a Worker that is up must not be ended.
   entry.watchdog = setTimeout(() => {
     entry.watchdog = setTimeout(() => over(id, silent), AFTER);
   }, PATIENCE);
   try {
+    const worker = make();
+    if (typeof worker?.terminate !== 'function') throw new TypeError('`selkie.worker` answered no Worker');
+    entry.worker = worker;
+    if (nodeThreads) {
+      worker.on('message', message);
+      worker.on('error', (error) => over(id, error));
+      worker.on('exit', () => over(id, 'it exited'));
+    } else {
+      worker.onmessage = ({ data }) => message(data);
+      worker.onmessageerror = () => failed('it could not read its message');
+      worker.onerror = failed;
+    }
     const clock = { origin: performance.timeOrigin, now: performance.now() };
     worker.postMessage({ ...start, id, address, clock, lock: `${session} ${id}` });
   } catch (error) {
@@ -127,8 +124,11 @@ function over(id, error) {
 function listen() {
   const wait = Atomics.waitAsync(new Int32Array(start.memory.buffer), word, 0);
   const turn = () => {
-    heard();
-    listen();
+    try {
+      heard();
+    } finally {
+      listen();
+    }
   };
   if (wait.async) wait.value.then(turn);
   else setTimeout(turn);

@@ -40,14 +40,7 @@ export function start(idle, limit, address, length) {
   const state = { worker: undefined, idle: Math.min(idle, LONGEST), timer: undefined };
   workers.set(id, state);
   const fail = (text) => end(id, DIED, text);
-  try {
-    // The literal is what bundlers look for.
-    state.worker = entry ? entry() : new Worker(new URL('./isolated-worker.js', import.meta.url), { type: 'module', name: 'selkie-isolated' });
-  } catch (error) {
-    queueMicrotask(() => fail(`could not be made: ${error}`));
-    return id;
-  }
-  state.worker.onmessage = ({ data }) => {
+  const message = ({ data }) => {
     if (!workers.has(id)) return;
     const { bytes, panic, threw } = data ?? {};
     if (panic !== undefined) return end(id, PANICKED, panic);
@@ -59,14 +52,24 @@ export function start(idle, limit, address, length) {
     rest(id, state);
     tell(id, MESSAGE, bytes);
   };
-  state.worker.onerror = (event) => {
+  const failed = (event) => {
     event.preventDefault?.();
     fail(event.message ? `ended by ${event.message}` : 'could not be loaded');
   };
-  state.worker.onmessageerror = () => fail('sent what cannot be read');
-  state.timer = setTimeout(() => fail('did not call `selkie::isolated::serve()` in time'), Math.min(limit, LONGEST));
-  // The first names are those that the glue of wasm-bindgen takes.
-  state.worker.postMessage({ module_or_path: home.module, name, lock, pages: home.memory.buffer.byteLength / 65536 });
+  try {
+    // The literal is what bundlers look for.
+    const worker = entry ? entry() : new Worker(new URL('./isolated-worker.js', import.meta.url), { type: 'module', name: 'selkie-isolated' });
+    if (typeof worker?.terminate !== 'function') throw new TypeError('the function answered no Worker');
+    state.worker = worker;
+    worker.onmessage = message;
+    worker.onerror = failed;
+    worker.onmessageerror = () => fail('sent what cannot be read');
+    state.timer = setTimeout(() => fail('did not call `selkie::isolated::serve()` in time'), Math.min(limit, LONGEST));
+    // The first names are those that the glue of wasm-bindgen takes.
+    worker.postMessage({ module_or_path: home.module, name, lock, pages: home.memory.buffer.byteLength / 65536 });
+  } catch (error) {
+    queueMicrotask(() => fail(`could not be made: ${error}`));
+  }
   return id;
 }
 
