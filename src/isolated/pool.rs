@@ -16,6 +16,11 @@
 //!   place in the queue, once.
 //! - **An end before the start has returned.** The worker is gone from the list by then, and what start returns is dropped.
 //!
+//! # Code of users
+//!
+//! Types read their values, wakers are woken, callbacks and unwanted results go, and each may panic or trap. What a job or its end
+//! does is contained, so that the counts stay right and the worker's thread goes on.
+//!
 //! # Starts that fail
 //!
 //! A worker that ends before its first message fails the jobs that wait, if there is no other worker; each failure costs at least
@@ -49,7 +54,7 @@ use serde::de::DeserializeOwned;
 use super::{Call, diverts, job};
 use crate::{
     PoolError, PoolShutdown, RemoteTask, WaitError,
-    error::JoinError,
+    error::{JoinError, contain},
     os,
     pool::Ahead,
     remote::{Producer, channel},
@@ -570,8 +575,15 @@ impl<R: DeserializeOwned + Send> Work for Typed<R> {
     }
 
     fn end(self: Box<Self>, reply: Result<Vec<u8>, JoinError>) {
-        let result = reply.and_then(|reply| job::result(self.name, &reply));
-        self.producer.give(result);
+        let Self { name, producer, .. } = *self;
+        let stand_in = producer.stand_in();
+        // The result's type reads the reply.
+        contain(|| {
+            let result = reply.and_then(|reply| job::result(name, &reply));
+            producer.give(result);
+        });
+        // Nothing, unless a trap took it.
+        stand_in.give(JoinError::trapped());
     }
 
     fn name(&self) -> &'static str {
@@ -634,11 +646,10 @@ impl Shared {
                             isolate.kill();
                         }
                     }
-                    Step::Tell(waiting) => waiting.into_iter().for_each(|producer| producer.give(Ok(()))),
-                    Step::Withdrawn(work) => {
-                        drop(work);
-                        this.lock().jobs -= 1;
-                    }
+                    Step::Tell(waiting) => waiting.into_iter().for_each(|producer| {
+                        contain(|| producer.give(Ok(())));
+                    }),
+                    Step::Withdrawn(work) => this.withdraw(work),
                 }
             }
         });
@@ -720,8 +731,14 @@ impl Shared {
     }
 
     /// A job has its result, and nothing of it is left.
-    fn finish(self: &Arc<Self>, work: Box<dyn Work>, reply: Result<Vec<u8>, JoinError>) {
-        work.end(reply);
+    fn finish(&self, work: Box<dyn Work>, reply: Result<Vec<u8>, JoinError>) {
+        contain(|| work.end(reply));
+        self.lock().jobs -= 1;
+    }
+
+    /// As `finish`, of one whose producer sees that somebody asked for its end.
+    fn withdraw(&self, work: Box<dyn Work>) {
+        contain(|| drop(work));
         self.lock().jobs -= 1;
     }
 
@@ -831,9 +848,7 @@ impl Shared {
         };
         drop(state);
         if let Some(work) = work {
-            // Its producer sees that somebody asked.
-            drop(work);
-            self.lock().jobs -= 1;
+            self.withdraw(work);
         }
         self.pump();
     }

@@ -140,6 +140,43 @@ impl<'de> Deserialize<'de> for Unreadable {
     }
 }
 
+/// Harmful where it was read: `Panics` then, `Bomb` as it goes.
+#[derive(Debug, Serialize)]
+struct Panics;
+
+impl<'de> Deserialize<'de> for Panics {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("as it is read")
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Bomb {
+    read: bool,
+}
+
+impl<'de> Deserialize<'de> for Bomb {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Ok(Self { read: true })
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.read, "as it goes");
+    }
+}
+
+#[isolated]
+fn gives_what_panics() -> Panics {
+    Panics
+}
+
+#[isolated]
+fn gives_a_bomb() -> Bomb {
+    Bomb { read: false }
+}
+
 #[isolated]
 fn takes_unwritable(_value: Unwritable) {}
 
@@ -337,6 +374,22 @@ behaviour! {
         let error = panics("here".to_owned()).run_here().unwrap_err();
         assert!(error.is_panic());
         pool.shutdown().await;
+    }
+}
+
+behaviour! {
+    /// Rows: F40, F75. Where results are read and dropped, no job may stop being counted.
+    async fn a_result_that_panics_as_it_is_read_or_dropped_fails_itself_only(t) {
+        let Some(pool) = pool(1) else { return };
+        // Nobody wants it by the time that a worker is there.
+        pool.submit(gives_a_bomb()).unwrap().detach();
+        for _ in 0..3 {
+            let error = pool.submit(gives_what_panics()).unwrap().await.map(drop).unwrap_err();
+            assert!(if cfg!(panic = "unwind") { error.is_bad_data() } else { error.is_trap() }, "{error}");
+            assert_eq!(pool.submit(square(2)).unwrap().await.unwrap(), 4);
+        }
+        timeout(Duration::from_secs(10), pool.shutdown()).await.unwrap();
+        assert_eq!(pool.workers(), 0);
     }
 }
 

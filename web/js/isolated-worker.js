@@ -56,6 +56,7 @@ const copy = (address, length) => new Uint8Array(parts.memory.buffer, address, l
 /** Answers where the module has the bytes. */
 function hand(bytes) {
   const address = functions.take(bytes.length);
+  if (address < 0) throw new Error(`no room for ${bytes.length} bytes`);
   new Uint8Array(parts.memory.buffer, address, bytes.length).set(bytes);
   return address;
 }

@@ -9,6 +9,8 @@ const IDLE = 1;
 const DIED = 2;
 const PANICKED = 3;
 
+const REFUSED = -1; // The module has no room for what is told.
+
 const LONGEST = 2 ** 31 - 1;
 
 const workers = new Map();
@@ -50,7 +52,7 @@ export function start(idle, limit, address, length) {
       watch(id, lock);
     }
     rest(id, state);
-    tell(id, MESSAGE, bytes);
+    if (tell(id, MESSAGE, bytes) === REFUSED) fail('sent more than there is room for');
   };
   const failed = (event) => {
     event.preventDefault?.();
@@ -95,6 +97,7 @@ const copy = (address, length) => new Uint8Array(home.memory.buffer, address, le
 
 function tell(id, kind, bytes) {
   const address = home.take(bytes.length);
+  if (address < 0) return REFUSED;
   new Uint8Array(home.memory.buffer, address, bytes.length).set(bytes);
   return home.event(id, kind, address, bytes.length);
 }

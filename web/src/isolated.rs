@@ -133,12 +133,16 @@ fn address(bytes: &[u8]) -> f64 {
     bytes.as_ptr() as usize as f64
 }
 
-/// Called by the host: makes room for what it is about to hand over.
+/// Called by the host: makes room for what it is about to hand over. Answers -1 if there is none.
 extern "C" fn take(length: f64) -> f64 {
-    TAKEN.with_borrow_mut(|taken| {
-        *taken = vec![0; length as usize];
-        address(taken)
-    })
+    let mut room = Vec::new();
+    if room.try_reserve_exact(length as usize).is_err() {
+        return -1.0;
+    }
+    room.resize(length as usize, 0);
+    let address = address(&room);
+    TAKEN.set(room);
+    address
 }
 
 /// Called by the host, after `take`.
