@@ -45,7 +45,8 @@ mod shared {
         }
 
         pub(crate) fn clear(&self) {
-            self.0.store(0, Ordering::SeqCst);
+            // A swap: only by reading what the last one wrote who set it is what they did before seen afterwards.
+            self.0.swap(0, Ordering::SeqCst);
         }
 
         /// Has the host wait on the word for the loop, until [`host::disarm`].
