@@ -70,7 +70,7 @@ export function crew_start(id, address) {
       entry.up = true;
       clearTimeout(entry.watchdog);
       // Granted when the Worker is gone, however it went.
-      globalThis.navigator?.locks?.request(`${session} ${id}`, () => over(id, 'it was terminated'));
+      globalThis.navigator?.locks?.request(`${session} ${id}`, () => over(id, 'it was terminated')).catch(() => {});
     } else if (data === 'retired') over(id);
     else over(id, data);
   };
@@ -143,7 +143,7 @@ async function thread(init, { module, memory, stack, join, address, clock, lock 
     await new Promise((held) => {
       const locks = globalThis.navigator?.locks;
       if (!locks) held();
-      else locks.request(lock, () => (held(), new Promise(() => {})));
+      else locks.request(lock, () => (held(), new Promise(() => {}))).catch(held);
     });
     mine = await init({ module_or_path: module, memory, thread_stack_size: stack });
     const tables = Object.values(mine).filter((table) => table instanceof WebAssembly.Table && table.length > join);

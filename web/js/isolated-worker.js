@@ -35,10 +35,11 @@ export function serve(take, named, answer, address, length) {
   const locks = globalThis.navigator?.locks;
   if (!locks) return send();
   // Held until this Worker is no more, by which the page hears of that.
-  locks.request(given.lock, () => {
+  const held = () => {
     send();
     return new Promise(() => {});
-  });
+  };
+  locks.request(given.lock, held).catch(send);
 }
 
 export function reply(address, length) {

@@ -42,7 +42,7 @@ async function run(data) {
   await new Promise((held) => {
     const locks = globalThis.navigator?.locks;
     if (!locks) held();
-    else locks.request(data.lock, () => (held(), new Promise(() => {})));
+    else locks.request(data.lock, () => (held(), new Promise(() => {}))).catch(held);
   });
   port.postMessage('up');
   try {
