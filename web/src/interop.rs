@@ -96,7 +96,7 @@ extern "C" fn fired(answer: usize, value: f64) {
     // SAFETY: the pointer is from `Rc::into_raw` in `poll`, on this thread, and the host calls once for each.
     let answer = unsafe { Rc::from_raw(answer as *const Answer) };
     answer.value.set(Some(value));
-    if let Some(waker) = answer.waker.take() {
-        waker.wake();
-    }
+    // The waker may be anybody's.
+    let mut waker = answer.waker.take();
+    host::guard(&mut || waker.take().into_iter().for_each(Waker::wake));
 }
