@@ -75,7 +75,7 @@ pub(crate) fn check_isolated() -> Result<(), Unavailable> {
     // Its Workers would belong to this thread, which other threads do not reach while it waits.
     if may_wait() {
         return Err(Unavailable::new(
-            "a thread of the program has no Workers of its own: make the pool in the page, whose clones all threads may use",
+            "a thread of the program has no Workers of its own: make the pool in a task of the page's loop, for all to use",
         ));
     }
     selkie_web::isolated::check()
@@ -98,9 +98,8 @@ extern "C" fn isolated_worker() {
     }
 }
 
-/// A thread of the program is none, and may not have the function that knows.
 pub(crate) fn is_isolated_worker() -> bool {
-    !may_wait() && selkie_web::isolated::is_worker()
+    selkie_web::isolated::is_worker()
 }
 
 /// Whether the caller is to do nothing, as this is a Worker and serves from here on.

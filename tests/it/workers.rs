@@ -9,8 +9,8 @@ use std::{
 };
 
 use selkie::{
-    EventLoop, Executor, Thread, ThreadPool, current_thread_name, os::web::from_promise, sleep, spawn_lazy,
-    timeout, to_thread,
+    EventLoop, Executor, IsolatedPool, Thread, ThreadPool, current_thread_name, os::web::from_promise, sleep,
+    spawn_lazy, timeout, to_thread,
 };
 use wasm_bindgen::prelude::*;
 
@@ -418,19 +418,13 @@ async fn threads_of_the_program_may_block() {
     .await;
 }
 
-/// Its Workers would belong to a thread that others cannot reach while it waits.
+/// They have no events of the host, by which an isolated Worker says that it is done.
 #[test]
-async fn threads_of_the_program_make_no_isolated_pools_but_use_those_of_the_page() {
+async fn a_thread_of_the_program_is_told_that_it_has_no_isolated_workers() {
     on_the_page(async {
-        let refused = to_thread(|| selkie::IsolatedPool::new(1).err().map(|error| error.to_string()));
-        let refused = timeout(LONG, refused).await.unwrap().unwrap();
-        assert!(refused.is_some_and(|error| error.contains("in the page")));
-        selkie::isolated::serve();
-        let Ok(pool) = selkie::IsolatedPool::new(1) else { return };
-        let theirs = pool.clone();
-        let job = to_thread(move || theirs.submit(crate::isolated::square(3)).unwrap().wait(None).unwrap());
-        assert_eq!(timeout(LONG, job).await.unwrap().unwrap().unwrap(), 9);
-        timeout(LONG, pool.shutdown()).await.unwrap();
+        let job = to_thread(|| IsolatedPool::new(1).map(drop));
+        let refused = timeout(LONG, job).await.unwrap().unwrap().unwrap_err();
+        assert!(refused.to_string().contains("the page's loop"), "{refused}");
     })
     .await;
 }
@@ -514,6 +508,28 @@ async fn a_script_of_ones_own_brings_javascript_along() {
         own_script(false);
         from_promise(gone()).await.unwrap();
         assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
+    })
+    .await;
+}
+
+/// One with JavaScript, too: its Workers would belong to a thread that others cannot reach.
+#[test]
+async fn threads_of_the_program_use_the_isolated_pools_of_the_page() {
+    on_the_page(async {
+        selkie::isolated::serve();
+        let Ok(pool) = IsolatedPool::new(1) else { return };
+        let theirs = pool.clone();
+        let job = to_thread(move || theirs.submit(crate::isolated::square(3)).unwrap().wait(None).unwrap());
+        assert_eq!(timeout(LONG, job).await.unwrap().unwrap().unwrap(), 9);
+        timeout(LONG, pool.shutdown()).await.unwrap();
+
+        from_promise(gone()).await.unwrap();
+        own_script(true);
+        let refused = timeout(LONG, to_thread(|| IsolatedPool::new(1).map(drop))).await.unwrap();
+        own_script(false);
+        from_promise(gone()).await.unwrap();
+        let refused = refused.unwrap().unwrap_err();
+        assert!(refused.to_string().contains("the page's loop"), "{refused}");
     })
     .await;
 }

@@ -67,8 +67,14 @@ thread_local! {
 ///
 /// # Errors
 ///
-/// [`Unavailable`] where there can be none, as under Node.
+/// [`Unavailable`] where there can be none, as under Node, and in a thread that parks, where no event of theirs would come.
 pub fn check() -> Result<(), Unavailable> {
+    #[cfg(target_feature = "atomics")]
+    if crate::crew::parks() {
+        return Err(Unavailable::new(
+            "a thread of the program has no Workers of its own: make the `IsolatedPool` in a task of the page's loop",
+        ));
+    }
     if available() == 0 {
         return Err(Unavailable::new(
             "this host has no Web Workers: in Node, split the work into tasks or start processes of its own",
@@ -174,8 +180,12 @@ extern "C" fn event(worker: f64, kind: i32, _address: f64, _length: f64) -> i32 
     answer
 }
 
-/// Whether this thread is such a Worker.
+/// Whether this thread is such a Worker. One of the crew is none, and may have no JavaScript to ask.
 pub fn is_worker() -> bool {
+    #[cfg(target_feature = "atomics")]
+    if crate::crew::is_member() {
+        return false;
+    }
     role() != 0
 }
 
