@@ -13,9 +13,10 @@ let given; // What the page has sent: by the entry here, or as a global by the u
 let parts; // Of the instance: its memory, and how to find a function of its table.
 let functions;
 let panic;
+let absent; // What the job has called that is not here.
 
 /** 1 in a Worker that serves without glue, 2 with it, 0 elsewhere. */
-export const role = () => (given ? 1 : globalThis.selkieIsolated?.lock ? 2 : 0);
+const role = () => (given ? 1 : globalThis.selkieIsolated?.lock ? 2 : 0);
 
 /** Makes an instance known that the glue has made. */
 export function adopt(exports, memory, table) {
@@ -25,7 +26,7 @@ export function adopt(exports, memory, table) {
 }
 
 /** From here on requests are answered, by indices of the table; the `length` bytes at `address` go first. */
-export function serve(take, named, answer, address, length) {
+function serve(take, named, answer, address, length) {
   functions = { take: parts.find(take), answer: parts.find(answer) };
   const name = new TextEncoder().encode(given.name);
   parts.find(named)(hand(name), name.length);
@@ -42,15 +43,17 @@ export function serve(take, named, answer, address, length) {
   locks.request(given.lock, held).catch(send);
 }
 
-export function reply(address, length) {
+function reply(address, length) {
   const bytes = copy(address, length);
   postMessage({ bytes }, [bytes.buffer]);
 }
 
 /** A panic is about to end the instance. */
-export function panicked(address, length) {
+function panicked(address, length) {
   panic = new TextDecoder().decode(copy(address, length));
 }
+
+export { role as selkie_role, serve as selkie_serve, reply as selkie_reply, panicked as selkie_panicked };
 
 const copy = (address, length) => new Uint8Array(parts.memory.buffer, address, length).slice();
 
@@ -64,14 +67,19 @@ function hand(bytes) {
 
 /** What throws has left an instance that nobody should use. */
 function guarded(f) {
-  panic = undefined;
+  panic = absent = undefined;
   try {
     f();
   } catch (error) {
-    if (panic !== undefined) postMessage({ panic });
-    else postMessage({ threw: String(error) });
+    fail(error);
     console.error(error);
   }
+}
+
+/** Where panics unwind, what JavaScript throws becomes one that cannot, so what is absent comes first. */
+function fail(error) {
+  if (panic !== undefined && !absent) postMessage({ panic });
+  else postMessage({ threw: String(absent ?? error) });
 }
 
 if (globalThis.name === NAME && typeof WorkerGlobalScope === 'function') {
@@ -80,8 +88,7 @@ if (globalThis.name === NAME && typeof WorkerGlobalScope === 'function') {
     try {
       await begin(data);
     } catch (error) {
-      if (panic !== undefined) postMessage({ panic });
-      else postMessage({ threw: String(error) });
+      fail(error);
     }
   };
 }
@@ -103,7 +110,7 @@ async function begin({ module_or_path: module, pages }) {
 }
 
 async function instance(module, pages) {
-  const own = { role, adopt, serve, reply, panicked };
+  const own = { selkie_role: role, selkie_serve: serve, selkie_reply: reply, selkie_panicked: panicked };
   const imports = {};
   let shared;
   for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {
@@ -125,11 +132,14 @@ async function instance(module, pages) {
   }
 }
 
+/** Imported from this file, or, where panics unwind, by a wrapper in the glue, whose names end in a hash. */
 function bind(from, name, own) {
-  if (from.endsWith('/isolated-worker.js') && own[name]) return own[name];
+  const known = name.match(/^(?:__wbg_)?(selkie_\w+?)(?:_[0-9a-f]{16})?$/)?.[1];
+  if (known && own[known]) return own[known];
+  if (known && host[known]) return host[known];
   if (from.endsWith('/host.js') && host[name]) return host[name];
   if (name.includes('init_externref_table')) return () => {};
   return () => {
-    throw new Error(`no JavaScript in this Worker (${name}): give it an entry of your own by \`selkie::os::web::set_isolated_worker\``);
+    throw absent = new Error(`no JavaScript in this Worker (${name}): give it an entry of your own by \`selkie::os::web::set_isolated_worker\``);
   };
 }

@@ -31,11 +31,15 @@ extern "C" {
 
 #[wasm_bindgen(module = "/js/isolated-worker.js")]
 extern "C" {
-    fn role() -> i32;
     fn adopt(exports: JsValue, memory: JsValue, table: JsValue);
-    #[wasm_bindgen(js_name = serve)]
+    // A Worker without glue knows these by their first letters.
+    #[wasm_bindgen(js_name = selkie_role)]
+    fn role() -> i32;
+    #[wasm_bindgen(js_name = selkie_serve)]
     fn serve_requests(take: f64, named: f64, answer: f64, address: f64, length: f64);
+    #[wasm_bindgen(js_name = selkie_reply)]
     fn reply(address: f64, length: f64);
+    #[wasm_bindgen(js_name = selkie_panicked)]
     fn panicked(address: f64, length: f64);
 }
 
