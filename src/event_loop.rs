@@ -20,6 +20,7 @@ use crate::{
     exception::ExceptionContext,
     instrument::Instrument,
     ready::Priority,
+    remote_call::{RemoteHandle, remote_call},
     scheduler::{Scheduler, current_scheduler, with_current},
     sleep::nanos,
     task::{self, AnyTask, CALLBACK, Setup, Task, TaskRef, visible},
@@ -455,15 +456,21 @@ impl LoopHandle {
         &self.scheduler
     }
 
-    /// Calls `callback` at a turn of the loop, from any thread. Mirrors `loop.call_soon_threadsafe`.
+    /// Calls `callback` at a turn of the loop, from any thread.
     ///
-    /// Never waits. The calls of one thread run in their order.
+    /// Never waits. The calls of one thread run in their order. Mirrors
+    /// [`loop.call_soon_threadsafe`](https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon_threadsafe).
     ///
     /// # Errors
     ///
     /// [`LoopClosed`]; the callback is dropped.
-    pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Result<(), LoopClosed> {
-        self.scheduler.call_remote(Box::new(move |_| callback())).map_err(|_| LoopClosed)
+    pub fn call_soon_threadsafe(
+        &self,
+        callback: impl FnOnce() + Send + 'static,
+    ) -> Result<RemoteHandle, LoopClosed> {
+        let (call, handle) = remote_call(callback);
+        self.scheduler.call_remote(Box::new(move |_| call.run())).map_err(|_| LoopClosed)?;
+        Ok(handle)
     }
 
     /// Stops the loop, from any thread; see [`EventLoop::stop`].

@@ -103,6 +103,8 @@ mod ready;
 #[allow(unsafe_code)]
 mod remote;
 #[allow(unsafe_code)]
+mod remote_call;
+#[allow(unsafe_code)]
 mod remote_set;
 #[allow(unsafe_code)]
 mod scheduler;
@@ -152,6 +154,7 @@ pub use queue::{
 };
 pub use ready::Priority;
 pub use remote::RemoteTask;
+pub use remote_call::{CancelOutcome, RemoteHandle};
 pub use remote_set::RemoteSet;
 pub use selkie_macros::{isolated, main, test};
 pub use selkie_platform::{Next, Unavailable};

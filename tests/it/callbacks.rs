@@ -1,8 +1,16 @@
 //! Callbacks of the loop and of tasks: order, context, handles, panics.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use selkie::{ContextVar, EventLoop, sleep, spawn, yield_now};
+use selkie::{CancelOutcome, ContextVar, EventLoop, RemoteHandle, sleep, spawn, yield_now};
 
 use crate::harness::{OnDrop, Reports};
 
@@ -191,6 +199,100 @@ behaviour! {
         for n in 0..5 {
             assert_eq!(futures::StreamExt::next(&mut receiver).await, Some(n));
         }
+    }
+}
+
+behaviour! {
+    /// Difference: X28. A cancel never blocks: it says how far the call is.
+    async fn a_call_from_another_thread_is_prevented_or_says_how_far_it_is(t) {
+        let handle = EventLoop::current().unwrap().handle();
+        let owned = Arc::new(());
+        let kept = owned.clone();
+        let call = handle.call_soon_threadsafe(move || drop(kept)).unwrap();
+        assert_eq!(format!("{call:?}"), "RemoteHandle(waiting)");
+        assert!(!call.is_cancelled());
+        assert_eq!(call.cancel(), CancelOutcome::Prevented);
+        assert_eq!(Arc::strong_count(&owned), 1, "at once");
+        assert_eq!(call.clone().cancel(), CancelOutcome::Prevented);
+        assert!(call.is_cancelled());
+
+        let own: Arc<OnceLock<RemoteHandle>> = Arc::default();
+        let seen: Arc<OnceLock<CancelOutcome>> = Arc::default();
+        let (inner, outcome) = (own.clone(), seen.clone());
+        let call = handle.call_soon_threadsafe(move || outcome.set(inner.get().unwrap().cancel()).unwrap()).unwrap();
+        own.set(call.clone()).unwrap();
+        while seen.get().is_none() {
+            yield_now().await;
+        }
+        assert_eq!(seen.get(), Some(&CancelOutcome::Running));
+        assert_eq!(call.cancel(), CancelOutcome::Done);
+        assert!(!call.is_cancelled());
+
+        // The callback goes with the loop, and no handle keeps it.
+        let other = EventLoop::new();
+        let kept = owned.clone();
+        let call = other.handle().call_soon_threadsafe(move || drop(kept)).unwrap();
+        other.close().unwrap();
+        assert_eq!(Arc::strong_count(&owned), 1);
+        assert_eq!(call.cancel(), CancelOutcome::Prevented);
+    }
+}
+
+behaviour! {
+    /// Difference: X28. In asyncio the first of these cancels would wait for the second loop.
+    async fn a_call_that_runs_on_another_thread_cannot_be_waited_for(t) {
+        // In a simulation it cannot run beside this.
+        if t.is_sim() || !crate::harness::has_threads() {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let (begun, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (there, gate, done) = (begun.clone(), go.clone(), Arc::new(AtomicU64::new(0)));
+        let result = done.clone();
+        let call = worker.handle().call_soon_threadsafe(move || {
+            there.store(true, Ordering::Release);
+            while !gate.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
+            result.store(7, Ordering::Relaxed);
+        }).unwrap();
+        let behind = worker.handle().call_soon_threadsafe(|| unreachable!()).unwrap();
+        while !begun.load(Ordering::Acquire) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(call.cancel(), CancelOutcome::Running);
+        assert_eq!(behind.cancel(), CancelOutcome::Prevented);
+        go.store(true, Ordering::Release);
+        while call.cancel() == CancelOutcome::Running {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(call.cancel(), CancelOutcome::Done);
+        assert_eq!(done.load(Ordering::Relaxed), 7, "what it did is seen");
+        worker.ended().await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Difference: X28. Every call is either prevented or run, never both, however the cancels fall.
+    async fn a_call_is_prevented_or_run_and_never_both(t) {
+        if t.is_sim() || !crate::harness::has_threads() {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let ran = Arc::new(AtomicU64::new(0));
+        let (mut prevented, mut calls) = (0, Vec::new());
+        for n in 0..2000u64 {
+            let count = ran.clone();
+            calls.push(worker.handle().call_soon_threadsafe(move || { count.fetch_add(1, Ordering::Relaxed); }).unwrap());
+            if n % 3 == 0 {
+                let one = calls.swap_remove(n as usize / 2 % calls.len());
+                prevented += u64::from(one.cancel() == CancelOutcome::Prevented);
+            }
+        }
+        worker.handle().submit(async || ()).unwrap().await.unwrap();
+        assert!(calls.iter().all(|call| call.cancel() == CancelOutcome::Done));
+        assert_eq!(ran.load(Ordering::Relaxed) + prevented, 2000);
+        worker.ended().await.unwrap();
     }
 }
 
