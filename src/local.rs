@@ -1,7 +1,7 @@
 //! Queues and locks for the tasks of one thread, which pay for no atomics.
 //!
-//! They are the types of the same names with [`Local`] as their mode: the same methods and promises, but neither `Send` nor
-//! `Sync`, and nothing that blocks can get an answer from another thread.
+//! They are the types of the same names with [`Local`] as their mode: the same methods and promises, but not `Sync`, a queue not even
+//! `Send`, and nothing that blocks can get an answer from another thread.
 //!
 //! ```
 //! use selkie::{Lock, local, spawn};

@@ -2,6 +2,7 @@
 
 use selkie::*;
 
+const fn send<T: Send>() {}
 const fn send_sync<T: Send + Sync>() {}
 const fn unpin<T: Unpin>() {}
 
@@ -18,6 +19,22 @@ macro_rules! not {
 
 const _: () = {
     send_sync::<LoopHandle>();
+    send_sync::<RemoteHandle>();
+    send_sync::<CancelOutcome>();
+    send::<LoopThread>();
+    send::<RemoteTask<std::cell::Cell<u8>>>();
+    send::<ToThread<std::cell::Cell<u8>>>();
+    send_sync::<Queue<std::cell::Cell<u8>>>();
+    send_sync::<LifoQueue<std::cell::Cell<u8>>>();
+    send_sync::<PriorityQueue<u8, std::cell::Cell<u8>>>();
+    send_sync::<Lock<std::cell::Cell<u8>>>();
+    send_sync::<RLock<std::cell::Cell<u8>>>();
+    send_sync::<Semaphore>();
+    send_sync::<BoundedSemaphore>();
+    send_sync::<Event>();
+    send_sync::<Condition>();
+    send_sync::<Barrier>();
+    send_sync::<IsolatedPool>();
     send_sync::<Context>();
     send_sync::<ContextVar<String>>();
     send_sync::<Builder>();
@@ -53,7 +70,12 @@ const _: () = {
 };
 
 not!(Send: EventLoop, Handle, Runner, Task<()>, AnyTask, Join<()>, Joined<'static, ()>, Ended, Sleep,
-    CatchCancel<()>, ContextScope<'static, u32>, LoopScope<'static, u32>, testing::Sim);
+    CatchCancel<()>, ContextScope<'static, u32>, LoopScope<'static, u32>, testing::Sim, TaskGroup<()>,
+    local::Queue<u8>);
 not!(Sync: EventLoop, Handle, Runner, Task<()>, AnyTask, Join<()>, Joined<'static, ()>, Ended, Sleep,
-    CatchCancel<()>, ContextScope<'static, u32>, testing::Sim);
+    CatchCancel<()>, ContextScope<'static, u32>, testing::Sim, TaskGroup<()>, local::Queue<u8>, local::Lock<u8>,
+    local::Event, local::Semaphore, local::Condition);
+// What is no `Send` itself makes no queue or lock that crosses threads.
+not!(Send: Queue<std::rc::Rc<u8>>, Lock<std::rc::Rc<u8>>);
+not!(Sync: Queue<std::rc::Rc<u8>>, Lock<std::rc::Rc<u8>>);
 not!(Unpin: CatchCancel<std::marker::PhantomPinned>);
