@@ -337,7 +337,7 @@ async fn running(pool: &IsolatedPool) -> selkie::RemoteTask<()> {
 }
 
 behaviour! {
-    /// Rows: F40, F42. Difference: F42. What runs is really ended: its worker is killed, and another one takes its place.
+    /// Rows: F40, F42, U17. Difference: F42. What runs is really ended: its worker is killed, and another one takes its place.
     async fn a_job_that_never_ends_can_be_cancelled(t) {
         let Some(pool) = pool(1) else { return };
         let queued = pool.submit(square(1)).unwrap();

@@ -9,8 +9,8 @@ use std::{
 };
 
 use selkie::{
-    ContextVar, Executor, PoolError, RemoteSet, ThreadPool, WaitError, sleep, spawn, to_thread, wait_for,
-    yield_now,
+    ContextVar, Event, EventLoop, Executor, PoolError, Queue, RemoteSet, Thread, ThreadPool, WaitError,
+    sleep, spawn, to_thread, wait_for, yield_now,
 };
 
 /// The simulator has pools everywhere; a host without threads says so.
@@ -277,6 +277,51 @@ behaviour! {
     }
 }
 
+/// A job that is done by hand: what it reads and where the result goes.
+type Order = (u64, Queue<u64>);
+
+behaviour! {
+    /// Rows: F77. Difference: F77. The article's workers never say that an item is done, so its join never returns.
+    async fn a_pool_made_by_hand_of_loops_over_one_queue_is_joined(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let orders: Queue<Order> = Queue::bounded(4);
+        let done = Queue::unbounded();
+        let loops: Vec<_> = (0..3).map(|n| EventLoop::spawn_thread(format!("worker {n}")).unwrap()).collect();
+        let workers: Vec<_> = loops.iter().map(|one| {
+            let orders = orders.clone();
+            one.handle().submit(async move || {
+                let mut count = 0;
+                while let Ok((n, done)) = orders.get().await {
+                    yield_now().await;
+                    done.try_put(n * n).unwrap();
+                    orders.task_done();
+                    count += 1;
+                }
+                count
+            }).unwrap()
+        }).collect();
+        for n in 0..30 {
+            orders.put((n, done.clone())).await.unwrap();
+        }
+        orders.join().await;
+        assert_eq!(done.len(), 30);
+        let mut squares: Vec<u64> = std::iter::from_fn(|| done.try_get().ok()).collect();
+        squares.sort_unstable();
+        assert_eq!(squares, (0..30).map(|n| n * n).collect::<Vec<_>>());
+        orders.shutdown(false);
+        let mut counts = 0;
+        for worker in workers {
+            counts += worker.await.unwrap();
+        }
+        assert_eq!(counts, 30);
+        for one in loops {
+            one.ended().await.unwrap();
+        }
+    }
+}
+
 #[crate::harness::test]
 #[should_panic(expected = "no threads")]
 #[cfg(panic = "unwind")]
@@ -313,7 +358,72 @@ mod threads {
         assert_eq!(ended.load(Ordering::SeqCst), 1);
     }
 
-    /// Rows: X32. The number of those that have not ended is reported.
+    /// Rows: F77. `n` threads over one queue, and the thread that feeds them waits until all is worked off.
+    #[test]
+    fn a_pool_made_by_hand_of_threads_over_one_queue_is_joined() {
+        let orders: Queue<Order> = Queue::bounded(8);
+        let done = Queue::unbounded();
+        let threads: Vec<_> = (0..4)
+            .map(|n| {
+                let orders = orders.clone();
+                let work = move || {
+                    let mut count = 0;
+                    while let Ok((n, done)) = orders.get_blocking(None) {
+                        done.try_put(n * n).unwrap();
+                        orders.task_done();
+                        count += 1;
+                    }
+                    count
+                };
+                Thread::spawn(format!("worker {n}"), work).unwrap()
+            })
+            .collect();
+        for n in 0..1000 {
+            orders.put_blocking((n, done.clone()), None).unwrap();
+        }
+        orders.join_blocking(None).unwrap();
+        assert_eq!(done.len(), 1000);
+        assert_eq!(std::iter::from_fn(|| done.try_get().ok()).sum::<u64>(), (0..1000).map(|n| n * n).sum::<u64>());
+        assert!(threads.iter().all(Thread::is_alive), "they wait for more");
+        orders.shutdown(false);
+        let counts = threads.into_iter().map(|mut thread| thread.join(None).unwrap().unwrap());
+        assert_eq!(counts.sum::<u64>(), 1000);
+    }
+
+    /// Rows: U18. Work that fills the threads of everybody starves no pool of one's own.
+    #[test]
+    fn a_pool_of_ones_own_is_not_held_up_by_the_common_one() {
+        let gate = Arc::new(Event::new());
+        let (begun, common) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let jobs: Vec<_> = (0..200)
+            .map(|_| {
+                let (gate, begun, common) = (gate.clone(), begun.clone(), common.clone());
+                to_thread(move || {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    gate.wait_blocking(None).unwrap();
+                    common.fetch_add(1, Ordering::Relaxed);
+                })
+            })
+            .collect();
+        while begun.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        let pool = ThreadPool::new(1).unwrap();
+        for n in 0..100 {
+            assert_eq!(pool.submit(move || n).unwrap().wait(None).unwrap().unwrap(), n);
+        }
+        assert_eq!(common.load(Ordering::Relaxed), 0);
+        assert!(begun.load(Ordering::Relaxed) < 200, "the common threads are all taken");
+        gate.set();
+        selkie::run(async move {
+            for job in jobs {
+                job.await.unwrap();
+            }
+        });
+        assert_eq!(common.load(Ordering::Relaxed), 200);
+    }
+
+    /// Rows: X32, U17. The number of those that have not ended is reported.
     #[test]
     fn a_runner_waits_for_jobs_no_longer_than_its_limit() {
         let (sender, receiver) = mpsc::channel::<()>();

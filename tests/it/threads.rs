@@ -9,8 +9,8 @@ use std::{
 };
 
 use selkie::{
-    ContextVar, EventLoop, JoinError, LoopClosed, WaitError, catch_cancel, gather, sleep, spawn, to_thread,
-    yield_now,
+    ContextVar, EventLoop, JoinError, LoopClosed, RunError, WaitError, catch_cancel, gather, sleep, spawn,
+    to_thread, yield_now,
 };
 
 /// The simulator has loops "on threads" everywhere; a host may have none.
@@ -289,6 +289,155 @@ behaviour! {
         }
         worker.ended().await.unwrap();
         spawn(async {}).await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F50. `auto_traits.rs` pins at compile time what cannot leave the thread of its loop; `submit`, `call_soon_threadsafe`,
+    /// wakers and remote results are the ways across. Whichever is taken, all of a task runs in the thread of its loop.
+    async fn a_task_never_leaves_the_thread_of_its_loop(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let here = std::thread::current().id();
+        let own = EventLoop::current().unwrap().handle();
+        let workers: Vec<_> = (0..2).map(|n| EventLoop::spawn_thread(format!("worker {n}")).unwrap()).collect();
+        let (sender, receiver) = futures::channel::oneshot::channel();
+        let other = workers[1].handle().clone();
+        let is_sim = t.is_sim();
+        let tied = workers[0].handle().submit(async move || {
+            // Neither this nor the tasks may cross threads, and they need not.
+            let there = std::rc::Rc::new(std::thread::current().id());
+            assert!(is_sim || *there != here);
+            let task = spawn({
+                let there = there.clone();
+                async move {
+                    let calls = std::rc::Rc::new(std::cell::Cell::new(0));
+                    let count = calls.clone();
+                    let _handle = EventLoop::current().unwrap().call_soon(move || count.set(count.get() + 1)).unwrap();
+                    // Woken by a loop of a third thread, by one of this thread's own, and by a timer.
+                    let elsewhere = other.submit(async || std::thread::current().id()).unwrap().await.unwrap();
+                    assert_eq!(std::thread::current().id(), *there);
+                    yield_now().await;
+                    assert_eq!(std::thread::current().id(), *there);
+                    sleep(Duration::from_millis(1)).await;
+                    assert_eq!((std::thread::current().id(), calls.get()), (*there, 1));
+                    elsewhere
+                }
+            });
+            let elsewhere = task.await.unwrap();
+            assert!(is_sim || elsewhere != *there && elsewhere != here);
+            own.call_soon_threadsafe(move || sender.send(std::thread::current().id()).unwrap()).unwrap();
+            *there
+        }).unwrap();
+        assert_eq!(receiver.await.unwrap(), here);
+        let there = tied.await.unwrap();
+        assert_eq!(std::thread::current().id(), here);
+        let next = workers[0].handle().submit_future(async { std::thread::current().id() }).unwrap();
+        assert_eq!(next.await.unwrap(), there);
+        for worker in workers {
+            worker.ended().await.unwrap();
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: F50. What is tied to a loop and reached from another one of the same thread, where no type can help, is refused.
+    async fn a_loop_does_not_wait_for_a_task_of_another_loop_of_its_thread(t) {
+        let other = EventLoop::new();
+        assert!(matches!(other.run_until_complete(async {}), Err(RunError::Nested | RunError::WouldBlock)));
+        let strange = other.spawn(async {}).unwrap();
+        assert!(strange.await.unwrap_err().is_wrong_loop());
+        other.close().unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: X27. Each loop has a thread, and they share no lock: one that is held up within a turn keeps no other from making,
+    /// running, waking and ending tasks, nor from calling it.
+    async fn a_loop_that_is_held_up_holds_up_no_other(t) {
+        if t.is_sim() || !has_threads(&t) {
+            return;
+        }
+        let loops: Vec<_> = (0..3).map(|n| EventLoop::spawn_thread(format!("loop {n}")).unwrap()).collect();
+        let (begun, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (there, gate) = (begun.clone(), go.clone());
+        // Held up within a poll, and that within an eager start.
+        let held = loops[0].handle().submit(async move || {
+            spawn(async move {
+                there.store(true, Ordering::Release);
+                while !gate.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+            }).await.unwrap();
+        }).unwrap();
+        while !begun.load(Ordering::Acquire) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let blocked = loops[0].handle().clone();
+        let work: Vec<_> = loops[1..].iter().map(|one| {
+            let blocked = blocked.clone();
+            one.handle().submit(async move || {
+                let calls: Vec<_> = (0..100).map(|n| blocked.submit(async move || n).unwrap()).collect();
+                let mut sum = 0;
+                for n in 0..2000u64 {
+                    sum += spawn(async move { yield_now().await; n }).await.unwrap();
+                    if n % 500 == 0 {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                let own = selkie::spawn_lazy(async {});
+                assert_eq!(selkie::all_tasks().len(), 1, "each loop has a list of its own");
+                own.await.unwrap();
+                (sum, calls)
+            }).unwrap()
+        }).collect();
+        let mut calls = Vec::new();
+        for work in work {
+            let (sum, more) = work.await.unwrap();
+            assert_eq!(sum, (0..2000).sum::<u64>());
+            calls.extend(more);
+        }
+        assert!(!held.is_finished() && calls.iter().all(|call| !call.is_finished()));
+        go.store(true, Ordering::Release);
+        held.await.unwrap();
+        for (n, call) in calls.into_iter().enumerate() {
+            assert_eq!(call.await.unwrap(), n % 100);
+        }
+        for one in loops {
+            one.ended().await.unwrap();
+        }
+    }
+}
+
+behaviour! {
+    /// Difference: X27. The list of a loop's tasks belongs to its thread: another one asks the loop for what it wants to know.
+    async fn the_tasks_of_a_loop_are_listed_by_asking_it(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let queue: selkie::Queue<u8> = selkie::Queue::unbounded();
+        let items = queue.clone();
+        worker.handle().submit(async move || {
+            for n in 0..3 {
+                let items = items.clone();
+                selkie::Task::builder().name(format!("getter {n}")).spawn(async move { items.get().await.ok() }).detach();
+            }
+        }).unwrap().await.unwrap();
+        let names = || worker.handle().submit(async || {
+            yield_now().await;
+            let all = selkie::all_tasks().into_iter().map(|task| task.name().to_string());
+            let mut getters: Vec<_> = all.filter(|name| name.starts_with("getter")).collect();
+            getters.sort();
+            getters
+        }).unwrap();
+        assert_eq!(names().await.unwrap(), ["getter 0", "getter 1", "getter 2"]);
+        queue.try_put(7).unwrap();
+        assert_eq!(names().await.unwrap(), ["getter 1", "getter 2"]);
+        queue.shutdown(false);
+        assert!(names().await.unwrap().is_empty());
+        worker.ended().await.unwrap();
     }
 }
 
