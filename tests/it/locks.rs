@@ -13,7 +13,7 @@ use selkie::{
     spawn, testing::Sim, yield_now,
 };
 
-use crate::harness::{HOST_BLOCKS, Reports, T, test};
+use crate::harness::{Reports, T, test};
 
 /// Numbers that follow the seed of the run: the order in which tasks run is the seed's.
 pub struct Dice(Cell<u64>);
@@ -49,7 +49,7 @@ pub async fn yields(n: u64) {
 
 /// The simulator has loops "on threads" everywhere; a host in this build may have none.
 pub fn has_threads(t: &T) -> bool {
-    t.is_sim() || HOST_BLOCKS
+    t.is_sim() || crate::harness::has_threads()
 }
 
 behaviour! {

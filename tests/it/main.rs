@@ -7,6 +7,7 @@
 #[macro_use]
 mod harness;
 
+mod across;
 mod as_completed;
 mod auto_traits;
 mod bad_input;
