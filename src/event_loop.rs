@@ -24,6 +24,7 @@ use crate::{
     scheduler::{Scheduler, current_scheduler, with_current},
     sleep::nanos,
     task::{self, AnyTask, CALLBACK, Setup, Task, TaskRef, visible},
+    testing,
     timers::NEVER,
 };
 
@@ -187,7 +188,11 @@ impl EventLoop {
         let at_end = Cell::new(at_end);
         let done = Cell::new(false);
         let driver = Rc::new(Driver { event_loop: self.clone(), done, close_at_end, at_end });
-        self.scheduler().platform().drive(driver)
+        let platform = self.scheduler().platform();
+        if platform.nests() {
+            testing::driven(self.downgrade());
+        }
+        platform.drive(driver)
     }
 
     /// Makes the loop return after its present round: what is ready now still runs.

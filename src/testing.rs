@@ -8,7 +8,7 @@ use std::{
     fmt,
     future::Future,
     ops::RangeInclusive,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -21,6 +21,7 @@ use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 use crate::{
     EventLoop, RunError,
     error::JoinError,
+    event_loop::Owner,
     scheduler::random,
     sync::{order::wanted_by, owner_of},
     task::AnyTask,
@@ -71,7 +72,7 @@ struct State {
     members: BTreeMap<usize, Need>,
     jobs: VecDeque<Job>,
     /// Jobs that run for a while, by the time of their end.
-    running: BTreeMap<(Duration, usize), Running>,
+    running: BTreeMap<(Duration, usize), RunningJob>,
     next_job: usize,
     /// The shortest and the longest, if the user has said so.
     job_time: Option<(Duration, Duration)>,
@@ -81,7 +82,7 @@ struct State {
     starting: bool,
 }
 
-struct Running {
+struct RunningJob {
     job: Job,
     /// Its worker dies before the job has ended.
     dies: bool,
@@ -99,9 +100,23 @@ struct Need {
     busy: bool,
 }
 
+/// A simulated loop that runs on this thread.
+struct Running {
+    world: usize,
+    member: usize,
+    turn: Rc<dyn Turn>,
+    event_loop: Weak<Owner>,
+}
+
 thread_local! {
-    /// The turns of the simulated loops that run on this thread, by world and member.
-    static TURNS: RefCell<Vec<(usize, usize, Rc<dyn Turn>)>> = const { RefCell::new(Vec::new()) };
+    static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
+    /// The loop that is about to be given to its platform.
+    static DRIVEN: RefCell<Weak<Owner>> = const { RefCell::new(Weak::new()) };
+}
+
+/// To be called right before a loop is given to a platform that nests: a platform knows no loop, only its turns.
+pub(crate) fn driven(event_loop: Weak<Owner>) {
+    DRIVEN.set(event_loop);
 }
 
 impl World {
@@ -117,9 +132,9 @@ impl World {
     fn leave(&self, member: usize) {
         self.state().members.remove(&member);
         let key = self.key();
-        let gone = TURNS.with_borrow_mut(|turns| {
-            let index = turns.iter().position(|(k, id, _)| *k == key && *id == member)?;
-            Some(turns.remove(index))
+        let gone = RUNNING.with_borrow_mut(|running| {
+            let index = running.iter().position(|one| one.world == key && one.member == member)?;
+            Some(running.swap_remove(index))
         });
         drop(gone);
     }
@@ -168,7 +183,7 @@ impl State {
             }
             let dies = self.happens(dying_workers);
             self.next_job += 1;
-            self.running.insert((self.now + length, self.next_job), Running { job, dies });
+            self.running.insert((self.now + length, self.next_job), RunningJob { job, dies });
         }
     }
 
@@ -230,7 +245,7 @@ impl World {
                     (need.pended, need.wake, need.busy) = (false, None, true);
                     return Step::Turn(member);
                 }
-                let (_, Running { job, dies }) = state.running.pop_first().expect("a job is due");
+                let (_, RunningJob { job, dies }) = state.running.pop_first().expect("a job is due");
                 return if dies { Step::Lost(job) } else { Step::Job(job) };
             }
             let first_deadline = state.members.values().filter(|need| !need.busy).flat_map(|need| {
@@ -273,7 +288,8 @@ impl Platform for Member {
 
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
         let key = self.world.key();
-        TURNS.with_borrow_mut(|turns| turns.push((key, self.id, turn)));
+        let running = Running { world: key, member: self.id, turn, event_loop: DRIVEN.take() };
+        RUNNING.with_borrow_mut(|all| all.push(running));
         let mut state = self.world.state();
         let pended = state.members.get(&self.id).is_some_and(|need| need.pended);
         let thread = state.starting;
@@ -300,11 +316,9 @@ impl Platform for Member {
                 Step::Lost(job) => drop(job),
                 Step::Ended(member) => self.world.leave(member),
                 Step::Turn(member) => {
-                    let turn = TURNS.with_borrow(|turns| {
-                        turns
-                            .iter()
-                            .find(|(k, id, _)| *k == key && *id == member)
-                            .map(|(_, _, turn)| turn.clone())
+                    let turn = RUNNING.with_borrow(|running| {
+                        let one = running.iter().find(|one| one.world == key && one.member == member)?;
+                        Some(one.turn.clone())
                     });
                     let Some(turn) = turn else {
                         self.world.state().members.remove(&member);
@@ -441,7 +455,7 @@ pub struct Deadlock {
 }
 
 impl Deadlock {
-    /// The tasks that wait, oldest first, each with what it waits for.
+    /// The tasks that wait, each with what it waits for: loop by loop, those of threads last, and of each loop oldest first.
     pub fn waiting(&self) -> &[String] {
         &self.waiting
     }
@@ -611,7 +625,17 @@ impl Sim {
     }
 
     fn deadlock(&self) -> Deadlock {
-        let loops = self.loops.borrow();
+        let mut loops = self.loops.borrow().clone();
+        let key = self.world.key();
+        RUNNING.with_borrow(|running| {
+            for one in running.iter().filter(|one| one.world == key) {
+                if let Some(event_loop) = EventLoop::upgrade(&one.event_loop) {
+                    if !loops.iter().any(|other| same(other, &event_loop)) {
+                        loops.push(event_loop);
+                    }
+                }
+            }
+        });
         let pending = loops.iter().flat_map(|event_loop| event_loop.scheduler().pending());
         let tasks: Vec<_> = pending.filter(|task| task.is_task()).map(|task| AnyTask::new(&task)).collect();
         let waiting = tasks.iter().map(|task| {

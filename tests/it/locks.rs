@@ -828,6 +828,7 @@ fn the_circle_of_a_deadlock_may_go_through_another_loop() {
             let worker = EventLoop::spawn_thread("worker").unwrap();
             let theirs = locks.clone();
             let remote = worker.handle().submit(async move || {
+                selkie::Task::builder().name("helper").spawn(std::future::pending::<()>()).detach();
                 let _right = theirs[1].lock().await;
                 sleep(Duration::from_secs(1)).await;
                 let _left = theirs[0].lock().await;
@@ -839,6 +840,10 @@ fn the_circle_of_a_deadlock_may_go_through_another_loop() {
         })
         .unwrap_err();
     assert_eq!(deadlock.circle().len(), if WATCHED { 2 } else { 0 }, "{deadlock}");
+    // The tasks of the other loop as well: the one that was submitted, and its helper.
+    let [here, there, helper] = deadlock.waiting() else { panic!("{deadlock}") };
+    assert!(here.ends_with("waits for a lock") && there.ends_with("waits for a lock"), "{deadlock}");
+    assert_eq!(helper, "helper waits for something outside of selkie");
 }
 
 /// Rows: F56. A task that holds a lock and awaits another one, which wants it.
