@@ -117,10 +117,15 @@ extern "C" fn take(slot: u32, id: u32) {
     wait(slot, async move { queue.get().await.map_or(NEVER, |(_, item)| f64::from(item)) });
 }
 
-/// One item is worked off. JavaScript counts, and does not call it too often.
+/// One item is worked off; answers 0 if there is none that was not.
 #[unsafe(no_mangle)]
-extern "C" fn task_done(id: u32) {
-    a_queue(id).task_done();
+extern "C" fn task_done(id: u32) -> u32 {
+    let queue = a_queue(id);
+    if queue.statistics().unfinished == 0 {
+        return 0;
+    }
+    queue.task_done();
+    1
 }
 
 /// Fires when every item that was put is worked off.

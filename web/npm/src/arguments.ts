@@ -4,48 +4,63 @@ import { ArgumentError } from './errors.js';
 
 const show = (value: unknown): string => (typeof value === 'string' ? JSON.stringify(value) : typeof value === 'function' ? 'a function' : String(value));
 
+/** @internal */
+export function refuse(name: string, wanted: string, value: unknown, hint = ''): never {
+    throw new ArgumentError(name, `${wanted}, not ${show(value)}${hint}`);
+}
+
 /** @internal A time in milliseconds. */
-export function time(value: unknown, name: string): number {
-    if (typeof value !== 'number' || !(value >= 0 && value < Infinity)) {
-        throw new ArgumentError(name, `a finite number of milliseconds from 0 on, not ${show(value)}`);
-    }
-    return value;
+export function time(value: unknown, name: string): void {
+    if (typeof value !== 'number' || !(value >= 0 && value < Infinity)) refuse(name, 'a finite number of milliseconds from 0 on', value);
 }
 
 /** @internal A whole number from `least` on. */
-export function count(value: unknown, name: string, least: number): number {
-    if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > 0x7fffffff) {
-        throw new ArgumentError(name, `a whole number from ${least} on, not ${show(value)}`);
-    }
-    return value as number;
+export function count(value: unknown, name: string, least: number): void {
+    if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > 0x7fffffff) refuse(name, `a whole number from ${least} on`, value);
+}
+
+/** @internal How many at most. */
+export function limit(value: unknown, name: string): void {
+    if (value !== Infinity) count(value, name, 1);
 }
 
 /** @internal */
-export function callable<F>(value: F, name: string): F {
-    if (typeof value !== 'function') {
-        const hint = typeof (value as { then?: unknown } | undefined)?.then === 'function' ? ': pass the function itself, not the promise of a call' : '';
-        throw new ArgumentError(name, `a function, not ${show(value)}${hint}`);
-    }
-    return value;
+export function callable(value: unknown, name: string): void {
+    if (typeof value === 'function') return;
+    const called = typeof (value as { then?: unknown } | undefined)?.then === 'function';
+    refuse(name, 'a function', value, called ? ': pass the function itself, not the promise of a call' : '');
 }
 
 /** @internal */
-export function choice<T extends string>(value: unknown, name: string, among: readonly T[]): T {
-    if (!among.includes(value as T)) throw new ArgumentError(name, `one of ${among.map((one) => `"${one}"`).join(', ')}, not ${show(value)}`);
-    return value as T;
+export function signal(value: unknown, name: string): void {
+    if (typeof (value as AbortSignal | null)?.addEventListener !== 'function') refuse(name, 'an AbortSignal', value);
 }
+
+/** @internal */
+export function list(value: unknown, name: string): void {
+    if (!Array.isArray(value)) refuse(name, 'an array', value);
+}
+
+/** @internal Whatever it is, it is taken as true or false, or was looked at elsewhere. */
+export const any = (): void => {};
+
+/** @internal What an option has to be: one of these texts, or what a function does not refuse. */
+export type Rules = Record<string, readonly string[] | ((value: unknown, name: string) => unknown)>;
 
 /** @internal Options without any that are not known: a misspelt one would silently do nothing. */
-export function options<T extends object>(value: T | undefined, known: string, name = 'options'): Partial<T> {
+export function options<T extends object>(value: T | undefined, rules: Rules): Partial<T> {
     if (value === undefined) return {};
-    if (typeof value !== 'object' || value === null) throw new ArgumentError(name, `an object, not ${show(value)}`);
-    const names = known.split(' ');
-    for (const key of Object.keys(value)) {
-        if (!names.includes(key)) throw new ArgumentError(`${name}.${key}`, `no such option; there are ${names.join(', ')}`);
-    }
-    const { signal } = value as { signal?: AbortSignal };
-    if (signal !== undefined && typeof (signal as AbortSignal | null)?.addEventListener !== 'function') {
-        throw new ArgumentError(`${name}.signal`, `an AbortSignal, not ${show(signal)}`);
+    if (typeof value !== 'object' || value === null) refuse('options', 'an object', value);
+    for (const [key, one] of Object.entries(value)) {
+        const name = `options.${key}`;
+        const rule = Object.hasOwn(rules, key) ? rules[key] : undefined;
+        if (!rule) throw new ArgumentError(name, `no such option; there are ${Object.keys(rules).join(', ')}`);
+        if (one === undefined) continue;
+        if (typeof rule === 'function') rule(one, name);
+        else if (!rule.includes(one as string)) refuse(name, `one of ${rule.map((text) => `"${text}"`).join(', ')}`, one);
     }
     return value;
 }
+
+/** @internal Of those that wait, which have no other option. */
+export const signalOf = (given: { signal?: AbortSignal | undefined } | undefined): AbortSignal | undefined => options(given, { signal }).signal;

@@ -1,34 +1,21 @@
 // What all entries have in common. Importing it does nothing.
 
-import { options as check } from './arguments.js';
-import { type Engine, engineSync, type Module, type WasmSource } from './engine.js';
+import { any, callable, options as check, signal } from './arguments.js';
+import { type Module, engineSync } from './engine.js';
 import { ArgumentError } from './errors.js';
 import { Loop, type LoopOptions } from './loop.js';
-
-export interface CreateOptions extends LoopOptions {
-    /** Where the WebAssembly is: an address, a response, its bytes, or a compiled module. */
-    wasm?: WasmSource;
-}
-
-/** @internal */
-export const LOOP = 'wasm name signal onUnhandled';
-
-/** @internal */
-export async function make(options: CreateOptions | undefined, engine: (wasm: WasmSource | undefined) => Promise<Engine>): Promise<Loop> {
-    const { wasm, ...rest } = check(options, LOOP);
-    return new Loop(await engine(wasm), rest);
-}
 
 /** Makes a loop at once, from a module that was compiled before. */
 export function createLoopSync(module: Module, options?: LoopOptions): Loop {
     if (!(module instanceof WebAssembly.Module)) throw new ArgumentError('module', 'a WebAssembly.Module');
-    const rest = check(options, 'name signal onUnhandled');
-    return new Loop(engineSync(module), rest);
+    const checked = check(options, { name: any, signal, onUnhandled: callable });
+    return new Loop(engineSync(module), checked);
 }
 
 export type { ErrorCode } from './errors.js';
 export { ArgumentError, GroupError, LoopClosedError, LoopCrashedError, QueueClosedError, SelkieError, WorkerError } from './errors.js';
 export type { Module, WasmSource } from './engine.js';
+export type { CreateOptions } from './make.js';
 export type { Handle, LoopOptions, Observer, WaitOptions } from './loop.js';
 export { Loop } from './loop.js';
 export type { AsyncBody, GeneratorBody, Priority, Spawn, SpawnOptions, Step, TaskContext, TaskState, Wait } from './task.js';
@@ -41,7 +28,8 @@ export type { Release } from './sync.js';
 export { Barrier, Condition, Event, Lock, Semaphore } from './sync.js';
 export type { JobArguments, JobResult, PoolOptions, RunOptions, WorkerLike } from './pool.js';
 export { Pool, createPool } from './pool.js';
-export type { Port, SubmitOptions } from './remote.js';
+export type { SubmitOptions } from './client.js';
+export type { Port } from './remote.js';
 export { RemoteLoop, connectLoop, endpoint } from './remote.js';
 export type { Functions, Job, JobContext } from './protocol.js';
 export { job } from './protocol.js';

@@ -11,43 +11,45 @@ export type Module = typeof globalThis extends { WebAssembly: { Module: { protot
 /** Where the scheduler's WebAssembly comes from. */
 export type WasmSource = URL | string | Response | ArrayBuffer | ArrayBufferView | Module;
 
-/** @internal */
+/** @internal The build gives the module's exports, and its imports, the short names that these become. */
 export interface Exports {
-    memory: WebAssembly.Memory;
-    open(manual: number, seed: number): void;
-    stop(): void;
-    close(): number;
-    turn(): number;
-    now(): number;
-    advance(ms: number): void;
-    spawn(slot: number, priority: number, lazy: number): void;
-    wake(slot: number): void;
-    timer(slot: number, ms: number): void;
-    soon(slot: number, priority: number): void;
-    revoke(slot: number): void;
-    release(id: number): void;
-    queue(limit: number): number;
-    try_put(id: number, item: number, order: number): number;
-    put(slot: number, id: number, item: number, order: number): void;
-    try_take(id: number): number;
-    take(slot: number, id: number): void;
-    task_done(id: number): void;
-    join(slot: number, id: number): void;
-    shut_down(id: number, immediate: number): void;
-    len(id: number): number;
-    semaphore(permits: number): number;
-    try_acquire(id: number): number;
-    acquire(slot: number, id: number): void;
-    give(id: number): void;
-    available(id: number): number;
-    event(): number;
-    condition(): number;
-    barrier(parties: number): number;
-    set(id: number, on: number): void;
-    notify(id: number, count: number): void;
-    break_barrier(id: number, forGood: number): void;
-    wait_for(slot: number, id: number): void;
-    trap(): void;
+    memory_: WebAssembly.Memory;
+    table_: WebAssembly.Table;
+    start_(): void;
+    open_(manual: number, seed: number): void;
+    stop_(): void;
+    close_(): number;
+    turn_(): number;
+    now_(): number;
+    advance_(ms: number): void;
+    spawn_(slot: number, priority: number, lazy: number): void;
+    wake_(slot: number): void;
+    timer_(slot: number, ms: number): void;
+    soon_(slot: number, priority: number): void;
+    revoke_(slot: number): void;
+    release_(id: number): void;
+    queue_(limit: number): number;
+    try_put_(id: number, item: number, order: number): number;
+    put_(slot: number, id: number, item: number, order: number): void;
+    try_take_(id: number): number;
+    take_(slot: number, id: number): void;
+    task_done_(id: number): number;
+    join_(slot: number, id: number): void;
+    shut_down_(id: number, immediate: number): void;
+    len_(id: number): number;
+    semaphore_(permits: number): number;
+    try_acquire_(id: number): number;
+    acquire_(slot: number, id: number): void;
+    give_(id: number): void;
+    available_(id: number): number;
+    event_(): number;
+    condition_(): number;
+    barrier_(parties: number): number;
+    set_(id: number, on: number): void;
+    notify_(id: number, count: number): void;
+    break_barrier_(id: number, forGood: number): void;
+    wait_for_(slot: number, id: number): void;
+    trap_(): void;
 }
 
 /** @internal What the scheduler calls. */
@@ -69,137 +71,120 @@ export const SLICE = 5;
 /** @internal */
 export const settled = Promise.resolve();
 
-/**
- * @internal
- *
- * Tells when there have been microtasks for longer than a slice. Nothing tells when the host's last macrotask was, so it
- * counts since the last one that it knows of, and at worst asks for one that was not needed.
- */
-class Slice {
-    count = 0;
-    since = 0;
+// How often the host was kept from its own work since its last macrotask that is known here, and since when. Nothing tells
+// of them all: so at worst a macrotask is asked for that was not needed. Of the thread, whichever loop it was.
+let kept = 0;
+let since = 0;
 
-    isOver(): boolean {
-        if (++this.count < FREE) return false;
-        const now = performance.now();
-        if (!this.since) this.since = now;
-        return now - this.since > SLICE;
-    }
-
-    restart(): void {
-        this.count = this.since = 0;
-    }
+/** Whether there have been microtasks for longer than a slice. */
+function isOver(): boolean {
+    if (++kept < FREE) return false;
+    const time = performance.now();
+    since ||= time;
+    return time - since > SLICE;
 }
 
-/** Of the thread: whichever loop it was that the host was kept busy by. */
-const slice = new Slice();
+function restart(): void {
+    kept = since = 0;
+}
+
+const nothing = (): number => 0;
 
 /** @internal */
 export class Engine {
-    wasm!: Exports;
-    guest: Guest | undefined;
-    private call!: Call;
+    wasm_!: Exports;
+    guest_: Guest | undefined;
 
-    constructor(readonly module: WebAssembly.Module) {}
+    constructor(readonly module_: WebAssembly.Module) {}
 
-    /** What the module imports: ours by name, the host's from js/host.js, and what its generated glue would give. */
-    imports(): WebAssembly.Imports {
-        const ours: Record<string, unknown> = {
-            // A loop that is closed or has crashed may still be given turns. Its tasks are over.
-            step: (slot: number) => (this.guest ? this.guest.step_(slot) : -1),
-            dropped: (slot: number) => this.guest?.dropped_(slot),
-            fire: (slot: number, value: number) => this.guest?.fire_(slot, value),
-            pend: () => this.guest?.pend_(),
-        };
-        const hosts: Record<string, unknown> = {
-            disarm,
-            later: hop,
-            open,
-            selkie_now: now,
-            selkie_report: report,
-            attach: (table: WebAssembly.Table, memory: WebAssembly.Memory, turn: number, call: number) => {
-                this.call = table.get(call) as Call;
-                const original = table.get(turn) as Call;
-                const counted = (slot: number, task: number): number => {
-                    if (task) slice.restart();
-                    return original(slot, task);
-                };
-                return attach({ get: (index: number) => (index === turn ? counted : table.get(index)) }, memory, turn, call);
-            },
-            selkie_guard: (_: number, address: number) => {
-                try {
-                    this.call(address);
-                    return 1;
-                } catch (error) {
-                    this.crash(error);
-                    return 0;
-                }
-            },
-            // The functions that a turn resumes run after it, in microtasks that it cannot measure.
-            soon: (handle: number) => (slice.isOver() ? hop(handle) : soon(handle)),
-        };
-        const imports: Record<string, Record<string, unknown>> = {};
-        for (const { module, name } of WebAssembly.Module.imports(this.module)) {
-            const from = (imports[module] ??= {});
-            if (module === 'selkie') from[name] = ours[name];
-            else if (module.endsWith('host.js')) from[name] = hosts[name];
-            // This instance is no worker of an isolated pool, and never asked to be one.
-            else if (module.endsWith('isolated-worker.js')) from[name] = () => 0;
-            else if (name.includes('function_table')) from[name] = () => this.table();
-            else if (name.includes('memory')) from[name] = () => this.wasm.memory;
-            else if (name.includes('throw')) {
-                from[name] = () => {
+    /** What the module imports: ours, the host's from js/host.js, and what its generated glue would give. */
+    imports_(): WebAssembly.Imports {
+        if (WebAssembly.Module.imports(this.module_)[0]?.module !== SELKIE_BUILD) {
+            throw new SelkieError('load-failed', 'the file of the scheduler is not of this version of the package: use its own dist/loop.wasm');
+        }
+        let call: Call;
+        return {
+            [SELKIE_BUILD]: {
+                // A loop that is closed or has crashed may still be given turns. Its tasks are over.
+                step_: (slot: number) => (this.guest_ ? this.guest_.step_(slot) : -1),
+                dropped_: (slot: number) => this.guest_?.dropped_(slot),
+                fire_: (slot: number, value: number) => this.guest_?.fire_(slot, value),
+                pend_: () => this.guest_?.pend_(),
+                disarm_: disarm,
+                later_: hop,
+                open_: open,
+                selkie_now_: now,
+                selkie_report_: report,
+                attach_: (table: WebAssembly.Table, memory: WebAssembly.Memory, turn: number, f: number) => {
+                    call = table.get(f) as Call;
+                    const original = table.get(turn) as Call;
+                    const counted = (slot: number, task: number): number => {
+                        if (task) restart();
+                        return original(slot, task);
+                    };
+                    return attach({ get: (index) => (index === turn ? counted : call) }, memory, turn, f);
+                },
+                selkie_guard_: (_: number, address: number) => {
+                    try {
+                        call(address);
+                        return 1;
+                    } catch (error) {
+                        this.crash_(error);
+                        return 0;
+                    }
+                },
+                // The functions that a turn resumes run after it, in microtasks that it cannot measure.
+                soon_: (handle: number) => (isOver() ? hop(handle) : soon(handle)),
+                function_table_: () => this.wasm_.table_,
+                memory_: () => this.wasm_.memory_,
+                throw_: () => {
                     throw new Error('the scheduler threw');
-                };
-            } else from[name] = () => {};
-        }
-        return imports as WebAssembly.Imports;
+                },
+                init_externref_table_: nothing,
+                // This instance is no worker of an isolated pool, and never asks to be one.
+                role_: nothing,
+                reply_: nothing,
+                panicked_: nothing,
+            },
+        };
     }
 
-    private table(): unknown {
-        for (const [name, value] of Object.entries(this.wasm)) {
-            if (value instanceof WebAssembly.Table && !name.includes('externref')) return value;
-        }
-        return undefined;
-    }
-
-    begin(instance: WebAssembly.Instance): this {
-        const raw = instance.exports as Record<string, unknown>;
+    begin_(instance: WebAssembly.Instance): this {
         const wrapped: Record<string, unknown> = {};
-        for (const [name, value] of Object.entries(raw)) {
-            wrapped[name] = typeof value === 'function' ? this.guarded(value as Call) : value;
+        for (const [name, value] of Object.entries(instance.exports)) {
+            wrapped[name] = typeof value === 'function' ? this.guarded_(value as Call) : value;
         }
-        this.wasm = wrapped as unknown as Exports;
-        (raw['__wbindgen_start'] as () => void)();
+        this.wasm_ = wrapped as unknown as Exports;
+        this.wasm_.start_();
         return this;
     }
 
-    private guarded(call: Call): Call {
+    private guarded_(call: Call): Call {
         // Bodies of tasks throw into JavaScript of ours. What comes out here is a trap.
         return (a, b, c, d) => {
             try {
                 return call(a!, b!, c!, d!);
             } catch (error) {
-                throw this.crash(error);
+                throw this.crash_(error);
             }
         };
     }
 
-    private crash(cause: unknown): unknown {
-        const { guest } = this;
-        if (!guest) return cause;
-        this.guest = undefined;
+    private crash_(cause: unknown): unknown {
+        const { guest_ } = this;
+        if (!guest_) return cause;
+        this.guest_ = undefined;
         const error = new LoopCrashedError(cause);
-        guest.crashed_(error);
+        guest_.crashed_(error);
         return error;
     }
 
     /** The loop is closed, and the instance as good as new. */
-    give(): void {
-        this.guest = undefined;
-        const kept = spare.get(this.module);
-        if (kept) kept.push(this);
-        else spare.set(this.module, [this]);
+    give_(): void {
+        this.guest_ = undefined;
+        const all = spare.get(this.module_) ?? [];
+        all.push(this);
+        spare.set(this.module_, all);
     }
 }
 
@@ -207,19 +192,16 @@ const spare = new WeakMap<WebAssembly.Module, Engine[]>();
 
 /** @internal */
 export function engineSync(module: WebAssembly.Module): Engine {
-    const kept = spare.get(module)?.pop();
-    if (kept) return kept;
     const engine = new Engine(module);
-    return engine.begin(new WebAssembly.Instance(module, engine.imports()));
+    return spare.get(module)?.pop() ?? engine.begin_(new WebAssembly.Instance(module, engine.imports_()));
 }
 
 /** @internal */
 export async function engineOf(source: WasmSource): Promise<Engine> {
     const module = await compile(source);
-    const kept = spare.get(module)?.pop();
-    if (kept) return kept;
     const engine = new Engine(module);
-    return engine.begin(await WebAssembly.instantiate(module, engine.imports()));
+    // Not as above: some browsers refuse that in a page.
+    return spare.get(module)?.pop() ?? engine.begin_(await WebAssembly.instantiate(module, engine.imports_()));
 }
 
 const compiled = new Map<string, Promise<WebAssembly.Module>>();
@@ -241,20 +223,16 @@ async function load(source: Exclude<WasmSource, URL>): Promise<WebAssembly.Modul
     if (source instanceof WebAssembly.Module) return source;
     let where = 'the given bytes';
     try {
-        let bytes: BufferSource;
-        if (typeof source === 'string' || (typeof Response === 'function' && source instanceof Response)) {
-            const response = typeof source === 'string' ? await fetch(source) : source;
-            where = response.url || String(source);
-            if (!response.ok) throw new Error(`the server answered ${response.status}`);
-            if (response.headers.get('content-type')?.startsWith('application/wasm')) return await WebAssembly.compileStreaming(response);
-            bytes = await response.arrayBuffer();
-        } else bytes = source as BufferSource;
-        const view = ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes);
-        if (view[0] === 0x3c) throw new Error('it is HTML: the server does not have the file, see "Bundlers" in the README');
+        if (typeof source !== 'string' && !(source instanceof Response)) return await WebAssembly.compile(source as BufferSource);
+        const response = typeof source === 'string' ? await fetch(source) : source;
+        where = response.url || 'the given response';
+        if (!response.ok) throw new Error(`the server answered ${response.status}`);
+        if (response.headers.get('content-type')?.startsWith('application/wasm')) return await WebAssembly.compileStreaming(response);
+        const bytes = await response.arrayBuffer();
+        if (new Uint8Array(bytes)[0] === 0x3c) throw new Error('it is HTML: the server does not have the file, see "Bundlers" in the README');
         return await WebAssembly.compile(bytes);
     } catch (error) {
-        const text = error instanceof Error ? error.message : String(error);
-        throw new SelkieError('load-failed', `cannot load the scheduler from ${where}: ${text}`, error);
+        throw new SelkieError('load-failed', `cannot load the scheduler from ${where}: ${error instanceof Error ? error.message : String(error)}`, error);
     }
 }
 
@@ -267,7 +245,7 @@ let handle = -1;
 export function later(f: () => void): void {
     if (handle < 0) {
         const turn = (): number => {
-            slice.restart();
+            restart();
             for (const one of waiting.splice(0)) one();
             // Nothing further until the next call.
             return -3;
@@ -301,7 +279,7 @@ function drain(): void {
         draining = false;
         return;
     }
-    if (slice.isOver()) return later(drain);
+    if (isOver()) return later(drain);
     const f = resumptions[first]!;
     resumptions[first++] = undefined!;
     f();

@@ -92,10 +92,13 @@ export class GroupError extends AggregateError {
     }
 }
 
-/** Not in a static block, which would keep bundlers from leaving the class out; and hidden, as the language has it. */
-function named(error: Error, name: string): void {
-    Object.defineProperty(error, 'name', { value: name, configurable: true, writable: true });
+/** @internal A property that is hidden, as those of the language's own are. */
+export function define<T extends object>(of: T, key: PropertyKey, value: unknown): T {
+    return Object.defineProperty(of, key, { value, configurable: true, writable: true });
 }
+
+/** Not in a static block, which would keep bundlers from leaving the class out. */
+const named = (error: Error, name: string): Error => define(error, 'name', name);
 
 /** @internal */
 export const aborted = (): DOMException => new DOMException('The task was cancelled.', 'AbortError');
@@ -114,6 +117,14 @@ export const dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeo
  *
  * What `await using` calls, on the instance: a computed name in a class keeps bundlers from leaving the class out.
  */
-export function disposable(of: object, end: () => Promise<void>): void {
-    Object.defineProperty(of, asyncDispose, { value: end });
+export const disposable = (of: object, end: () => Promise<void>): object => define(of, asyncDispose, end);
+
+/** @internal Shows an error as one that nobody has caught. */
+export function report(error: unknown): void {
+    if (typeof reportError === 'function') reportError(error);
+    else {
+        setTimeout(() => {
+            throw error;
+        });
+    }
 }

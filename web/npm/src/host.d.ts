@@ -15,3 +15,6 @@ declare module '*/wasm.js' {
     const bytes: string;
     export default bytes;
 }
+
+/** What the build of the WebAssembly is called, by which it imports: another one cannot be used by mistake. */
+declare const SELKIE_BUILD: string;

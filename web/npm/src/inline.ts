@@ -1,36 +1,11 @@
 // The entry for bundlers that know no assets, and for single files: the WebAssembly is in it as text.
 
 import bytes from './wasm.js';
-import { type CreateOptions, make } from './core.js';
 import { type Module, engineOf } from './engine.js';
 import type { Loop } from './loop.js';
+import { type CreateOptions, make } from './make.js';
 
-export type * from './core.js';
-export {
-    ArgumentError,
-    Barrier,
-    Condition,
-    Event,
-    Group,
-    GroupError,
-    Lock,
-    Loop,
-    LoopClosedError,
-    LoopCrashedError,
-    Pool,
-    Queue,
-    QueueClosedError,
-    RemoteLoop,
-    SelkieError,
-    Semaphore,
-    Task,
-    WorkerError,
-    connectLoop,
-    createLoopSync,
-    createPool,
-    endpoint,
-    job,
-} from './core.js';
+export * from './core.js';
 
 let module: Promise<Module> | undefined;
 
@@ -40,6 +15,6 @@ export function loopModule(): Promise<Module> {
 }
 
 /** Makes a loop. Nothing is fetched. */
-export async function createLoop(options?: CreateOptions): Promise<Loop> {
+export function createLoop(options?: CreateOptions): Promise<Loop> {
     return make(options, async (wasm) => engineOf(wasm ?? (await loopModule())));
 }

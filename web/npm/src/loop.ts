@@ -1,10 +1,11 @@
 // The loop: makes tasks, keeps what the scheduler knows by number, and ends.
 
-import { callable, options as check, time } from './arguments.js';
+import { callable, options as check, signalOf, time } from './arguments.js';
 import { type Engine, type Exports, type Guest, later, resume, settled } from './engine.js';
-import { LoopClosedError, type LoopCrashedError, SelkieError, aborted, disposable, dispose, timedOut } from './errors.js';
+import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disposable, dispose, report, timedOut } from './errors.js';
 import { onAbort } from './signals.js';
-import { type Spawn, type SpawnOptions, Task, type TaskContext, checkSpawn } from './task.js';
+import { Slots } from './slots.js';
+import { SPAWN, type Spawn, type SpawnOptions, Task, type TaskContext } from './task.js';
 import {
     type GatherOptions,
     Group,
@@ -38,6 +39,12 @@ export interface WaitOptions {
     signal?: AbortSignal | undefined;
 }
 
+/** Called at the end of a wait: whether it was left, and then with the reason. */
+type Undo = (left: boolean, reason?: unknown) => unknown;
+
+/** A longer delay wraps in setTimeout. */
+const LONGEST = 0x7fffffff;
+
 /** A callback that was scheduled. */
 export interface Handle {
     /** Prevents the call; whether it had not begun. */
@@ -54,10 +61,8 @@ export class Loop {
     /** @internal */ observer_: Observer | undefined;
     /** @internal */ readonly onUnhandled_: LoopOptions['onUnhandled'];
     private readonly engine_: Engine;
-    private readonly tasks_: (Task<unknown> | undefined)[] = [];
-    private readonly freeTasks_: number[] = [];
-    private readonly operations_: (((value: number) => void) | undefined)[] = [];
-    private readonly freeOperations_: number[] = [];
+    private readonly tasks_ = new Slots<Task<unknown>>();
+    private readonly operations_ = new Slots<(value: number) => void>();
     private readonly refusals_ = new Set<(reason: unknown) => void>();
     private unlisten_: (() => void) | undefined;
     private ids_ = 0;
@@ -69,12 +74,12 @@ export class Loop {
     /** @internal */
     constructor(engine: Engine, options: LoopOptions, manual?: { seed: number }) {
         this.engine_ = engine;
-        this.wasm_ = engine.wasm;
+        this.wasm_ = engine.wasm_;
         this.name = options.name ?? 'loop';
         this.onUnhandled_ = options.onUnhandled;
-        engine.guest = this satisfies Guest;
+        engine.guest_ = this satisfies Guest;
         disposable(this, () => this.close());
-        this.wasm_.open(manual ? 1 : 0, manual?.seed ?? -1);
+        this.wasm_.open_(manual ? 1 : 0, manual?.seed ?? -1);
         const { signal } = options;
         if (signal?.aborted) void this.close();
         else if (signal) this.unlisten_ = onAbort(signal, () => void this.close());
@@ -91,7 +96,7 @@ export class Loop {
     /** @internal */
     start_(body: (context: never) => unknown, options: SpawnOptions | undefined, parent: Task<unknown> | undefined): Task<unknown> {
         callable(body, 'body');
-        const checked = checkSpawn(options);
+        const checked = check(options, SPAWN);
         this.check_();
         // Those that end may still wait, but start nothing.
         if (this.closing_) throw new LoopClosedError();
@@ -101,7 +106,7 @@ export class Loop {
     /** Waits for so many milliseconds: never less, and longer while the page is hidden. */
     sleep(ms: number, options?: WaitOptions): Promise<void> {
         time(ms, 'ms');
-        return this.wait_(options, (slot) => this.wasm_.timer(slot, ms)) as Promise<unknown> as Promise<void>;
+        return this.wait_(signalOf(options), (slot) => this.wasm_.timer_(slot, ms)) as Promise<unknown> as Promise<void>;
     }
 
     /**
@@ -110,7 +115,7 @@ export class Loop {
      */
     interval(ms: number, options?: WaitOptions): AsyncGenerator<number, void, undefined> {
         time(ms, 'ms');
-        check(options, 'signal');
+        signalOf(options);
         return this.ticks_(this.now(), ms, options);
     }
 
@@ -132,40 +137,33 @@ export class Loop {
     timeout<T>(ms: number, body: (signal: AbortSignal) => T | PromiseLike<T>, options?: WaitOptions): Promise<T> {
         time(ms, 'ms');
         callable(body, 'body');
-        const { signal } = check(options, 'signal');
         const controller = new AbortController();
-        return this.pause_<T>(
-            signal,
-            ms,
-            (resolve, reject) => {
-                void settled.then(() => body(controller.signal)).then(resolve, reject);
-            },
-            (reason) => controller.abort(reason),
-        );
+        const start = (resolve: (value: T) => void, reject: (reason: unknown) => void): Undo => {
+            void settled.then(() => body(controller.signal)).then(resolve, reject);
+            return (left, reason) => left && controller.abort(reason);
+        };
+        return this.pause_(signalOf(options), start, ms);
     }
 
     /** Calls `f` at the loop's next turn, in order with the tasks that are ready. */
     soon(f: () => void): Handle {
-        callable(f, 'f');
-        this.check_();
-        const slot = this.operation_(f);
-        this.wasm_.soon(slot, 1);
-        return this.handle_(slot, f);
+        return this.call_(f, (slot) => this.wasm_.soon_(slot, 1));
     }
 
     /** Calls `f` after so many milliseconds. Equal times are called in the order of the calls. */
     later(ms: number, f: () => void): Handle {
         time(ms, 'ms');
-        callable(f, 'f');
-        this.check_();
-        const slot = this.operation_(f);
-        this.wasm_.timer(slot, ms);
-        return this.handle_(slot, f);
+        return this.call_(f, (slot) => this.wasm_.timer_(slot, ms));
     }
 
-    private handle_(slot: number, f: () => void): Handle {
-        // The slot serves others once this one was called.
-        const cancel = (): boolean => this.operations_[slot] === f && (this.revoke_(slot), true);
+    private call_(f: () => void, start: (slot: number) => void): Handle {
+        callable(f, 'f');
+        this.check_();
+        // Not `f` itself, which may be scheduled twice: the slot serves others once this call was made.
+        const call = (): void => f();
+        const slot = this.operation_(call);
+        start(slot);
+        const cancel = (): boolean => this.operations_.list_[slot] === call && this.revoke_(slot);
         return { cancel, [dispose]: () => void cancel() } as unknown as Handle;
     }
 
@@ -196,7 +194,7 @@ export class Loop {
 
     /** A group, for `await using`. It does not hear of an error of the block around it: `withGroup` does. */
     group(options?: WaitOptions): Group {
-        return new Group(this, check(options, 'signal'), this.running_);
+        return new Group(this, signalOf(options), this.running_);
     }
 
     /**
@@ -210,12 +208,12 @@ export class Loop {
     /** Milliseconds on the loop's clock: those of `performance.now()`, or virtual ones. */
     now(): number {
         this.check_();
-        return this.wasm_.now();
+        return this.wasm_.now_();
     }
 
     /** The tasks that have not ended, oldest first. */
     tasks(): Task<unknown>[] {
-        const all = this.tasks_.filter((task) => task && !task.done()) as Task<unknown>[];
+        const all = this.tasks_.list_.filter((task) => task && !task.done()) as Task<unknown>[];
         return all.sort((a, b) => a.id - b.id);
     }
 
@@ -243,8 +241,7 @@ export class Loop {
      * What has not ended by then, and what waits for anything of the loop, is rejected with a LoopClosedError. Idempotent.
      */
     close(options?: { timeoutMs?: number }): Promise<void> {
-        const { timeoutMs = 10_000 } = check(options, 'timeoutMs');
-        time(timeoutMs, 'options.timeoutMs');
+        const { timeoutMs = 10_000 } = check(options, { timeoutMs: time });
         return (this.closing_ ??= this.close_(timeoutMs));
     }
 
@@ -258,16 +255,16 @@ export class Loop {
         for (const task of left) task.cancel(closed);
         if (left.length) {
             let over: ReturnType<typeof setTimeout> | undefined;
-            const tooLong = new Promise((resolve) => (over = setTimeout(resolve, limit)));
+            const tooLong = new Promise((resolve) => (over = setTimeout(resolve, Math.min(limit, LONGEST))));
             await Promise.race([Promise.all(left.map((task) => task.ended())), tooLong, this.quiet_()]);
             clearTimeout(over);
         }
         if (this.over_) return;
         this.over_ = closed;
         this.refuse_(closed);
-        this.wasm_.stop();
-        while (this.engine_.guest && !this.wasm_.close()) await new Promise<void>(later);
-        if (this.engine_.guest) this.engine_.give();
+        this.wasm_.stop_();
+        while (this.engine_.guest_ && !this.wasm_.close_()) await new Promise<void>(later);
+        if (this.engine_.guest_) this.engine_.give_();
     }
 
     /** @internal Virtual time has to be driven for tasks to end. */
@@ -278,8 +275,8 @@ export class Loop {
     /** What nothing will come for any more. */
     private refuse_(error: SelkieError): void {
         for (const task of this.tasks()) task.end_('failed', (task.observed_ = true) && error);
-        this.tasks_.length = this.freeTasks_.length = 0;
-        this.operations_.fill(undefined);
+        this.tasks_.clear_();
+        this.operations_.clear_();
         const refusals = [...this.refusals_];
         this.refusals_.clear();
         for (const refuse of refusals) refuse(error);
@@ -299,15 +296,13 @@ export class Loop {
 
     /** @internal */
     adopt_(task: Task<unknown>): void {
-        const slot = this.freeTasks_.pop() ?? this.tasks_.length;
-        task.slot_ = slot;
-        this.tasks_[slot] = task;
+        task.slot_ = this.tasks_.add_(task);
         this.observer_?.spawned?.(task);
     }
 
     /** @internal */
     wake_(slot: number): void {
-        if (this.engine_.guest === this) this.wasm_.wake(slot);
+        if (this.open_) this.wasm_.wake_(slot);
     }
 
     /** @internal */
@@ -317,95 +312,80 @@ export class Loop {
 
     /** @internal A slot for an operation that calls `f` when it ends. */
     operation_(f: (value: number) => void): number {
-        const slot = this.freeOperations_.pop() ?? this.operations_.length;
-        this.operations_[slot] = f;
-        return slot;
+        return this.operations_.add_(f);
     }
 
     /** @internal */
-    revoke_(slot: number): void {
-        if (!this.operations_[slot]) return;
-        this.operations_[slot] = undefined;
-        if (!this.engine_.guest) return;
-        this.wasm_.revoke(slot);
-        this.freeOperations_.push(slot);
+    revoke_(slot: number): boolean {
+        if (!this.operations_.list_[slot]) return false;
+        this.operations_.take_(slot);
+        if (this.open_) this.wasm_.revoke_(slot);
+        return true;
     }
 
     /**
      * @internal
      *
-     * A promise that `start` settles, the signal and the loop's end reject, and `ms` does with a TimeoutError, unless `late`
-     * has another way. `undo` is called, with the reason, when it was not `start` that settled it.
+     * A promise that `start` settles. It is left, and rejects, when the signal is aborted, the task is cancelled or the loop
+     * ends, and after `ms` by a TimeoutError, unless `late` has something to give then. What `start` answers is called at
+     * the end, however it came.
      */
     pause_<T>(
-        signal: AbortSignal | undefined,
-        ms: number | undefined,
-        start: (resolve: (value: T) => void, reject: (reason: unknown) => void) => void,
-        undo?: (reason: unknown) => void,
+        by: AbortSignal | Task<unknown> | undefined,
+        start: (resolve: (value: T) => void, reject: (reason: unknown) => void) => Undo | void,
+        ms = Infinity,
         late?: () => T,
     ): Promise<T> {
         this.check_();
-        if (signal?.aborted) return Promise.reject(signal.reason);
+        if (by && 'aborted' in by && by.aborted) return Promise.reject(by.reason);
         return new Promise((resolve, reject) => {
-            let slot = -1;
-            const free = (): void => {
-                if (slot >= 0) this.revoke_(slot);
-                unlisten?.();
-                this.refusals_.delete(leave);
+            const ends: Undo[] = [];
+            let over = false;
+            const end = (settle: () => void, left: boolean, reason?: unknown): void => {
+                if (over) return;
+                over = true;
+                // What `start` wants to be called is the last: it may call the application.
+                for (const undo of ends.reverse()) undo(left, reason);
+                settle();
             };
-            const leave = (reason: unknown): void => {
-                free();
-                reject(reason);
-                undo?.(reason);
+            const leave = (reason: unknown): void => end(() => reject(reason), true, reason);
+            const give = (value: T): void => end(() => resume(() => resolve(value)), false);
+            const add = (undo: Undo | void): void => {
+                if (!undo) return;
+                if (over) undo(false);
+                else ends.push(undo);
             };
-            const unlisten = signal && onAbort(signal, leave);
+            add(start(give, (reason) => end(() => reject(reason), false)));
+            if (over) return;
             this.refusals_.add(leave);
-            if (ms !== undefined) {
-                slot = this.operation_(() => {
-                    if (!late) return leave(timedOut(ms));
-                    free();
-                    resolve(late());
-                });
-                this.wasm_.timer(slot, ms);
+            ends.push(() => this.refusals_.delete(leave));
+            if (ms < Infinity) {
+                const slot = this.operation_(() => (late ? give(late()) : leave(timedOut(ms))));
+                this.wasm_.timer_(slot, ms);
+                ends.push(() => this.revoke_(slot));
             }
-            start(
-                (value) => (free(), resolve(value)),
-                (reason) => (free(), reject(reason)),
-            );
+            // Last, as a cancel that is owed to the task is raised at once.
+            if (by) add('aborted' in by ? onAbort(by, leave) : by.hold_(leave));
         });
     }
 
     /** @internal A promise for an operation's answer. `undone` is told when it was given up. */
-    wait_(options: WaitOptions | undefined, start: (slot: number) => void, undone?: () => void): Promise<number> {
-        const { signal } = check(options, 'signal');
-        this.check_();
-        if (signal?.aborted) {
-            undone?.();
-            return Promise.reject(signal.reason);
-        }
-        return new Promise((resolve, reject) => {
-            const give = (reason: unknown): void => {
-                this.revoke_(slot);
-                unlisten?.();
-                this.refusals_.delete(give);
-                undone?.();
-                reject(reason);
-            };
-            const slot = this.operation_((value) => {
-                unlisten?.();
-                this.refusals_.delete(give);
-                resume(() => resolve(value));
-            });
-            this.refusals_.add(give);
-            const unlisten = signal && onAbort(signal, give);
+    wait_(by: AbortSignal | Task<unknown> | undefined, start: (slot: number) => void, undone?: () => void): Promise<number> {
+        return this.pause_(by, (resolve) => {
+            const slot = this.operation_(resolve);
             start(slot);
+            return (left) => {
+                if (!left) return;
+                this.revoke_(slot);
+                undone?.();
+            };
         });
     }
 
     /** @internal Has the scheduler forget a thing when `owner` is gone. */
     own_(owner: object, id: number): void {
         this.registry_ ??= new FinalizationRegistry((one) => {
-            if (this.engine_.guest === this) this.wasm_.release(one);
+            if (this.open_) this.wasm_.release_(one);
         });
         this.registry_.register(owner, id);
     }
@@ -414,23 +394,19 @@ export class Loop {
 
     /** @internal */
     step_(slot: number): number {
-        const task = this.tasks_[slot];
+        const task = this.tasks_.list_[slot];
         return task && !task.done() ? task.step_() : -1;
     }
 
     /** @internal */
     dropped_(slot: number): void {
-        const task = this.tasks_[slot];
-        this.tasks_[slot] = undefined;
-        this.freeTasks_.push(slot);
+        const task = this.tasks_.take_(slot);
         if (task && !task.done()) task.end_('failed', this.over_ ?? aborted());
     }
 
     /** @internal */
     fire_(slot: number, value: number): void {
-        const f = this.operations_[slot];
-        this.operations_[slot] = undefined;
-        this.freeOperations_.push(slot);
+        const f = this.operations_.take_(slot);
         try {
             f?.(value);
         } catch (error) {
@@ -447,15 +423,5 @@ export class Loop {
         this.over_ = error;
         this.unlisten_?.();
         this.refuse_(error);
-    }
-}
-
-/** Shows an error as one that nobody has caught. */
-function report(error: unknown): void {
-    if (typeof reportError === 'function') reportError(error);
-    else {
-        setTimeout(() => {
-            throw error;
-        });
     }
 }

@@ -2,22 +2,27 @@
 //
 // Every message has the key `selkie`, so that both sides may send each other messages of their own as well.
 
-import { ArgumentError, type ErrorCode, SelkieError, WorkerError } from './errors.js';
+import { callable, refuse } from './arguments.js';
+import { type ErrorCode, WorkerError, define } from './errors.js';
+
+/** @internal */
+export type Run = ['run', id: number, name: string, args: unknown[], flag: Int32Array | undefined, priority: string | undefined];
 
 /** @internal */
 export type Message =
-    | { selkie: 'ready' }
-    | { selkie: 'run'; id: number; name: string; args: unknown[]; flag: Int32Array | undefined; priority: string | undefined }
-    | { selkie: 'cancel'; id: number; reason: Envelope }
-    | { selkie: 'progress'; id: number; values: unknown[] }
-    | { selkie: 'done'; id: number; value: unknown }
-    /** `cancelled` if the function ended with the very reason that it was given. */
-    | { selkie: 'fail'; id: number; error: Envelope; cancelled?: boolean };
+    | ['ready']
+    | Run
+    | ['cancel', id: number, reason: Envelope]
+    | ['progress', id: number, values: unknown[]]
+    | ['done', id: number, value: unknown]
+    /** Cancelled if the function ended with the very reason that it was given. */
+    | ['fail', id: number, error: Envelope, cancelled: boolean];
 
 /** An error as its parts: cloning keeps neither class nor code of what is not the language's own. */
 interface Envelope {
-    kind: 'error' | 'dom' | 'value';
+    /** What is no error. */
     value?: unknown;
+    dom?: boolean;
     name?: string;
     message?: string;
     stack?: string | undefined;
@@ -28,16 +33,16 @@ interface Envelope {
 
 /** @internal */
 export function pack(error: unknown, depth = 0): Envelope {
-    if (!(error instanceof Error) && !(typeof DOMException === 'function' && error instanceof DOMException)) {
+    if (!(error instanceof Error)) {
         // Whatever cannot be cloned is told by its text.
         try {
-            return { kind: 'value', value: structuredClone(error) };
+            return { value: structuredClone(error) };
         } catch {
-            return { kind: 'value', value: String(error) };
+            return { value: String(error) };
         }
     }
     const { name, message, stack, code, cause, errors } = error as Error & { code?: unknown; errors?: unknown };
-    const envelope: Envelope = { kind: error instanceof DOMException ? 'dom' : 'error', name, message, stack };
+    const envelope: Envelope = { name, message, stack, dom: error instanceof DOMException };
     if (typeof code === 'string' || typeof code === 'number') envelope.code = code;
     if (depth < 8) {
         if (cause !== undefined) envelope.cause = pack(cause, depth + 1);
@@ -49,19 +54,13 @@ export function pack(error: unknown, depth = 0): Envelope {
 const KNOWN: Record<string, ErrorConstructor> = { TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError };
 
 /** @internal */
-export function unpack(envelope: Envelope): unknown {
-    const { kind, value, name = 'Error', message = '', stack, code, cause, errors } = envelope;
-    if (kind === 'value') return value;
-    if (kind === 'dom') return new DOMException(message, name);
+export function unpack({ value, dom, name, message, stack, code, cause, errors }: Envelope): unknown {
+    if (name === undefined) return value;
+    if (dom) return new DOMException(message, name);
     const options = cause && { cause: unpack(cause) };
-    let error: Error;
-    if (name === 'WorkerError') return new WorkerError(code as ErrorCode, message, options?.cause);
-    if (errors) error = new AggregateError(errors.map(unpack), message, options);
-    else error = new (KNOWN[name] ?? Error)(message, options);
-    const put = (key: string, what: unknown): unknown => Object.defineProperty(error, key, { value: what, configurable: true, writable: true });
-    if (error.name !== name) put('name', name);
-    if (stack) put('stack', stack);
-    if (code !== undefined) put('code', code);
+    if (name === 'WorkerError') return new WorkerError(code as ErrorCode, message!, options?.cause);
+    const error = errors ? new AggregateError(errors.map(unpack), message, options) : new (KNOWN[name] ?? Error)(message, options);
+    for (const [key, one] of Object.entries({ name, stack, code })) if (one !== undefined) define(error, key, one);
     return error;
 }
 
@@ -108,9 +107,8 @@ export interface Job<A extends unknown[], R> {
 
 /** Makes a function for `expose` or `endpoint` that is called with a JobContext in front of its arguments. */
 export function job<A extends unknown[], R>(f: (context: JobContext, ...args: A) => R): Job<A, R> {
-    if (typeof f !== 'function') throw new ArgumentError('f', 'a function');
-    const wrapped = (context: JobContext, ...args: A): R => f(context, ...args);
-    return Object.defineProperty(wrapped, JOB, { value: true }) as unknown as Job<A, R>;
+    callable(f, 'f');
+    return define((context: JobContext, ...args: A): R => f(context, ...args), JOB, true) as unknown as Job<A, R>;
 }
 
 /** Functions by name, as `expose` takes them. */
@@ -118,42 +116,42 @@ export type Functions = Record<string, (...args: any[]) => any>;
 
 class Transfer {
     constructor(
-        readonly value: unknown,
-        readonly list: object[],
+        readonly value_: unknown,
+        readonly list_: object[],
     ) {}
 }
 
 const FRAME = 16;
+
+/** @internal */
+export const post = (channel: Channel, message: Message, transfer: object[] = []): void => channel.postMessage({ selkie: message }, transfer);
+
+/** @internal Calls `f` with the messages of the other side that are ours. */
+export const hear = (channel: Channel, f: (message: Message) => void): void =>
+    listen(channel, 'message', (data: { selkie?: Message } | undefined) => data?.selkie && f(data.selkie));
 
 /** @internal Runs what the owner asks for. `start` calls a function, tells how it ended, and answers how to cancel it. */
 export function serve(
     channel: Channel,
     functions: Functions,
     start: (
-        message: Message & { selkie: 'run' },
+        run: Run,
         f: (...args: unknown[]) => unknown,
         args: (signal: AbortSignal) => unknown[],
         settle: (ok: boolean, value: unknown) => void,
     ) => (reason: unknown) => void,
 ): void {
+    if (typeof functions !== 'object' || functions === null) refuse('functions', 'an object of functions', functions);
     const cancels = new Map<number, (reason: unknown) => void>();
-    const post = (message: Message, transfer: object[] = []): void => channel.postMessage(message, transfer);
-    const reasons = new Map<number, unknown>();
-    const fail = (id: number, error: unknown): void => {
-        post({ selkie: 'fail', id, error: pack(error), cancelled: reasons.has(id) && reasons.get(id) === error });
-    };
-    listen(channel, 'message', (message: Message | undefined) => {
-        if (message?.selkie === 'cancel' && cancels.has(message.id)) {
-            const reason = unpack(message.reason);
-            reasons.set(message.id, reason);
-            cancels.get(message.id)!(reason);
-        }
-        if (message?.selkie !== 'run') return;
-        const { id, name, args, flag } = message;
+    hear(channel, (message) => {
+        if (message[0] === 'cancel') cancels.get(message[1])?.(unpack(message[2]));
+        if (message[0] !== 'run') return;
+        const [, id, name, args, flag] = message;
+        let why: { reason: unknown } | undefined;
+        const fail = (error: unknown): void => post(channel, ['fail', id, pack(error), why !== undefined && why.reason === error]);
         const f = Object.hasOwn(functions, name) ? functions[name] : undefined;
         if (typeof f !== 'function') {
-            const names = Object.keys(functions).join(', ');
-            return fail(id, new WorkerError('unknown-function', `there is no function "${name}"; there are: ${names}`));
+            return fail(new WorkerError('unknown-function', `there is no function "${name}"; there are: ${Object.keys(functions).join(', ')}`));
         }
         let unsent: unknown[] = [];
         let sent = -Infinity;
@@ -165,7 +163,7 @@ export function serve(
             const values = unsent;
             unsent = [];
             sent = performance.now();
-            post({ selkie: 'progress', id, values }, transfer);
+            post(channel, ['progress', id, values], transfer);
         };
         const context = (signal: AbortSignal): JobContext => ({
             signal,
@@ -182,100 +180,21 @@ export function serve(
             cancels.delete(id);
             try {
                 flush();
-                if (!ok) return fail(id, value);
-                if (value instanceof Transfer) post({ selkie: 'done', id, value: value.value }, value.list);
-                else post({ selkie: 'done', id, value });
+                if (!ok) fail(value);
+                else if (value instanceof Transfer) post(channel, ['done', id, value.value_], value.list_);
+                else post(channel, ['done', id, value]);
             } catch (error) {
-                fail(id, new WorkerError('not-cloneable', `what "${name}" gave cannot be sent: ${(error as Error).message}`, error));
-            } finally {
-                reasons.delete(id);
+                fail(notCloneable(`what "${name}" gave`, error));
             }
         };
         const cancel = start(message, f, (signal) => (JOB in f ? [context(signal), ...args] : args), settle);
-        cancels.set(id, cancel);
+        cancels.set(id, (reason) => {
+            why = { reason };
+            cancel(reason);
+        });
     });
 }
 
-/** @internal What was asked of another side. */
-export interface Order {
-    readonly id: number;
-    readonly name: string;
-    readonly args: unknown[];
-    readonly transfer: object[];
-    readonly priority: string | undefined;
-    readonly onProgress: ((value: any) => void) | undefined;
-    readonly resolve: (value: unknown) => void;
-    readonly reject: (reason: unknown) => void;
-    /** Set when it was asked to end. */
-    cancelled?: { reason: unknown };
-    flag?: Int32Array;
-    /** Stops what waits for its end. */
-    done?: () => void;
-}
-
-/** @internal The asking side of a channel. */
-export class Client {
-    readonly orders = new Map<number, Order>();
-
-    constructor(
-        private readonly channel: Channel,
-        private readonly changed: () => void,
-    ) {}
-
-    send(order: Order): void {
-        const shared = typeof SharedArrayBuffer === 'function' && (typeof crossOriginIsolated !== 'boolean' || crossOriginIsolated);
-        if (shared) order.flag = new Int32Array(new SharedArrayBuffer(4));
-        const { id, name, args, priority, flag } = order;
-        this.orders.set(id, order);
-        try {
-            this.channel.postMessage({ selkie: 'run', id, name, args, flag, priority } satisfies Message, order.transfer);
-        } catch (error) {
-            const text = (error as Error).message;
-            this.settle(order, () => order.reject(new WorkerError('not-cloneable', `an argument of "${name}" cannot be sent: ${text}`, error)));
-        }
-    }
-
-    cancel(order: Order, reason: unknown): void {
-        order.cancelled = { reason };
-        if (order.flag) Atomics.store(order.flag, 0, 1);
-        this.channel.postMessage({ selkie: 'cancel', id: order.id, reason: pack(reason) } satisfies Message, []);
-    }
-
-    receive(message: Message | undefined): void {
-        if (!message || !('id' in message)) return;
-        const order = this.orders.get(message.id);
-        if (!order) return;
-        if (message.selkie === 'progress') {
-            for (const value of message.values) {
-                try {
-                    order.onProgress?.(value);
-                } catch (error) {
-                    // As that of an event listener.
-                    setTimeout(() => {
-                        throw error;
-                    });
-                }
-            }
-        } else if (message.selkie === 'done') this.settle(order, () => order.resolve(message.value));
-        else if (message.selkie === 'fail') {
-            // Cancelled: the reason itself, and not the copy that went there and back.
-            this.settle(order, () => order.reject(order.cancelled && message.cancelled ? order.cancelled.reason : unpack(message.error)));
-        }
-    }
-
-    settle(order: Order, f: () => void): void {
-        this.orders.delete(order.id);
-        order.done?.();
-        f();
-        this.changed();
-    }
-
-    /** No answer will come. */
-    fail(error: SelkieError): void {
-        for (const order of [...this.orders.values()]) {
-            this.orders.delete(order.id);
-            order.done?.();
-            order.reject(order.cancelled ? order.cancelled.reason : error);
-        }
-    }
-}
+/** @internal */
+export const notCloneable = (what: string, error: unknown): WorkerError =>
+    new WorkerError('not-cloneable', `${what} cannot be sent: ${(error as Error).message}`, error);

@@ -1,8 +1,10 @@
 // Queues. The scheduler knows who waits, and for which number; the items are here.
 
-import { choice, count, options as check } from './arguments.js';
+import { type Rules, any, limit, options as check, refuse, signal, signalOf } from './arguments.js';
 import { ArgumentError, QueueClosedError, SelkieError } from './errors.js';
 import type { Loop, WaitOptions } from './loop.js';
+import { Slots } from './slots.js';
+import { Thing } from './things.js';
 
 export interface QueueOptions {
     /** Puts wait while so many items are queued; without it never. */
@@ -16,42 +18,36 @@ export interface PutOptions extends WaitOptions {
     priority?: number;
 }
 
+const PUT: Rules = {
+    priority(value, name) {
+        if (typeof value !== 'number' || value !== value) refuse(name, 'a number', value);
+    },
+    signal,
+};
+
 /**
  * A queue between tasks: fair to those who wait, on both sides. `for await` takes items until the queue is closed.
  *
  * What need not wait does not yield, beside what a promise costs.
  */
-export class Queue<T> {
-    private readonly id_: number;
+export class Queue<T> extends Thing {
+    /** How many fit; `Infinity` without a limit. */
+    readonly capacity: number;
     private readonly order_: string;
-    private readonly capacity_: number;
-    private items_: (T | undefined)[] = [];
-    private free_: number[] = [];
+    private readonly items_ = new Slots<T>();
     private stacked_ = 0;
-    private unfinished_ = 0;
     private closed_ = false;
 
-    constructor(
-        private readonly loop_: Loop,
-        options?: QueueOptions,
-    ) {
-        const { capacity, order = 'fifo' } = check(options, 'capacity order');
-        this.order_ = choice(order, 'options.order', ['fifo', 'lifo', 'priority']);
-        this.capacity_ = capacity === undefined || capacity === Infinity ? 0 : count(capacity, 'options.capacity', 1);
-        loop_.check_();
-        this.id_ = loop_.wasm_.queue(this.capacity_);
-        loop_.own_(this, this.id_);
+    constructor(loop: Loop, options?: QueueOptions) {
+        const { capacity = Infinity, order = 'fifo' } = check(options, { capacity: limit, order: ['fifo', 'lifo', 'priority'] });
+        super(loop, () => loop.wasm_.queue_(capacity < Infinity ? capacity : 0));
+        this.capacity = capacity;
+        this.order_ = order;
     }
 
     /** How many items there are. */
     get size(): number {
-        this.loop_.check_();
-        return this.loop_.wasm_.len(this.id_);
-    }
-
-    /** How many fit; `Infinity` without a limit. */
-    get capacity(): number {
-        return this.capacity_ || Infinity;
+        return this.wasm_.len_(this.id_);
     }
 
     get closed(): boolean {
@@ -59,90 +55,53 @@ export class Queue<T> {
     }
 
     /** Adds an item, and waits while there is no room. Given up, the item is not added. */
-    put(item: T, options?: PutOptions): Promise<void> {
-        const { priority, signal } = check(options, 'priority signal');
-        const order = this.place_(priority);
-        if (signal?.aborted) return Promise.reject(signal.reason);
-        const index = this.add_(item);
-        const answer = this.loop_.wasm_.try_put(this.id_, index, order);
-        if (answer === 0) {
-            this.unfinished_ += 1;
-            return Promise.resolve();
+    async put(item: T, options?: PutOptions): Promise<void> {
+        const order = this.place_(options);
+        const by = options?.signal;
+        by?.throwIfAborted();
+        if (this.add_(item, order)) return;
+        const index = this.items_.add_(item);
+        const drop = (): unknown => this.items_.take_(index);
+        if ((await this.loop_.wait_(by, (slot) => this.loop_.wasm_.put_(slot, this.id_, index, order), drop)) < 0) {
+            drop();
+            throw new QueueClosedError();
         }
-        if (answer === -2) {
-            this.drop_(index);
-            return Promise.reject(new QueueClosedError());
-        }
-        const waiting = this.loop_.wait_({ signal }, (slot) => this.loop_.wasm_.put(slot, this.id_, index, order), () => this.drop_(index));
-        return waiting.then((end) => {
-            if (end < 0) {
-                this.drop_(index);
-                throw new QueueClosedError();
-            }
-            this.unfinished_ += 1;
-        });
     }
 
     /** Adds an item if there is room; whether there was. Throws a QueueClosedError. */
     tryPut(item: T, options?: { priority?: number }): boolean {
-        const order = this.place_(check(options, 'priority').priority);
-        const index = this.add_(item);
-        const answer = this.loop_.wasm_.try_put(this.id_, index, order);
-        if (answer === 0) {
-            this.unfinished_ += 1;
-            return true;
-        }
-        this.drop_(index);
-        if (answer === -2) throw new QueueClosedError();
-        return false;
+        return this.add_(item, this.place_(options));
     }
 
     /** Takes an item, and waits while there is none. Given up, no item is lost. Rejects with a QueueClosedError at the end. */
-    take(options?: WaitOptions): Promise<T> {
-        const { signal } = check(options, 'signal');
-        this.loop_.check_();
-        if (signal?.aborted) return Promise.reject(signal.reason);
-        const answer = this.loop_.wasm_.try_take(this.id_);
-        if (answer >= 0) return Promise.resolve(this.drop_(answer));
-        if (answer === -2) return Promise.reject(new QueueClosedError());
-        const waiting = this.loop_.wait_({ signal }, (slot) => this.loop_.wasm_.take(slot, this.id_));
-        return waiting.then((index) => {
-            if (index < 0) throw new QueueClosedError();
-            return this.drop_(index);
-        });
+    async take(options?: WaitOptions): Promise<T> {
+        const by = signalOf(options);
+        by?.throwIfAborted();
+        return (this.tryTake() ?? this.took_(await this.loop_.wait_(by, (slot) => this.loop_.wasm_.take_(slot, this.id_)))!).value;
     }
 
     /** Takes an item if there is one that nobody waits for. Throws a QueueClosedError at the end. */
     tryTake(): { value: T } | undefined {
-        this.loop_.check_();
-        const answer = this.loop_.wasm_.try_take(this.id_);
-        if (answer === -2) throw new QueueClosedError();
-        return answer < 0 ? undefined : { value: this.drop_(answer) };
+        return this.took_(this.wasm_.try_take_(this.id_));
     }
 
     /** One item that was taken is worked off; see `join`. */
     taskDone(): void {
-        this.loop_.check_();
-        if (this.unfinished_ <= 0) throw new SelkieError('invalid-state', 'taskDone() was called more often than items were put');
-        this.unfinished_ -= 1;
-        this.loop_.wasm_.task_done(this.id_);
+        if (!this.wasm_.task_done_(this.id_)) throw new SelkieError('invalid-state', 'taskDone() was called more often than items were put');
     }
 
     /** Waits until `taskDone` was called for every item that was put. */
     async join(options?: WaitOptions): Promise<void> {
-        await this.loop_.wait_(options, (slot) => this.loop_.wasm_.join(slot, this.id_));
+        await this.loop_.wait_(signalOf(options), (slot) => this.loop_.wasm_.join_(slot, this.id_));
     }
 
     /** Refuses what is put from now on; those who take get what is there, and then a QueueClosedError. `immediate` drops it. */
     close(options?: { immediate?: boolean }): void {
-        const { immediate = false } = check(options, 'immediate');
+        const { immediate } = check(options, { immediate: any });
         this.closed_ = true;
         if (!this.loop_.open_) return;
-        this.loop_.wasm_.shut_down(this.id_, immediate ? 1 : 0);
-        if (immediate) {
-            this.items_ = [];
-            this.free_ = [];
-        }
+        this.loop_.wasm_.shut_down_(this.id_, immediate ? 1 : 0);
+        if (immediate) this.items_.clear_();
     }
 
     async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
@@ -160,39 +119,41 @@ export class Queue<T> {
 
     /** The items as a stream, which takes one when it is read. */
     toReadableStream(): ReadableStream<T> {
+        const items = this[Symbol.asyncIterator]();
         return new ReadableStream<T>(
             {
-                pull: async (controller) => {
-                    try {
-                        controller.enqueue(await this.take());
-                    } catch (error) {
-                        if (!(error instanceof QueueClosedError)) throw error;
-                        controller.close();
-                    }
+                async pull(controller) {
+                    const { done, value } = await items.next();
+                    if (done) controller.close();
+                    else controller.enqueue(value);
                 },
             },
             { highWaterMark: 0 },
         );
     }
 
-    private place_(priority: number | undefined): number {
-        this.loop_.check_();
+    /** The number by which the item's place is found. */
+    private place_(options: PutOptions | undefined): number {
+        const { priority } = check(options, PUT);
         if (priority === undefined) return this.order_ === 'lifo' ? -(this.stacked_ += 1) : 0;
         if (this.order_ !== 'priority') throw new ArgumentError('options.priority', 'only for a queue with `order: "priority"`');
-        if (typeof priority !== 'number' || priority !== priority) throw new ArgumentError('options.priority', `a number, not ${String(priority)}`);
+        // For -0, which would come before 0.
         return priority + 0;
     }
 
-    private add_(item: T): number {
-        const index = this.free_.pop() ?? this.items_.length;
-        this.items_[index] = item;
-        return index;
+    private add_(item: T, order: number): boolean {
+        const { wasm_ } = this;
+        const index = this.items_.add_(item);
+        const answer = wasm_.try_put_(this.id_, index, order);
+        if (answer === 0) return true;
+        this.items_.take_(index);
+        if (answer === -2) throw new QueueClosedError();
+        return false;
     }
 
-    private drop_(index: number): T {
-        const item = this.items_[index] as T;
-        this.items_[index] = undefined;
-        this.free_.push(index);
-        return item;
+    /** What the scheduler's answer stands for. */
+    private took_(index: number): { value: T } | undefined {
+        if (index === -2) throw new QueueClosedError();
+        return index < 0 ? undefined : { value: this.items_.take_(index) as T };
     }
 }

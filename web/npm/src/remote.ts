@@ -1,49 +1,37 @@
 // Loops elsewhere: a loop gives out a port, and whoever has it submits calls by name, as closures cannot be sent.
 
-import { callable, options as check, time } from './arguments.js';
-import { ArgumentError, WorkerError, disposable } from './errors.js';
+import { options as check, refuse } from './arguments.js';
+import { Client, ORDER, type SubmitOptions, order } from './client.js';
+import { WorkerError, disposable } from './errors.js';
 import type { Loop } from './loop.js';
 import type { JobArguments, JobResult } from './pool.js';
-import { type Channel, Client, type Functions, type Order, listen, serve } from './protocol.js';
+import { type Channel, type Functions, hear, listen, serve } from './protocol.js';
 import type { Priority, Task, TaskContext } from './task.js';
 
 /** A `MessagePort`, of a page or of Node. */
 export type Port = typeof globalThis extends { MessagePort: { prototype: infer P } } ? P : { postMessage(message: any, transfer?: any): void };
-
-export interface SubmitOptions {
-    signal?: AbortSignal | undefined;
-    /** Of the task that runs there. */
-    priority?: Priority;
-    transfer?: object[];
-    timeoutMs?: number | undefined;
-    onProgress?: (value: any) => void;
-}
 
 /**
  * A port by which others call these functions as tasks of this loop: give it away with `postMessage(.., [port])`, and
  * connect to it by `connectLoop`. A call that is cancelled there cancels its task here.
  */
 export function endpoint(loop: Loop, functions: Functions): Port {
-    if (typeof functions !== 'object' || functions === null) throw new ArgumentError('functions', 'an object of functions');
     loop.check_();
     const { port1, port2 } = new MessageChannel();
-    serve(port1 as unknown as Channel, functions, ({ name, priority }, f, args, settle) => {
+    serve(port1 as unknown as Channel, functions, ([, , name, , , priority], f, args, settle) => {
         let task: Task<unknown>;
         try {
-            task = loop.start_((context: TaskContext) => f(...args(context.signal)), { name, ...(priority ? { priority: priority as Priority } : {}) }, undefined);
+            task = loop.start_((context: TaskContext) => f(...args(context.signal)), { name, priority: priority as Priority }, undefined);
         } catch (error) {
             settle(false, error);
             return () => {};
         }
-        task.promise.then(
-            (value) => settle(true, value),
-            (error: unknown) => settle(false, error),
-        );
-        return (reason) => void task.cancel(reason);
+        task.then(settle.bind(0, true), settle.bind(0, false));
+        return (reason) => task.cancel(reason);
     });
     port1.start();
     // In Node it holds its thread, which is there to be asked, for as long as the loop lives and the other side does not close.
-    void loop.pause_(undefined, undefined, () => {}).catch(() => port1.close());
+    loop.pause_(undefined, () => {}).catch(() => port1.close());
     return port2 as Port;
 }
 
@@ -51,7 +39,6 @@ export function endpoint(loop: Loop, functions: Functions): Port {
 export class RemoteLoop<M extends Functions = Functions> {
     private readonly client_: Client;
     private over_: WorkerError | undefined;
-    private ids_ = 0;
 
     /** @internal */
     constructor(
@@ -59,8 +46,8 @@ export class RemoteLoop<M extends Functions = Functions> {
         private readonly port_: { postMessage(message: any, transfer: any): void; start(): void; close(): void },
     ) {
         const channel = port_ as unknown as Channel;
-        this.client_ = new Client(channel, () => this.client_.orders.size || channel.unref?.());
-        listen(channel, 'message', (message) => this.client_.receive(message));
+        this.client_ = new Client(channel, () => {});
+        hear(channel, (message) => this.client_.receive_(message));
         listen(channel, 'messageerror', () => this.lost_(new WorkerError('not-cloneable', 'the other loop sent what cannot be read here')));
         // Not every host tells. Where it does not, `timeoutMs` and the Worker's own error event are what there is.
         listen(channel, 'close', () => this.lost_(new WorkerError('worker-crashed', 'the other loop is gone')));
@@ -71,24 +58,18 @@ export class RemoteLoop<M extends Functions = Functions> {
 
     /** Has the other loop call a function that it gave out, as a task of its own. */
     submit<K extends keyof M & string>(name: K, args: JobArguments<M[K]>, options?: SubmitOptions): Task<JobResult<M[K]>> {
-        if (typeof name !== 'string') throw new ArgumentError('name', 'the name of a function that the other loop gives out');
-        if (!Array.isArray(args)) throw new ArgumentError('args', 'an array of arguments');
-        const { signal, priority, transfer = [], timeoutMs, onProgress } = check(options, 'signal priority transfer timeoutMs onProgress');
-        if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
-        if (onProgress !== undefined) callable(onProgress, 'options.onProgress');
+        const checked = check(options, ORDER);
         if (this.over_) throw this.over_;
-        const body = ({ task }: TaskContext): Promise<unknown> =>
-            new Promise((resolve, reject) => {
-                const order: Order = { id: ++this.ids_, name, args, transfer, priority, onProgress, resolve, reject };
-                (this.port_ as unknown as Channel).ref?.();
-                this.client_.send(order);
-                task.hold_((reason) => {
-                    this.client_.cancel(order, reason);
-                    // The task there goes on for as long as it cleans up. Nothing here depends on it.
-                    this.client_.settle(order, () => reject(reason));
-                });
-            });
-        return this.loop_.start_(body as (context: never) => unknown, { name, signal, timeoutMs }, this.loop_.running_) as Task<JobResult<M[K]>>;
+        const { client_ } = this;
+        return order(this.loop_, { timeoutMs: checked.timeoutMs }, name, args, checked, (job) => {
+            client_.send_(job);
+            return (reason) => {
+                if (!client_.orders_.has(job.id_)) return;
+                client_.cancel_(job, reason);
+                // The task there goes on for as long as it cleans up. Nothing here depends on it.
+                client_.settle_(job, () => job.reject_(reason));
+            };
+        });
     }
 
     /** Ends the connection; what is under way is rejected with a WorkerError. */
@@ -101,14 +82,14 @@ export class RemoteLoop<M extends Functions = Functions> {
     private lost_(error: WorkerError): void {
         if (this.over_) return;
         this.over_ = error;
-        this.client_.fail(error);
+        this.client_.fail_(error);
         this.port_.close();
     }
 }
 
 /** Connects to a loop elsewhere by the port that its `endpoint` made. `M` is the type of the functions that it gave out. */
 export function connectLoop<M extends Functions = Functions>(loop: Loop, port: Port): RemoteLoop<M> {
-    if (typeof (port as MessagePort | undefined)?.postMessage !== 'function') throw new ArgumentError('port', 'a MessagePort, from `endpoint`');
+    if (typeof (port as MessagePort | undefined)?.postMessage !== 'function') refuse('port', 'a MessagePort, from `endpoint`', port);
     loop.check_();
     return new RemoteLoop<M>(loop, port as MessagePort);
 }

@@ -1,8 +1,9 @@
 // Locks and their kin, fair: who came first is served first, and who gives up loses nothing.
 
-import { callable, count, options as check } from './arguments.js';
+import { callable, count, signalOf } from './arguments.js';
 import { SelkieError, dispose } from './errors.js';
 import type { Loop, WaitOptions } from './loop.js';
+import { Thing } from './things.js';
 
 /** Gives back what was acquired, once; also by `using`. */
 export interface Release {
@@ -10,45 +11,26 @@ export interface Release {
     [Symbol.dispose](): void;
 }
 
-/** A thing that the scheduler keeps. */
-class Thing {
-    protected readonly id_: number;
-
-    /** @internal */
-    constructor(
-        protected readonly loop_: Loop,
-        id: () => number,
-    ) {
-        loop_.check_();
-        this.id_ = id();
-        loop_.own_(this, this.id_);
-    }
-}
-
 /** Lets so many in at once. */
 export class Semaphore extends Thing {
     constructor(loop: Loop, permits: number) {
-        count(permits, 'permits', 0);
-        super(loop, () => loop.wasm_.semaphore(permits));
+        super(loop, () => (count(permits, 'permits', 0), loop.wasm_.semaphore_(permits)));
     }
 
     /** How many can be had without waiting. */
     get available(): number {
-        this.loop_.check_();
-        return this.loop_.wasm_.available(this.id_);
+        return this.wasm_.available_(this.id_);
     }
 
     /** Waits for a permit; call the answer to give it back. */
     async acquire(options?: WaitOptions): Promise<Release> {
-        return this.tryAcquire(options) ?? (await this.loop_.wait_(options, (slot) => this.loop_.wasm_.acquire(slot, this.id_)), this.release_());
+        return this.tryAcquire(options) ?? (await this.loop_.wait_(options?.signal, (slot) => this.loop_.wasm_.acquire_(slot, this.id_)), this.release_());
     }
 
     /** A permit if one can be had at once. */
     tryAcquire(options?: WaitOptions): Release | undefined {
-        const { signal } = check(options, 'signal');
-        this.loop_.check_();
-        signal?.throwIfAborted();
-        return this.loop_.wasm_.try_acquire(this.id_) ? this.release_() : undefined;
+        signalOf(options)?.throwIfAborted();
+        return this.wasm_.try_acquire_(this.id_) ? this.release_() : undefined;
     }
 
     /** Calls `f` with a permit held, also if it is async, and gives what it returns. */
@@ -67,7 +49,7 @@ export class Semaphore extends Thing {
         const release = (): void => {
             if (!held) return;
             held = false;
-            if (this.loop_.open_) this.loop_.wasm_.give(this.id_);
+            if (this.loop_.open_) this.loop_.wasm_.give_(this.id_);
         };
         return Object.assign(release, { [dispose]: release }) as unknown as Release;
     }
@@ -89,7 +71,7 @@ export class Event extends Thing {
     private set_ = false;
 
     constructor(loop: Loop) {
-        super(loop, () => loop.wasm_.event());
+        super(loop, () => loop.wasm_.event_());
     }
 
     get isSet(): boolean {
@@ -98,23 +80,20 @@ export class Event extends Thing {
 
     /** Wakes all who wait, and lets all pass until it is cleared. */
     set(): void {
-        this.turn_(true);
+        this.wasm_.set_(this.id_, 1);
+        this.set_ = true;
     }
 
     clear(): void {
-        this.turn_(false);
-    }
-
-    private turn_(on: boolean): void {
-        this.loop_.check_();
-        this.set_ = on;
-        this.loop_.wasm_.set(this.id_, on ? 1 : 0);
+        this.wasm_.set_(this.id_, 0);
+        this.set_ = false;
     }
 
     async wait(options?: WaitOptions): Promise<void> {
-        check(options, 'signal').signal?.throwIfAborted();
+        const signal = signalOf(options);
+        signal?.throwIfAborted();
         this.loop_.check_();
-        if (!this.set_) await this.loop_.wait_(options, (slot) => this.loop_.wasm_.wait_for(slot, this.id_));
+        if (!this.set_) await this.wait_(signal);
     }
 }
 
@@ -124,17 +103,13 @@ export class Condition extends Thing {
     private release_: Release | undefined;
 
     constructor(loop: Loop, lock: Lock = new Lock(loop)) {
-        super(loop, () => loop.wasm_.condition());
+        super(loop, () => loop.wasm_.condition_());
         this.lock = lock;
     }
 
     /** Calls `f` with the lock held; within it `wait` and `waitFor` may be called. */
-    with<T>(f: () => T | PromiseLike<T>, options?: WaitOptions): Promise<T> {
+    async with<T>(f: () => T | PromiseLike<T>, options?: WaitOptions): Promise<T> {
         callable(f, 'f');
-        return this.held_(options, f);
-    }
-
-    private async held_<T>(options: WaitOptions | undefined, f: () => T | PromiseLike<T>): Promise<T> {
         this.release_ = await this.lock.acquire(options);
         try {
             return await f();
@@ -151,8 +126,9 @@ export class Condition extends Thing {
     async wait(options?: WaitOptions): Promise<void> {
         const release = this.release_;
         if (!release || !this.lock.locked) throw new SelkieError('invalid-state', 'wait() is for within the function given to with()');
-        check(options, 'signal').signal?.throwIfAborted();
-        const notified = this.loop_.wait_(options, (slot) => this.loop_.wasm_.wait_for(slot, this.id_));
+        const signal = signalOf(options);
+        signal?.throwIfAborted();
+        const notified = this.wait_(signal);
         release();
         try {
             await notified;
@@ -170,8 +146,7 @@ export class Condition extends Thing {
     /** Wakes so many of those who wait, in the order in which they came. */
     notify(waiters = 1): void {
         count(waiters, 'waiters', 0);
-        this.loop_.check_();
-        this.loop_.wasm_.notify(this.id_, waiters);
+        this.wasm_.notify_(this.id_, waiters);
     }
 
     notifyAll(): void {
@@ -185,8 +160,7 @@ export class Barrier extends Thing {
     private broken_ = false;
 
     constructor(loop: Loop, parties: number) {
-        count(parties, 'parties', 1);
-        super(loop, () => loop.wasm_.barrier(parties));
+        super(loop, () => (count(parties, 'parties', 1), loop.wasm_.barrier_(parties)));
         this.parties = parties;
     }
 
@@ -196,22 +170,20 @@ export class Barrier extends Thing {
 
     /** Waits until all have come, and gives the place of arrival, from 0 on. */
     async wait(options?: WaitOptions): Promise<number> {
-        const place = await this.loop_.wait_(options, (slot) => this.loop_.wasm_.wait_for(slot, this.id_));
+        const place = await this.wait_(signalOf(options));
         if (place < 0) throw new SelkieError('barrier-broken', 'the barrier was broken or reset while it was waited for');
         return place;
     }
 
     /** Rejects those who wait; later ones meet anew. */
     reset(): void {
-        this.loop_.check_();
+        this.wasm_.break_barrier_(this.id_, 0);
         this.broken_ = false;
-        this.loop_.wasm_.break_barrier(this.id_, 0);
     }
 
     /** Rejects those who wait, and all who come, until a `reset`. */
     abort(): void {
-        this.loop_.check_();
+        this.wasm_.break_barrier_(this.id_, 1);
         this.broken_ = true;
-        this.loop_.wasm_.break_barrier(this.id_, 1);
     }
 }

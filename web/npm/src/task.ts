@@ -1,9 +1,9 @@
 // A task: a function that the scheduler runs step by step, with a state, an outcome, and a way to end it.
 
-import { callable, choice, options as check, time } from './arguments.js';
+import { type Rules, any, callable, signal, time } from './arguments.js';
 import { ArgumentError, SelkieError, aborted, asyncDispose, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
-import { SLICE, resume, settled } from './engine.js';
+import { SLICE, settled } from './engine.js';
 import { onAbort } from './signals.js';
 
 /** How urgent a task's turns are: in front of all others; the default; when nothing else is ready, and now and then. */
@@ -23,9 +23,6 @@ export interface SpawnOptions {
     /** Whether the task begins within `spawn`, as async functions do, or at its first turn. Those of the background never begin at once. */
     start?: 'eager' | 'next';
 }
-
-/** @internal */
-export const SPAWN = 'name priority signal timeoutMs start';
 
 /** What a generator task yields to the scheduler, by `yield*`. */
 export interface Step<T> {
@@ -70,11 +67,14 @@ const END = -1;
 const YIELD = -2;
 const WAIT = -3;
 
-const PRIORITIES = ['user-blocking', 'user-visible', 'background'] as const;
+/** @internal */
+export const PRIORITIES: readonly Priority[] = ['user-blocking', 'user-visible', 'background'];
 
 /** @internal */
-export const priorityOf = (value: Priority | undefined): number =>
-    value === undefined ? 1 : PRIORITIES.indexOf(choice(value, 'options.priority', PRIORITIES));
+export const priorityOf = (priority: Priority = 'user-visible'): number => PRIORITIES.indexOf(priority);
+
+/** @internal */
+export const SPAWN: Rules = { name: any, priority: PRIORITIES, signal, timeoutMs: time, start: ['eager', 'next'] };
 
 /** @internal What a generator yields beside tasks. */
 class Request implements Step<unknown> {
@@ -111,7 +111,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     /** Who is told of the end: most tasks have one. */
     private waiters_: (() => void) | Set<() => void> | undefined;
     private state_: TaskState = 'pending';
-    private outcome_: unknown;
+    /** @internal */ outcome_: unknown;
     private body_: ((context: never) => unknown) | undefined;
     private context_: Context | undefined;
     private generator_: Generator<Step<unknown>, T, unknown> | undefined;
@@ -149,9 +149,6 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.parent = parent;
         this.body_ = body;
         const { signal, timeoutMs } = options;
-        if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
-        if (options.start !== undefined) choice(options.start, 'options.start', ['eager', 'next']);
-        const number = priorityOf(options.priority);
         if (signal?.aborted) {
             this.cancels_ = 1;
             this.reason_ = signal.reason;
@@ -165,9 +162,9 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
                 this.timer_ = -1;
                 this.cancel(timedOut(timeoutMs));
             });
-            loop_.wasm_.timer(this.timer_, timeoutMs);
+            loop_.wasm_.timer_(this.timer_, timeoutMs);
         }
-        loop_.wasm_.spawn(this.slot_, number, options.start === 'next' ? 1 : 0);
+        loop_.wasm_.spawn_(this.slot_, priorityOf(this.priority), options.start === 'next' ? 1 : 0);
     }
 
     get state(): TaskState {
@@ -484,57 +481,28 @@ export class Context {
 
     sleep(ms: number): unknown {
         time(ms, 'ms');
-        this.since_ = 0;
-        if (this.stepwise_) return new Request(ms);
-        return this.await_((slot) => this.loop.wasm_.timer(slot, ms));
+        return this.pause_(new Request(ms), (slot) => this.loop.wasm_.timer_(slot, ms));
     }
 
     yield(): unknown {
-        this.since_ = 0;
-        if (this.stepwise_) return turn;
-        return this.await_((slot) => this.loop.wasm_.soon(slot, priorityOf(this.task.priority)));
+        return this.pause_(turn, (slot) => this.loop.wasm_.soon_(slot, priorityOf(this.task.priority)));
     }
 
-    wait(what: PromiseLike<unknown>): unknown {
-        return this.for_(what, false);
+    private pause_(request: Request, start: (slot: number) => void): unknown {
+        this.since_ = 0;
+        return this.stepwise_ ? request : this.loop.wait_(this.task, start);
+    }
+
+    wait(what: PromiseLike<unknown>, shield = false): unknown {
+        callable(what?.then, 'the `then` of what to wait for');
+        if (this.stepwise_) return new Request(WAIT, what, shield);
+        return this.loop.pause_(this.task, (resolve, reject) => {
+            what.then(resolve, reject);
+            return (left, reason) => left && !shield && what instanceof Task && what.cancel(reason);
+        });
     }
 
     shield(what: PromiseLike<unknown>): unknown {
-        return this.for_(what, true);
-    }
-
-    private for_(what: PromiseLike<unknown>, shield: boolean): unknown {
-        callable((what as PromiseLike<unknown> | undefined)?.then, 'the `then` of what to wait for');
-        if (this.stepwise_) return new Request(WAIT, what, shield);
-        const { task } = this;
-        return new Promise((resolve, reject) => {
-            const free = task.hold_((reason) => {
-                if (!shield && what instanceof Task) what.cancel(reason);
-                reject(reason);
-            });
-            what.then(
-                (value) => (free(), resolve(value)),
-                (error: unknown) => (free(), reject(error)),
-            );
-        });
-    }
-
-    /** A promise for the end of an operation, rejected by a cancel. */
-    private await_(start: (slot: number) => void): Promise<void> {
-        const { task, loop } = this;
-        return new Promise((resolve, reject) => {
-            const slot = loop.operation_(() => {
-                free();
-                resume(resolve);
-            });
-            start(slot);
-            const free = task.hold_((reason) => {
-                loop.revoke_(slot);
-                reject(reason);
-            });
-        });
+        return this.wait(what, true);
     }
 }
-
-/** @internal */
-export const checkSpawn = (options: SpawnOptions | undefined): SpawnOptions => check(options, SPAWN) as SpawnOptions;

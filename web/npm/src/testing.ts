@@ -1,11 +1,11 @@
 // Loops with virtual time, for tests.
 
-import { options as check, time } from './arguments.js';
-import { type CreateOptions, LOOP } from './core.js';
+import { options as check, refuse, time } from './arguments.js';
 import { engineOf, isResuming } from './engine.js';
 import type { Engine, WasmSource } from './engine.js';
-import { ArgumentError, SelkieError } from './errors.js';
+import { SelkieError } from './errors.js';
 import { Loop } from './loop.js';
+import { type CreateOptions, LOOP } from './make.js';
 import type { AsyncBody, GeneratorBody, Task } from './task.js';
 
 export interface TestLoopOptions extends CreateOptions {
@@ -93,7 +93,7 @@ export class TestLoop extends Loop {
     }
 
     private pass_(to: number): void {
-        this.wasm_.advance(to);
+        this.wasm_.advance_(to);
         this.wanted_ = true;
     }
 
@@ -102,7 +102,7 @@ export class TestLoop extends Loop {
         do {
             while (this.wanted_ && !this.over() && !done()) {
                 this.wanted_ = false;
-                this.next_ = this.wasm_.turn();
+                this.next_ = this.wasm_.turn_();
                 if (this.next_ === -1) this.wanted_ = true;
             }
             do await quiet();
@@ -127,8 +127,8 @@ export class TestLoop extends Loop {
 
 /** Makes a loop with virtual time, which starts at 0. */
 export async function createTestLoop(options?: TestLoopOptions): Promise<TestLoop> {
-    const { wasm, seed, ...rest } = check(options, `${LOOP} seed`);
-    if (seed !== undefined && !(Number.isSafeInteger(seed) && seed >= 0)) throw new ArgumentError('options.seed', 'a whole number from 0 on');
+    const whole = (value: unknown, name: string): unknown => (Number.isSafeInteger(value) && (value as number) >= 0) || refuse(name, 'a whole number from 0 on', value);
+    const { wasm, seed, ...rest } = check(options, { ...LOOP, seed: whole });
     return new TestLoop(await engineOf(wasm ?? (await ours())), rest, seed);
 }
 
@@ -147,7 +147,7 @@ let bytes: Promise<WebAssembly.Module> | undefined;
 export function crash(loop: Loop): void {
     loop.check_();
     try {
-        loop.wasm_.trap();
+        loop.wasm_.trap_();
     } catch {
         // What was to be shown: every task is rejected with a LoopCrashedError by now.
     }

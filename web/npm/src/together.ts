@@ -1,6 +1,6 @@
 // Waiting for many tasks.
 
-import { callable, choice, count, options as check, time } from './arguments.js';
+import { any, callable, limit, options as check, signal, time } from './arguments.js';
 import { ArgumentError, GroupError, SelkieError, aborted, disposable } from './errors.js';
 import type { Loop, WaitOptions } from './loop.js';
 import { onAbort } from './signals.js';
@@ -36,62 +36,51 @@ export interface WaitForOptions extends WaitOptions {
 
 /** @internal */
 export function gather(loop: Loop, members: readonly Member[], options: GatherOptions | undefined): Task<unknown> {
-    const { returnErrors = false, concurrency = Infinity, ...spawn } = check(options, `${SPAWN} returnErrors concurrency`);
-    if (concurrency !== Infinity) count(concurrency, 'options.concurrency', 1);
+    const { returnErrors, concurrency = Infinity, ...spawn } = check(options, { ...SPAWN, returnErrors: any, concurrency: limit });
     const list = [...members];
     list.forEach((member, at) => {
         if (typeof member !== 'function' && typeof (member as PromiseLike<unknown> | null)?.then !== 'function') {
             throw new ArgumentError(`members[${at}]`, 'a task, a promise or a function');
         }
     });
-    // Without members there is nothing that a turn would be for.
     const body = (context: TaskContext): unknown =>
+        // Without members there is nothing that a turn would be for.
         list.length === 0 ? [] : new Promise((resolve, reject) => {
-            const results: unknown[] = new Array(list.length);
+            const results: unknown[] = [];
             const running = new Set<Task<unknown>>();
             let [next, busy, left, over] = [0, 0, list.length, false];
             let ending: (() => void) | undefined;
             const settle = (at: number, ok: boolean, value: unknown): void => {
                 left -= 1;
-                if (returnErrors) results[at] = ok ? { status: 'fulfilled', value } : { status: 'rejected', reason: value };
-                else if (ok) results[at] = value;
-                else if (!over) {
+                if (!ok && !returnErrors) {
                     over = true;
-                    reject(value);
+                    return reject(value);
                 }
+                results[at] = !returnErrors ? value : ok ? { status: 'fulfilled', value } : { status: 'rejected', reason: value };
                 if (left === 0 && !over) resolve(results);
             };
-            const attend = (task: Task<unknown>, at: number, ours: boolean): void => {
+            const attend = (task: Task<unknown>, at: number, ours: number): void => {
                 running.add(task);
+                busy += ours;
                 task.observed_ = true;
                 task.onEnd_(() => {
                     running.delete(task);
-                    const error = task.error();
-                    settle(at, task.state === 'done', task.state === 'done' ? task.result() : error);
-                    if (ours) {
-                        busy -= 1;
-                        more();
-                    }
+                    busy -= ours;
+                    settle(at, task.state === 'done', task.outcome_);
+                    more();
                     if (running.size === 0) ending?.();
                 });
             };
             const more = (): void => {
                 while (next < list.length && busy < concurrency && !over && !loop.closed) {
                     const at = next++;
-                    const member = list[at]!;
-                    if (typeof member !== 'function') continue;
-                    busy += 1;
-                    attend(context.spawn(member as AsyncBody<unknown>), at, true);
+                    const member = list[at];
+                    if (typeof member === 'function') attend(context.spawn(member as AsyncBody<unknown>), at, 1);
                 }
             };
             list.forEach((member, at) => {
-                if (member instanceof Task) attend(member as Task<unknown>, at, false);
-                else if (typeof member !== 'function') {
-                    member.then(
-                        (value) => settle(at, true, value),
-                        (error: unknown) => settle(at, false, error),
-                    );
-                }
+                if (member instanceof Task) attend(member, at, 0);
+                else if (typeof member !== 'function') member.then(settle.bind(0, at, true), settle.bind(0, at, false));
             });
             more();
             context.task.hold_((reason) => {
@@ -104,14 +93,23 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
     return loop.start_(body as (context: never) => unknown, { name: 'gather', ...spawn }, loop.running_);
 }
 
-/** @internal */
-export function tasksOf<T>(tasks: Iterable<Task<T>>): Task<T>[] {
-    const list = [...tasks];
+function tasksOf<T>(tasks: Iterable<Task<T>>): Task<T>[] {
+    const list = [...new Set(tasks)];
     list.forEach((task, at) => {
         if (!(task instanceof Task)) throw new ArgumentError(`tasks[${at}]`, 'a task: spawn the function, or use gather for promises');
         task.observed_ = true;
     });
     return list;
+}
+
+/** Calls `f` with each task that has ended, and those that do. Answers how to end that. */
+function watch<T>(list: Task<T>[], f: (task: Task<T>) => void): () => void {
+    const ends = list.map((task) => {
+        const end = (): void => f(task);
+        task.onEnd_(end);
+        return () => task.offEnd_(end);
+    });
+    return () => ends.forEach((end) => end());
 }
 
 /** @internal */
@@ -120,35 +118,21 @@ export function wait<T>(
     tasks: Iterable<Task<T>>,
     options: WaitForOptions | undefined,
 ): Promise<{ done: Set<Task<T>>; pending: Set<Task<T>> }> {
-    const { until = 'all', timeoutMs, signal } = check(options, 'until timeoutMs signal');
-    choice(until, 'options.until', ['first-completed', 'first-error', 'all']);
-    if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
-    const list = [...new Set(tasksOf(tasks))];
+    const { until, timeoutMs, signal: by } = check(options, { until: ['first-completed', 'first-error', 'all'], timeoutMs: time, signal });
+    const list = tasksOf(tasks);
     const split = () => ({ done: new Set(list.filter((task) => task.done())), pending: new Set(list.filter((task) => !task.done())) });
-    const met = (task: Task<T>): boolean => until === 'first-completed' || (until === 'first-error' && task.state !== 'done');
-    let left = list.filter((task) => !task.done()).length;
-    const ends: [Task<T>, () => void][] = [];
-    const stop = (): void => ends.forEach(([task, end]) => task.offEnd_(end));
-    return loop.pause_(
-        signal,
-        timeoutMs,
-        (resolve) => {
-            if (left === 0 || list.some((task) => task.done() && met(task))) return resolve(split());
-            for (const task of list) {
-                if (task.done()) continue;
-                const end = (): void => {
-                    left -= 1;
-                    if (left > 0 && !met(task)) return;
-                    stop();
-                    resolve(split());
-                };
-                task.onEnd_(end);
-                ends.push([task, end]);
-            }
-        },
-        stop,
-        () => (stop(), split()),
-    );
+    let left = list.length;
+    let met = false;
+    const start = (resolve: (value: ReturnType<typeof split>) => void): (() => void) => {
+        if (!left) resolve(split());
+        return watch(list, (task) => {
+            left -= 1;
+            if (met || (left && until !== 'first-completed' && (until !== 'first-error' || task.state === 'done'))) return;
+            met = true;
+            resolve(split());
+        });
+    };
+    return loop.pause_(by, start, timeoutMs, split);
 }
 
 /** @internal In an object each, as promises and `for await` would await a task that stood alone. */
@@ -157,34 +141,22 @@ export function asCompleted<T>(
     tasks: Iterable<Task<T>>,
     options: (WaitOptions & { timeoutMs?: number }) | undefined,
 ): AsyncGenerator<{ task: Task<T> }, void, undefined> {
-    const { signal, timeoutMs } = check(options, 'signal timeoutMs');
-    if (timeoutMs !== undefined) time(timeoutMs, 'options.timeoutMs');
-    const deadline = timeoutMs === undefined ? Infinity : loop.now() + timeoutMs;
-    return ends(loop, tasksOf(tasks), signal, deadline);
-}
-
-async function* ends<T>(
-    loop: Loop,
-    list: Task<T>[],
-    signal: AbortSignal | undefined,
-    deadline: number,
-): AsyncGenerator<{ task: Task<T> }, void, undefined> {
+    const { signal: by, timeoutMs = Infinity } = check(options, { signal, timeoutMs: time });
+    const list = tasksOf(tasks);
+    const deadline = loop.now() + timeoutMs;
     const ended: Task<T>[] = [];
     let heard: (() => void) | undefined;
-    const listeners = list.map((task): [Task<T>, () => void] => [task, () => (ended.push(task), heard?.())]);
-    listeners.forEach(([task, listener]) => task.onEnd_(listener));
-    try {
-        for (let left = list.length; left > 0; left -= 1) {
-            if (ended.length === 0) {
-                const ms = deadline === Infinity ? undefined : Math.max(0, deadline - loop.now());
-                await loop.pause_<void>(signal, ms, (resolve) => (heard = resolve));
-                heard = undefined;
+    return (async function* () {
+        const stop = watch(list, (task) => (ended.push(task), heard?.()));
+        try {
+            for (const _ of list) {
+                if (ended.length === 0) await loop.pause_<void>(by, (resolve) => void (heard = resolve), Math.max(0, deadline - loop.now()));
+                yield { task: ended.shift()! };
             }
-            yield { task: ended.shift()! };
+        } finally {
+            stop();
         }
-    } finally {
-        listeners.forEach(([task, listener]) => task.offEnd_(listener));
-    }
+    })();
 }
 
 /** Tasks that end together; from `loop.group` and `loop.withGroup`. */
@@ -199,13 +171,12 @@ export class Group {
     /** @internal */
     constructor(
         private readonly loop_: Loop,
-        options: WaitOptions,
+        by: AbortSignal | undefined,
         private readonly parent_: Task<unknown> | undefined,
     ) {
         disposable(this, () => this.close());
-        const { signal } = options;
-        if (signal?.aborted) this.cancel(signal.reason);
-        else if (signal) this.unlisten_ = onAbort(signal, (reason) => this.cancel(reason));
+        if (by?.aborted) this.cancel(by.reason);
+        else if (by) this.unlisten_ = onAbort(by, (reason) => this.cancel(reason));
     }
 
     /** Aborted when the group is cancelled, or one of its tasks has failed. */
@@ -267,7 +238,7 @@ export function withGroup<T>(
 ): Task<T> {
     callable(body, 'body');
     const run = async (context: TaskContext): Promise<T> => {
-        const group = new Group(loop, {}, context.task);
+        const group = new Group(loop, undefined, context.task);
         // The body is one of the tasks: so a failure of another one cancels it, and it the others.
         const main = group.spawn((inner: TaskContext) => body(group, inner), { name: `${context.task.name}: body` });
         let reason: { why: unknown } | undefined;

@@ -1,25 +1,21 @@
 // The Worker's side of a pool, in browsers. One file, without a loop: it is small, and loads in any bundler's Worker.
 
 import { ArgumentError } from './errors.js';
-import { type Channel, type Functions, type Message, serve } from './protocol.js';
+import { type Channel, type Functions, post, serve } from './protocol.js';
 
 export { type Functions, type Job, type JobContext, job } from './protocol.js';
 
 /** @internal */
 export function exposeOn(channel: Channel, functions: Functions): void {
-    if (typeof functions !== 'object' || functions === null) throw new ArgumentError('functions', 'an object of functions');
     serve(channel, functions, (_, f, args, settle) => {
         const controller = new AbortController();
         // Never in this turn: a function that throws, as well as one that is async, ends by a rejection.
-        void Promise.resolve()
+        Promise.resolve()
             .then(() => f(...args(controller.signal)))
-            .then(
-                (value) => settle(true, value),
-                (error: unknown) => settle(false, error),
-            );
+            .then(settle.bind(0, true), settle.bind(0, false));
         return (reason) => controller.abort(reason);
     });
-    channel.postMessage({ selkie: 'ready' } satisfies Message, []);
+    post(channel, ['ready']);
 }
 
 /** Lets the pool that started this Worker call these functions, by name. Call it once, after the imports. */

@@ -4,11 +4,13 @@
 // smaller, and the bodies of tasks are JavaScript, so that a panic is a bug of this package.
 
 import { build } from "esbuild";
+import { createHash } from "node:crypto";
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NIGHTLY, bindgenRunner, root, run, windows } from "../../../tools/lib.mjs";
+import { read, write } from "./wasm.mjs";
 
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(here, "dist");
@@ -21,7 +23,7 @@ function must(ok, what) {
     process.exit(1);
 }
 
-/** Compiles the scheduler; answers its bytes. */
+/** Compiles the scheduler; answers its bytes, what it is called, and the short names of what JavaScript calls of it. */
 function wasm() {
     const target = join(root, "target", "npm");
     const flags = [
@@ -36,42 +38,59 @@ function wasm() {
     const glue = join(target, "glue");
     must(run(join(dirname(runner), windows ? "wasm-bindgen.exe" : "wasm-bindgen"),
         [join(target, WASM, "npm", "selkie_npm.wasm"), "--target", "web", "--no-typescript", "--out-dir", glue]), "wasm-bindgen");
+    const names = rename(readFileSync(join(glue, "selkie_npm_bg.wasm")));
+    const named = join(glue, "named.wasm");
+    writeFileSync(named, names.bytes);
     const out = join(dist, "loop.wasm");
     // What every browser of the last years and Node 20 have; not all that the tool knows.
     const features = ["bulk-memory", "bulk-memory-opt", "mutable-globals", "nontrapping-float-to-int", "sign-ext", "multivalue", "reference-types", "call-indirect-overlong"];
     must(run(bin("wasm-opt"), ["-Oz", ...features.map((name) => `--enable-${name}`), "--strip-debug", "--strip-producers",
-        join(glue, "selkie_npm_bg.wasm"), "-o", out]), "wasm-opt");
-    return readFileSync(out);
+        named, "-o", out]), "wasm-opt");
+    return { ...names, bytes: readFileSync(out) };
 }
 
-const HOST = ["attach", "disarm", "later", "open", "selkie_guard", "selkie_now", "selkie_report", "soon"];
-
-/** The glue is written by hand (src/engine.ts) and knows what the module may import. */
-function checkImports(bytes) {
-    for (const { module, name } of WebAssembly.Module.imports(new WebAssembly.Module(bytes))) {
-        const known = module === "selkie" || (module.endsWith("/js/host.js") && HOST.includes(name))
-            || module.endsWith("/js/isolated-worker.js")
-            || /function_table|memory|exports|throw|init_externref_table/.test(name);
-        must(known, `src/engine.ts does not know the import ${module} ${name}: the build`);
+/**
+ * Gives imports and exports the names that src/engine.ts has for them, as short as those of what else is private there, and
+ * the module that they come from one that only this build has. What JavaScript does not call is not exported.
+ */
+function rename(bytes) {
+    const source = readFileSync(join(here, "src", "engine.ts"), "utf8");
+    const known = new Set(source.match(/\b[a-z_]+_\b/g));
+    const short = {};
+    const shorten = (name) => {
+        const bare = name === "__wbindgen_export" ? "table" : name.replace(/^__wbg_/, "").replace(/^__wbindgen_/, "").replace(/_[0-9a-f]{16}$/, "");
+        return known.has(`${bare}_`) ? (short[`${bare}_`] ??= `_${Object.keys(short).length.toString(36)}`) : undefined;
+    };
+    const module = read(bytes);
+    const id = createHash("sha256").update(bytes).digest("hex").slice(0, 8);
+    for (const one of module.imports) {
+        const name = shorten(one.name);
+        if (name) one.name = name;
+        // What serves an isolated pool is called by nothing here: wasm-opt leaves it out.
+        else must(one.module.endsWith("/js/isolated-worker.js") || one.name.includes("exports"), `src/engine.ts does not know the import ${one.module} ${one.name}: the build`);
+        one.module = id;
     }
+    module.exports = module.exports.filter((one) => (one.name = shorten(one.name)));
+    return { bytes: write(module), short, id };
 }
-
-const common = {
-    bundle: true, format: "esm", target: "es2022", minify: true, mangleProps: /[a-z]_$/, sourcemap: true, sourcesContent: true,
-    legalComments: "none", outdir: dist, absWorkingDir: here, logLevel: "warning",
-};
 
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
-const bytes = wasm();
-checkImports(bytes);
+const { bytes, short, id } = wasm();
+for (const { module, name } of WebAssembly.Module.imports(new WebAssembly.Module(bytes))) {
+    must(module === id && Object.values(short).includes(name), `src/engine.ts does not know the import ${name}: the build`);
+}
+const common = {
+    bundle: true, format: "esm", target: "es2022", minify: true, mangleProps: /[a-z]_$/, sourcemap: true, sourcesContent: true,
+    legalComments: "none", outdir: dist, absWorkingDir: here, logLevel: "warning", platform: "neutral", define: { SELKIE_BUILD: JSON.stringify(id) },
+};
 writeFileSync(join(dist, "wasm.js"), `export default ${JSON.stringify(bytes.toString("base64"))};\n`);
 const entries = (...names) => names.map((name) => join("src", `${name}.ts`)).filter((path) => existsSync(join(here, path)));
 // One build, so that entries share their modules and the short names of what is private.
-const mangled = await build({ ...common, entryPoints: entries("index", "node", "inline", "testing"), splitting: true, chunkNames: "core",
-    external: ["node:*", "./wasm.js"], mangleCache: {}, platform: "neutral" });
+const mangled = await build({ ...common, entryPoints: entries("index", "node", "inline", "testing"), splitting: true, chunkNames: "core-[hash]",
+    external: ["node:*", "./wasm.js"], mangleCache: short });
 // A Worker's side is one file each.
-await build({ ...common, entryPoints: entries("worker", "worker-node"), external: ["node:*"], mangleCache: mangled.mangleCache, platform: "neutral" });
+await build({ ...common, entryPoints: entries("worker", "worker-node"), external: ["node:*"], mangleCache: mangled.mangleCache });
 must(run(process.execPath, [join(here, "node_modules", "typescript", "bin", "tsc"), "-p", here]), "tsc");
 for (const name of readdirSync(dist)) if (name === "host.d.ts") rmSync(join(dist, name));
 for (const name of ["LICENSE-APACHE", "LICENSE-MIT", "CHANGELOG.md"]) cpSync(join(root, name), join(here, name));

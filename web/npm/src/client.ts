@@ -1,0 +1,125 @@
+// The asking side of a channel: of a pool, and of a connection to a loop elsewhere.
+
+import { type Rules, callable, list, refuse, signal, time } from './arguments.js';
+import { type WorkerError, report } from './errors.js';
+import type { Loop } from './loop.js';
+import { type Channel, type Message, notCloneable, pack, post, unpack } from './protocol.js';
+import { PRIORITIES, type Priority, type SpawnOptions, type Task, type TaskContext } from './task.js';
+
+export interface SubmitOptions {
+    signal?: AbortSignal | undefined;
+    /** Of the task that runs there. */
+    priority?: Priority;
+    /** What of the arguments is moved and not copied. */
+    transfer?: object[];
+    timeoutMs?: number | undefined;
+    /** Called with what the function gives to `progress`. */
+    onProgress?: (value: any) => void;
+}
+
+/** @internal The options that `run` and `submit` have in common. */
+export const ORDER: Rules = { signal, priority: PRIORITIES, transfer: list, timeoutMs: time, onProgress: callable };
+
+/** @internal What was asked of another side. */
+export interface Order {
+    readonly id_: number;
+    readonly name_: string;
+    readonly args_: unknown[];
+    readonly options_: SubmitOptions;
+    readonly resolve_: (value: any) => void;
+    readonly reject_: (reason: unknown) => void;
+    /** Set when it was asked to end. */
+    cancelled_?: { reason_: unknown };
+    flag_?: Int32Array;
+    /** Asks it to end, while it runs. */
+    ask_?: ((reason: unknown) => void) | undefined;
+    /** Called at its end. */
+    done_?: () => void;
+}
+
+/** @internal A task for an order: `begin` has it done, and answers how to cancel it. */
+export function order<T>(
+    loop: Loop,
+    spawn: SpawnOptions,
+    name: string,
+    args: unknown,
+    options: SubmitOptions,
+    begin: (order: Order) => (reason: unknown) => void,
+): Task<T> {
+    if (typeof name !== 'string') refuse('name', 'the name of a function of the other side', name);
+    if (!Array.isArray(args)) refuse('args', 'an array of arguments', args);
+    const body = ({ task }: TaskContext): Promise<T> =>
+        new Promise((resolve_, reject_) => {
+            task.hold_(begin({ id_: (ids += 1), name_: name, args_: args as unknown[], options_: options, resolve_, reject_ }));
+        });
+    return loop.start_(body as (context: never) => unknown, { name, signal: options.signal, ...spawn }, loop.running_) as Task<T>;
+}
+
+let ids = 0;
+
+/** @internal The asking side of a channel. */
+export class Client {
+    readonly orders_ = new Map<number, Order>();
+
+    constructor(
+        readonly channel_: Channel,
+        private readonly changed_: () => void,
+    ) {}
+
+    send_(order: Order): void {
+        const { id_, name_, options_ } = order;
+        if (typeof SharedArrayBuffer === 'function' && (typeof crossOriginIsolated !== 'boolean' || crossOriginIsolated)) {
+            order.flag_ = new Int32Array(new SharedArrayBuffer(4));
+        }
+        this.orders_.set(id_, order);
+        this.channel_.ref?.();
+        try {
+            post(this.channel_, ['run', id_, name_, order.args_, order.flag_, options_.priority], options_.transfer);
+        } catch (error) {
+            this.settle_(order, () => order.reject_(notCloneable(`an argument of "${name_}"`, error)));
+        }
+    }
+
+    cancel_(order: Order, reason_: unknown): void {
+        order.cancelled_ = { reason_ };
+        if (order.flag_) Atomics.store(order.flag_, 0, 1);
+        post(this.channel_, ['cancel', order.id_, pack(reason_)]);
+    }
+
+    receive_(message: Message): void {
+        const order = this.orders_.get(message[1]!);
+        if (!order) return;
+        const { options_, cancelled_ } = order;
+        if (message[0] === 'progress') {
+            for (const value of message[2]) {
+                try {
+                    options_.onProgress?.(value);
+                } catch (error) {
+                    report(error);
+                }
+            }
+        } else if (message[0] === 'done') this.settle_(order, () => order.resolve_(message[2]));
+        else if (message[0] === 'fail') {
+            // Cancelled: the reason itself, and not the copy that went there and back.
+            this.settle_(order, () => order.reject_(cancelled_ && message[3] ? cancelled_.reason_ : unpack(message[2])));
+        }
+    }
+
+    settle_(order: Order, f: () => void): void {
+        this.orders_.delete(order.id_);
+        if (!this.orders_.size) this.channel_.unref?.();
+        order.done_?.();
+        f();
+        this.changed_();
+    }
+
+    /** No answer will come. */
+    fail_(error: WorkerError): void {
+        const all = [...this.orders_.values()];
+        this.orders_.clear();
+        for (const { done_, cancelled_, reject_ } of all) {
+            done_?.();
+            reject_(cancelled_ ? cancelled_.reason_ : error);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+// Loops from options, whatever the entry.
+
+import { type Rules, any, callable, options as check, signal } from './arguments.js';
+import type { Engine, WasmSource } from './engine.js';
+import { Loop, type LoopOptions } from './loop.js';
+
+export interface CreateOptions extends LoopOptions {
+    /** Where the WebAssembly is: an address, a response, its bytes, or a compiled module. */
+    wasm?: WasmSource;
+}
+
+/** @internal */
+export const LOOP: Rules = { wasm: any, name: any, signal, onUnhandled: callable };
+
+/** @internal */
+export async function make(options: CreateOptions | undefined, engine: (wasm: WasmSource | undefined) => Promise<Engine>): Promise<Loop> {
+    const checked = check(options, LOOP);
+    return new Loop(await engine(checked.wasm), checked);
+}
