@@ -3,6 +3,8 @@
 // Every function takes and returns plain numbers, so that the module can import it without generated glue;
 // `attach` alone takes objects, once per instance of the module. The rules of a loop (when a turn may run, what
 // coalesces) are in src/turn.rs. Here is only how a host is asked, chosen by what it was seen to do.
+//
+// The label THREADS marks what only a build with threads needs: a bundler may be told to leave that out.
 
 // What a turn answers, beside a time in ms. The same numbers are in src/turn.rs.
 const NOW = -1;
@@ -75,9 +77,11 @@ export function disarm(handle) {
   loop.want = loop.set = Infinity;
   loop.timer.stop();
   loop.guard.stop();
-  if (loop.listening) Atomics.notify(view(loop.instance), loop.word);
-  loop.listening = false;
-  loop.word = 0;
+  THREADS: {
+    if (loop.listening) Atomics.notify(view(loop.instance), loop.word);
+    loop.listening = false;
+    loop.word = 0;
+  }
 }
 
 /** Gives the loop a turn whenever the word at `address` of the instance's shared memory is not 0, until it is disarmed. */
@@ -120,9 +124,11 @@ class Loop {
     this.hopping = false; // A macrotask is under way.
     this.posted = false; // A background task is under way, perhaps since an earlier hop.
     this.resting = false; // This hop leaves the host an idle moment: no background task may cut it short.
-    this.word = 0; // By which other threads wake the loop, as an index.
-    this.listening = false;
-    this.wakes = 0; // A wait of an earlier drive does nothing when it ends.
+    THREADS: {
+      this.word = 0; // By which other threads wake the loop, as an index.
+      this.listening = false;
+      this.wakes = 0; // A wait of an earlier drive does nothing when it ends.
+    }
     this.microtask = () => run(this, 0);
     this.macrotask = () => {
       if (!this.hopping) return;
@@ -141,7 +147,7 @@ class Loop {
 function run(loop, task) {
   const next = loop.instance.turn(loop.slot, task);
   if (next === NOTHING) return;
-  if (loop.word && !loop.listening) hear(loop);
+  THREADS: if (loop.word && !loop.listening) hear(loop);
   if (next >= 0) return sleep(loop, next);
   loop.want = Infinity;
   if (next === NOW) hop(loop);
