@@ -65,7 +65,11 @@ export class Pool<M extends Functions = Functions> {
     private readonly members_ = new Set<Member>();
     /** The jobs that no Worker has begun, by their priority. */
     private readonly queues_ = [new Set<Order>(), new Set<Order>(), new Set<Order>()];
-    private readonly o_: Required<PoolOptions>;
+    private readonly min_: number;
+    private readonly max_: number;
+    private readonly name_: string;
+    private readonly each_: number;
+    private starting_ = 0;
     private closed_ = false;
     private idle_: (() => void)[] = [];
 
@@ -73,15 +77,15 @@ export class Pool<M extends Functions = Functions> {
     constructor(
         private readonly loop_: Loop,
         private readonly make_: () => WorkerLike,
-        options: Partial<PoolOptions>,
+        private readonly options_: Partial<PoolOptions>,
     ) {
-        const { min = 0 } = options;
+        const { min = 0, max, name = 'pool', concurrencyPerWorker = 1 } = options_;
         const cores = (typeof navigator === 'object' && navigator.hardwareConcurrency) || 4;
-        const max = options.max ?? Math.max(min, Math.min(cores - 1, 4), 1);
-        if (min > max) throw new ArgumentError('options.min', `at most options.max, which is ${max}`);
-        const given = { idleMs: 30_000, maxQueue: Infinity, concurrencyPerWorker: 1, killAfterMs: 1000, readyMs: 10_000, name: 'pool' };
-        for (const [key, value] of Object.entries(options)) if (value !== undefined) Object.assign(given, { [key]: value });
-        this.o_ = { ...given, min, max };
+        this.min_ = min;
+        this.max_ = max ?? Math.max(min, Math.min(cores - 1, 4), 1);
+        this.name_ = name;
+        this.each_ = concurrencyPerWorker;
+        if (min > this.max_) throw new ArgumentError('options.min', `at most options.max, which is ${this.max_}`);
         disposable(this, () => this.close());
         while (this.members_.size < min) this.hire_();
     }
@@ -93,7 +97,7 @@ export class Pool<M extends Functions = Functions> {
 
     /** How many jobs wait for a Worker. */
     get queued(): number {
-        return Math.max(0, this.waiting_() - this.starting_() * this.o_.concurrencyPerWorker);
+        return Math.max(0, this.waiting_() - this.starting_ * this.each_);
     }
 
     /** How many jobs run, or have a Worker that starts. */
@@ -104,14 +108,15 @@ export class Pool<M extends Functions = Functions> {
     /** Has a Worker call a function that it exposes. Arguments and result are copied, but for what is transferred. */
     run<K extends keyof M & string>(name: K, args: JobArguments<M[K]>, options?: RunOptions): Task<JobResult<M[K]>> {
         const checked: RunOptions = check(options, { ...ORDER, kill: ['grace', 'now', 'never'] });
-        const { o_ } = this;
-        if (this.closed_) throw new SelkieError('pool-closed', `${o_.name} is closed`);
+        const { name_ } = this;
+        const { maxQueue = Infinity } = this.options_;
+        if (this.closed_) throw new SelkieError('pool-closed', `${name_} is closed`);
         const queue = this.queues_[priorityOf(checked.priority)]!;
-        return order(this.loop_, { name: `${o_.name}: ${name}` }, name, args, checked, (job) => {
+        return order(this.loop_, { name: `${name_}: ${name}` }, name, args, checked, (job) => {
             queue.add(job);
             this.pump_();
-            if (this.queued > o_.maxQueue && queue.delete(job)) {
-                job.reject_(new WorkerError('queue-full', `${this.queued} jobs wait in ${o_.name} already`));
+            if (this.queued > maxQueue && queue.delete(job)) {
+                job.reject_(new WorkerError('queue-full', `${this.queued} jobs wait in ${name_} already`));
             }
             return (reason) => {
                 job.ask_?.(reason);
@@ -132,7 +137,7 @@ export class Pool<M extends Functions = Functions> {
     /** Ends all Workers at once; the jobs are rejected with a WorkerError. */
     terminate(): void {
         this.closed_ = true;
-        const error = new WorkerError('pool-closed', `${this.o_.name} was terminated`);
+        const error = new WorkerError('pool-closed', `${this.name_} was terminated`);
         while (this.refuse_(error));
         for (const member of this.members_) this.fire_(member, error);
     }
@@ -141,10 +146,6 @@ export class Pool<M extends Functions = Functions> {
 
     private waiting_(): number {
         return this.queues_.reduce((sum, { size }) => sum + size, 0);
-    }
-
-    private starting_(): number {
-        return [...this.members_].filter(({ ready_ }) => !ready_).length;
     }
 
     private jobs_(): number {
@@ -165,18 +166,17 @@ export class Pool<M extends Functions = Functions> {
     }
 
     private pump_(): void {
-        const { concurrencyPerWorker, max, name } = this.o_;
         while (this.waiting_()) {
-            let [best, load] = [undefined as Member | undefined, concurrencyPerWorker];
+            let [best, load] = [undefined as Member | undefined, this.each_];
             for (const member of this.members_) {
                 const { size } = member.client_.orders_;
                 if (member.ready_ && size < load) [best, load] = [member, size];
             }
-            if ((!best || load) && this.size < max && this.starting_() < this.waiting_()) {
+            if ((!best || load) && this.size < this.max_ && this.starting_ < this.waiting_()) {
                 try {
                     this.hire_();
                 } catch (error) {
-                    this.refuse_(new WorkerError('worker-start', `${name} cannot make a Worker: ${(error as Error)?.message}`, error));
+                    this.refuse_(new WorkerError('worker-start', `${this.name_} cannot make a Worker: ${(error as Error)?.message}`, error));
                 }
             } else if (best) this.send_(best, this.next_()!);
             else break;
@@ -199,7 +199,7 @@ export class Pool<M extends Functions = Functions> {
                 return end();
             }
             member.client_.cancel_(job, reason);
-            if (kill !== 'never') timers.push(later(end, this.o_.killAfterMs));
+            if (kill !== 'never') timers.push(later(end, this.options_.killAfterMs ?? 1000));
         };
         if (timeoutMs !== undefined) timers.push(later(() => job.ask_?.(timedOut(timeoutMs)), timeoutMs));
         clearTimeout(member.timer_);
@@ -207,7 +207,7 @@ export class Pool<M extends Functions = Functions> {
     }
 
     private hire_(): void {
-        const { name, readyMs } = this.o_;
+        const { readyMs = 10_000 } = this.options_;
         const worker_ = this.make_();
         if (typeof (worker_ as WorkerLike | undefined)?.postMessage !== 'function') {
             throw new ArgumentError('spawn', 'a function that makes a Worker: () => new Worker(new URL("./jobs.js", import.meta.url), { type: "module" })');
@@ -215,12 +215,15 @@ export class Pool<M extends Functions = Functions> {
         const channel = worker_ as unknown as Channel;
         const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member)) };
         this.members_.add(member);
+        this.starting_ += 1;
         const lost = (text: string, cause?: unknown): void =>
-            this.fire_(member, new WorkerError(member.ready_ ? 'worker-crashed' : 'worker-start', `a Worker of ${name} ${text}`, cause));
+            this.fire_(member, new WorkerError(member.ready_ ? 'worker-crashed' : 'worker-start', `a Worker of ${this.name_} ${text}`, cause));
         hear(channel, (message) => {
             if (message[0] !== 'ready') return member.client_.receive_(message);
+            if (member.over_ || member.ready_) return;
             clearTimeout(member.timer_);
             member.ready_ = true;
+            this.starting_ -= 1;
             this.changed_(member);
         });
         listen(channel, 'messageerror', (event: unknown) => lost('sent what cannot be read here', event));
@@ -242,12 +245,12 @@ export class Pool<M extends Functions = Functions> {
         if (member.client_.orders_.size) return;
         member.client_.channel_.unref?.();
         clearTimeout(member.timer_);
-        const { idleMs, min } = this.o_;
-        if (idleMs < Infinity) member.timer_ = later(() => this.size > min && this.fire_(member), idleMs);
+        const { idleMs = 30_000 } = this.options_;
+        if (idleMs < Infinity) member.timer_ = later(() => this.size > this.min_ && this.fire_(member), idleMs);
     }
 
     /** Ends a Worker; its jobs are rejected with `error`, and those that were cancelled with their reason. */
-    private fire_(member: Member, error = new WorkerError('pool-closed', `${this.o_.name} is closed`)): void {
+    private fire_(member: Member, error = new WorkerError('pool-closed', `${this.name_} is closed`)): void {
         if (member.over_) return;
         member.over_ = true;
         clearTimeout(member.timer_);
@@ -255,8 +258,10 @@ export class Pool<M extends Functions = Functions> {
         void member.worker_.terminate();
         member.client_.fail_(error);
         // Whoever waits for one that cannot start would wait for ever.
-        if (!member.ready_) this.refuse_(error);
-        else while (!this.closed_ && this.size < this.o_.min) this.hire_();
+        if (!member.ready_) {
+            this.starting_ -= 1;
+            this.refuse_(error);
+        } else while (!this.closed_ && this.size < this.min_) this.hire_();
         this.pump_();
     }
 

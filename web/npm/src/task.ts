@@ -1,7 +1,7 @@
 // A task: a function that the scheduler runs step by step, with a state, an outcome, and a way to end it.
 
 import { type Rules, any, callable, signal, time } from './arguments.js';
-import { ArgumentError, SelkieError, aborted, asyncDispose, timedOut } from './errors.js';
+import { ArgumentError, SelkieError, aborted, asyncDispose, define, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
 import { SLICE, settled } from './engine.js';
 import { onAbort } from './signals.js';
@@ -447,11 +447,9 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     }
 }
 
-Object.defineProperty(Task.prototype, asyncDispose, {
-    value(this: Task<unknown>) {
-        this.cancel();
-        return this.ended();
-    },
+define(Task.prototype, asyncDispose, function (this: Task<unknown>) {
+    this.cancel();
+    return this.ended();
 });
 
 /** @internal The context of both forms: which of them depends on what the body turned out to be. */

@@ -10,15 +10,18 @@ import { bold, green, red, table } from '../../../tools/lib.mjs';
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(here, 'dist');
 
-/** As [what, the code of an application, limit of gzip in KB]. */
+/**
+ * As [what, the code of an application, limit of gzip in KB]. Tasks stay below 9 KB, which was the aim for the whole; the
+ * limits are close to what there is, so that nothing grows unseen.
+ */
 const BUDGETS = [
-    ['createLoop, with all that hangs on a loop', "export { createLoop } from './index.js'", 9],
-    ['and queues and locks', "export { createLoop, Queue, Lock, Semaphore, Event, Condition, Barrier } from './index.js'", 10],
-    ['createLoop and createPool', "export { createLoop, createPool } from './index.js'", 12],
-    ['everything', "export * from './index.js'", 14],
-    ["a Worker's side", "export { expose, job } from './worker.js'", 3],
-    ['loop.wasm', undefined, 45],
-    ['createLoop of selkie/inline, with its WebAssembly', "export { createLoop } from './inline.js'", 70],
+    ['tasks, timers, gather, wait, groups: createLoop', "export { createLoop } from './index.js'", 8.2],
+    ['and queues and locks', "export { createLoop, Queue, Lock, Semaphore, Event, Condition, Barrier } from './index.js'", 9.5],
+    ['createLoop and createPool', "export { createLoop, createPool } from './index.js'", 10.6],
+    ['everything', "export * from './index.js'", 12.9],
+    ["a Worker's side", "export { expose, job } from './worker.js'", 2],
+    ['loop.wasm', undefined, 36],
+    ['createLoop of selkie/inline, with its WebAssembly', "export { createLoop } from './inline.js'", 56],
 ];
 
 /** Answers rows of [what, minified, gzip, brotli, limit], in bytes. */
