@@ -2,7 +2,7 @@
 
 import type { Loop } from './loop.js';
 
-/** @internal A thing that the scheduler keeps, until nobody can name it. */
+/** A queue, or one of the locks: the scheduler keeps it until nobody can name it. */
 export class Thing {
     /** @internal */ readonly id_: number;
 
