@@ -188,6 +188,43 @@ timed('timeout rejects on time and aborts the signal of the body', async ({ loop
     equal((await rejection(loop.timeout(10, () => { throw new Error('own'); }))).message, 'own');
 });
 
+timed('what is scheduled is disposed of by `using`', async ({ loop, log }) => {
+    const handle = loop.later(5, () => log.push('called'));
+    handle[Symbol.dispose]();
+    // One function twice: each call is its own.
+    const twice = () => log.push('twice');
+    const first = loop.soon(twice);
+    await loop.runUntilIdle();
+    const second = loop.later(1, twice);
+    equal([first.cancel(), log], [false, ['twice']]);
+    await loop.runUntilIdle();
+    equal([second.cancel(), log], [false, ['twice', 'twice']]);
+});
+
+timed('an interval is left by its signal, and by a break', async ({ loop, log }) => {
+    const controller = new AbortController();
+    const task = loop.spawn(async () => {
+        for await (const n of loop.interval(10)) if (n === 1) break;
+        log.push(`left ${loop.now()}`);
+        for await (const n of loop.interval(10, { signal: controller.signal })) {
+            log.push(n);
+            controller.abort('enough');
+        }
+    });
+    const failed = rejection(task);
+    await loop.runUntilIdle();
+    equal([await failed, log], ['enough', ['left 20', 0]]);
+});
+
+timed('timeout is left by its signal, with its reason', async ({ loop }) => {
+    const controller = new AbortController();
+    let inner;
+    const waiting = rejection(loop.timeout(10, (signal) => { inner = signal; return new Promise(() => {}); }, { signal: controller.signal }));
+    await loop.advance(5);
+    controller.abort('gone');
+    equal([await waiting, inner.reason, await loop.runUntilIdle()], ['gone', 'gone', 0]);
+});
+
 // ---- Cancelling
 
 // Rows: X01, X02.
@@ -319,6 +356,49 @@ timed('a signal has one listener, however many wait for it', async ({ loop }) =>
     equal([again.state, added], ['cancelled', 2]);
 });
 
+timed('whatever waits for a signal shares its one listener', async ({ loop, selkie }) => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    let [added, removed] = [0, 0];
+    const add = signal.addEventListener.bind(signal);
+    const remove = signal.removeEventListener.bind(signal);
+    signal.addEventListener = (...args) => (added += 1, add(...args));
+    signal.removeEventListener = (...args) => (removed += 1, remove(...args));
+    const queue = new selkie.Queue(loop, { capacity: 1 });
+    const lock = new selkie.Lock(loop);
+    const release = await lock.acquire();
+    await queue.put(1);
+    const waits = [
+        loop.sleep(10, { signal }), loop.timeout(10, () => new Promise(() => {}), { signal }), loop.wait([loop.spawn((ctx) => ctx.sleep(5))], { signal }),
+        queue.put(2, { signal }), new selkie.Queue(loop).take({ signal }), lock.acquire({ signal }), new selkie.Event(loop).wait({ signal }),
+        new selkie.Barrier(loop, 2).wait({ signal }), queue.join({ signal }), loop.withGroup((_, ctx) => ctx.sleep(10), { signal }),
+        loop.gather([(ctx) => ctx.sleep(10)], { signal }), loop.interval(10, { signal }).next(), loop.asCompleted([loop.spawn((ctx) => ctx.sleep(5))], { signal }).next(),
+    ].map(rejection);
+    equal([added, removed], [1, 0]);
+    controller.abort('all');
+    await loop.runUntilIdle();
+    equal([await Promise.all(waits), added], [waits.map(() => 'all'), 1]);
+    release();
+});
+
+timed('the signal of a task is aborted when it is cancelled, and its promise is one', async ({ loop }) => {
+    const task = loop.spawn((ctx) => ctx.sleep(10));
+    const { signal } = task;
+    equal([signal.aborted, task.signal === signal, task.promise === task.promise, task.promise instanceof Promise], [false, true, true, true]);
+    const failed = rejection(task.promise);
+    task.cancel('why');
+    await loop.runUntilIdle();
+    equal([signal.aborted, signal.reason, await failed], [true, 'why', 'why']);
+});
+
+timed('await using cancels a task and waits for its end', async ({ loop, log }) => {
+    const task = loop.spawn(worker(log, 'a', 100));
+    const ended = task[Symbol.asyncDispose]();
+    await loop.runUntilIdle();
+    await ended;
+    equal([task.state, log], ['cancelled', ['a: start', 'a: AbortError']]);
+});
+
 // ---- Outcomes
 
 timed('an outcome may be had before and after the end', async ({ loop, selkie }) => {
@@ -395,6 +475,19 @@ timed('gather runs at most so many functions at once', async ({ loop }) => {
     equal(await all, [1, 2, 3, 4, 5, 6, 7]);
 });
 
+timed('a gather that takes too long is cancelled, with its members', async ({ loop, log }) => {
+    const all = loop.gather([worker(log, 'a', 20), worker(log, 'b', 5)], { timeoutMs: 10, name: 'both' });
+    equal([all.name, await loop.runUntilIdle()], ['both', 10]);
+    equal([(await rejection(all)).name, log.slice(2)], ['TimeoutError', ['b: end', 'a: TimeoutError']]);
+});
+
+timed('gather starts no function after a failure', async ({ loop, log }) => {
+    const all = loop.gather([worker(log, 'a', 5, new Error('boom')), worker(log, 'b', 10), worker(log, 'c', 10)], { concurrency: 2 });
+    const failed = rejection(all);
+    await loop.runUntilIdle();
+    equal([(await failed).message, log], ['boom', ['a: start', 'b: start', 'a: end', 'b: end']]);
+});
+
 // ---- wait
 
 // Rows: F18, F19.
@@ -454,6 +547,27 @@ timed('asCompleted ends by a TimeoutError when its time is over', async ({ loop,
     equal([await seen, tasks[1].state], [['10', 'TimeoutError'], 'done']);
 });
 
+timed('leaving asCompleted early cancels nothing', async ({ loop, log }) => {
+    const tasks = [10, 20].map((ms) => loop.spawn(worker(log, `${ms}`, ms)));
+    const seen = loop.spawn(async () => {
+        for await (const { task } of loop.asCompleted([...tasks, tasks[0]])) return task.result();
+    });
+    await loop.runUntilIdle();
+    equal([await seen, tasks.map(({ state }) => state)], ['10', ['done', 'done']]);
+});
+
+timed('wait is met by tasks that have ended before', async ({ loop }) => {
+    const tasks = [loop.spawn(() => 1), loop.spawn((ctx) => ctx.sleep(5)), loop.spawn(() => { throw new Error('early'); })];
+    for (const until of ['first-completed', 'first-error']) {
+        const { done, pending } = await loop.wait(tasks, { until });
+        equal([done.size, pending.size], [2, 1], until);
+    }
+    const waiting = loop.wait([...tasks, tasks[0]], { timeoutMs: 0 });
+    await loop.runUntilIdle();
+    const { done, pending } = await waiting;
+    equal([done.size, pending.size], [2, 1]);
+});
+
 // ---- Groups
 
 // Rows: X12.
@@ -508,6 +622,39 @@ timed('an open group is closed once, and takes nothing after', async ({ loop, lo
     await loop.runUntilIdle();
     await closed;
     equal([group.size, thrown(() => group.spawn(() => 1)).code], [0, 'invalid-state']);
+});
+
+timed('a group is cancelled by its signal, and what comes later never begins', async ({ loop, log }) => {
+    const controller = new AbortController();
+    const group = loop.group({ signal: controller.signal });
+    group.spawn(worker(log, 'a', 10));
+    controller.abort('out');
+    const late = group.spawn(worker(log, 'late', 10));
+    equal([late.state, group.signal.reason], ['cancelled', 'out']);
+    const closed = rejection(group.close());
+    await loop.runUntilIdle();
+    equal([await closed, log], ['out', ['a: start', 'a: undefined']]);
+});
+
+timed('await using closes a group', async ({ loop, log }) => {
+    const group = loop.group();
+    group.spawn(worker(log, 'a', 10));
+    group.spawn(worker(log, 'b', 5, new Error('boom')));
+    const closed = rejection(group[Symbol.asyncDispose]());
+    await loop.runUntilIdle();
+    const error = await closed;
+    equal([error.name, error.cause.message, log.at(-1)], ['GroupError', 'boom', 'a: AbortError']);
+});
+
+timed('groups nest: a failure within cancels the group around it', async ({ loop, log }) => {
+    const whole = loop.withGroup(async (outer) => {
+        outer.spawn(worker(log, 'outer', 100));
+        outer.spawn(() => loop.withGroup((inner) => { inner.spawn(worker(log, 'inner', 10, new Error('deep'))); }));
+    });
+    const failed = rejection(whole);
+    await loop.runUntilIdle();
+    const error = await failed;
+    equal([error.name, error.errors[0].name, error.errors[0].errors[0].message, log.at(-1)], ['GroupError', 'GroupError', 'deep', 'outer: AbortError']);
 });
 
 // ---- Queues
@@ -617,6 +764,40 @@ timed('a queue is a stream', async ({ loop, selkie }) => {
     equal(read, ['a', 'b']);
 });
 
+timed('an immediate close drops the items, and the loop lives', async ({ loop, selkie }) => {
+    const queue = new selkie.Queue(loop, { capacity: 2 });
+    for (const item of [1, 2]) await queue.put(item);
+    const third = rejection(queue.put(3));
+    const joined = queue.join();
+    queue.close({ immediate: true });
+    await loop.runUntilIdle();
+    await joined;
+    equal([(await third).code, queue.size, thrown(() => queue.tryTake()).code, thrown(() => queue.tryPut(1)).code], ['queue-closed', 0, 'queue-closed', 'queue-closed']);
+    // None of what was dropped is left to be worked off.
+    equal([thrown(() => queue.taskDone()).code, await loop.spawn(() => 'alive')], ['invalid-state', 'alive']);
+});
+
+timed('a queue says how many fit, and refuses a signal that was aborted before', async ({ loop, selkie }) => {
+    const queue = new selkie.Queue(loop, { capacity: 2 });
+    equal([queue.capacity, new selkie.Queue(loop).capacity, queue.closed], [2, Infinity, false]);
+    const options = { signal: AbortSignal.abort('before') };
+    equal([await rejection(queue.put(1, options)), await rejection(queue.take(options)), queue.size], ['before', 'before', 0]);
+});
+
+timed('an item that waited to be put can be worked off at once', async ({ loop, log, selkie }) => {
+    const queue = new selkie.Queue(loop, { capacity: 1 });
+    await queue.put('a');
+    void queue.put('b');
+    loop.spawn(function* (ctx) {
+        for (let n = 0; n < 2; n += 1) {
+            log.push(yield* ctx.wait(queue.take()));
+            queue.taskDone();
+        }
+    });
+    await loop.runUntilIdle();
+    equal(log, ['a', 'b']);
+});
+
 // ---- Locks
 
 timed('a lock is given in the order in which it was asked for', async ({ loop, log, selkie }) => {
@@ -687,6 +868,65 @@ timed('a barrier lets all go when the last has come, or none', async ({ loop, se
     equal([(await broken).code, barrier.broken], ['barrier-broken', true]);
 });
 
+timed('a permit is given back by `using`, and when the function fails', async ({ loop, selkie }) => {
+    const semaphore = new selkie.Semaphore(loop, 1);
+    const release = semaphore.tryAcquire();
+    equal(semaphore.available, 0);
+    release[Symbol.dispose]();
+    equal(semaphore.available, 1);
+    equal([(await rejection(semaphore.with(() => { throw new Error('within'); }))).message, semaphore.available], ['within', 1]);
+});
+
+timed('a condition is waited for until it holds', async ({ loop, log, selkie }) => {
+    const condition = new selkie.Condition(loop, new selkie.Lock(loop));
+    let value = 0;
+    const waiting = condition.with(async () => {
+        await condition.waitFor(() => value >= 2);
+        log.push(value);
+    });
+    for (const next of [1, 2, 3]) {
+        await loop.runUntilIdle();
+        await condition.with(() => { value = next; condition.notifyAll(); });
+        await loop.runUntilIdle();
+    }
+    await waiting;
+    equal(log, [2]);
+});
+
+timed('who leaves a condition by its signal has the lock again', async ({ loop, selkie }) => {
+    const condition = new selkie.Condition(loop);
+    const controller = new AbortController();
+    let locked;
+    const waiting = condition.with(async () => {
+        try {
+            await condition.wait({ signal: controller.signal });
+        } catch (why) {
+            locked = condition.lock.locked;
+            throw why;
+        }
+    });
+    const failed = rejection(waiting);
+    await loop.runUntilIdle();
+    controller.abort('left');
+    await loop.runUntilIdle();
+    equal([await failed, locked, condition.lock.locked], ['left', true, false]);
+});
+
+timed('a barrier serves round after round, and a reset sends only those away who wait', async ({ loop, selkie }) => {
+    const barrier = new selkie.Barrier(loop, 2);
+    for (let round = 0; round < 2; round += 1) {
+        const places = Promise.all([barrier.wait(), barrier.wait()]);
+        await loop.runUntilIdle();
+        equal((await places).sort(), [0, 1], `round ${round}`);
+    }
+    const sent = rejection(barrier.wait());
+    barrier.reset();
+    await loop.runUntilIdle();
+    const places = Promise.all([barrier.wait(), barrier.wait()]);
+    await loop.runUntilIdle();
+    equal([(await sent).code, (await places).length, barrier.broken, barrier.parties], ['barrier-broken', 2, false, 2]);
+});
+
 // ---- Arguments
 
 timed('what cannot be meant is refused by name', async ({ loop, selkie }) => {
@@ -704,7 +944,11 @@ timed('what cannot be meant is refused by name', async ({ loop, selkie }) => {
         ['options.order', () => new selkie.Queue(loop, { order: 'random' })], ['permits', () => new selkie.Semaphore(loop, -1)],
         ['parties', () => new selkie.Barrier(loop, 0)], ['spawn', () => selkie.createPool(loop, 'jobs.js')],
         ['options.max', () => selkie.createPool(loop, () => {}, { max: 0 })], ['port', () => selkie.connectLoop(loop, {})],
-        ['functions', () => selkie.endpoint(loop)], ['f', () => selkie.job(1)], ['module', () => selkie.createLoopSync({})],
+        ['functions', () => selkie.endpoint(loop)], ['options.toString', () => loop.spawn(() => 1, { toString: 1 })], ['options.signal', () => loop.sleep(1, { signal: null })],
+        ['options.priority', () => new selkie.Queue(loop, { order: 'priority' }).tryPut(1, { priority: NaN })], ['options.timeoutMs', () => loop.wait([], { timeoutMs: Infinity })],
+        ['options.ms', () => loop.group({ ms: 5 })], ['waiters', () => new selkie.Condition(loop).notify(-1)], ['options.min', () => selkie.createPool(loop, () => {}, { min: 2, max: 1 })],
+        ['options.idleMs', () => selkie.createPool(loop, () => {}, { idleMs: -1 })], ['options.timeoutMs', () => loop.close({ timeoutMs: 'long' })],
+        ['the `then` of what to wait for', () => loop.spawn((ctx) => ctx.wait(5)).result()], ['f', () => selkie.job(1)], ['module', () => selkie.createLoopSync({})],
     ];
     for (const [argument, f] of cases) {
         const error = thrown(f);
@@ -742,6 +986,49 @@ test('close cancels all tasks, waits for them, and rejects what is left', async 
     for (const f of [() => loop.spawn(() => 1), () => loop.sleep(1), () => loop.soon(() => {}), () => loop.now(), () => queue.tryTake()]) equal(thrown(f).name, 'LoopClosedError', String(f));
 });
 
+test('what a body does after the end of its loop is refused, and meets no other loop', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    let release;
+    const refused = new Promise((resolve) => {
+        loop.spawn(async (ctx) => {
+            await new Promise((go) => (release = go));
+            const errors = [];
+            for (const f of [() => ctx.sleep(1), () => ctx.yield(), () => ctx.wait(Promise.resolve()), () => ctx.spawn(() => 1)]) errors.push(await rejection(new Promise((go) => go(f()))));
+            resolve(errors);
+        }).promise.catch(() => {});
+    });
+    await loop.close({ timeoutMs: 5 });
+    // It has the instance of the closed one.
+    const next = await selkie.createLoop();
+    const order = [];
+    next.later(1, () => order.push('mine'));
+    release();
+    equal((await refused).map(({ name }) => name), Array(4).fill('LoopClosedError'));
+    await next.sleep(20);
+    equal(order, ['mine']);
+    await next.close();
+});
+
+test('nothing can be made on a closed loop', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    const task = loop.spawn(() => 1);
+    const lock = new selkie.Lock(loop);
+    const queue = new selkie.Queue(loop);
+    const release = await lock.acquire();
+    await loop.close();
+    for (const f of [() => new selkie.Queue(loop), () => new selkie.Semaphore(loop, 1), () => new selkie.Event(loop), () => selkie.createPool(loop, () => {}),
+        () => selkie.endpoint(loop, {}), () => loop.gather([]), () => loop.withGroup(() => 1), () => loop.wait([task]), () => loop.timeout(1, () => 1), () => loop.later(1, () => {}),
+        () => loop.interval(1), () => loop.asCompleted([task]), () => loop.group().spawn(() => 1), () => queue.tryPut(1), () => queue.size, () => lock.available]) {
+        equal(thrown(f).code, 'loop-closed', String(f));
+    }
+    for (const f of [() => lock.acquire(), () => queue.put(1), () => queue.take(), () => queue.join()]) equal((await rejection(f())).code, 'loop-closed', String(f));
+    // What only lets go is no error: it is done in `finally`.
+    release();
+    queue.close();
+    await loop.close();
+    equal([task.result(), loop.tasks()], [1, []]);
+});
+
 test('a signal closes the loop', async ({ selkie }) => {
     const controller = new AbortController();
     const loop = await selkie.createLoop({ signal: controller.signal });
@@ -776,6 +1063,11 @@ test('wasm that is not there says so', async ({ selkie }) => {
     const error = await rejection(selkie.createLoop({ wasm: html }));
     equal([error.code, error.message.includes('HTML')], ['load-failed', true]);
     equal((await rejection(selkie.createLoop({ wasm: new Uint8Array([1, 2, 3]) }))).code, 'load-failed');
+    // A module that is none of ours.
+    const other = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+    for (const error of [await rejection(selkie.createLoop({ wasm: other })), thrown(() => selkie.createLoopSync(new WebAssembly.Module(other)))]) {
+        equal([error.code, error.message.includes('version')], ['load-failed', true]);
+    }
 });
 
 test('a task is told of each of its steps to an observer', async ({ testing }) => {
