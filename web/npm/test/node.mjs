@@ -5,15 +5,31 @@ import { Worker } from 'node:worker_threads';
 import * as selkie from 'selkie';
 import * as testing from 'selkie/testing';
 import { tests as behaviour } from './behaviour.js';
-import { runAll } from './harness.js';
+import { equal, rejection, runAll } from './harness.js';
 import { tests as pool } from './pool.js';
 
 const host = {
     selkie, testing,
     worker: (name) => new Worker(new URL(`./workers/${name}.node.mjs`, import.meta.url)),
     listen: (worker, f) => worker.once('message', f),
+    uncaught: () => new Promise((resolve) => process.once('uncaughtException', resolve)),
 };
-const results = await runAll([...behaviour, ...pool], host, console.log, process.argv[2]);
+/** What only Workers of Node can do. */
+const own = [{
+    name: 'pool: a Worker that exits rejects its job',
+    async run({ selkie }) {
+        const loop = await selkie.createLoop();
+        const pool = selkie.createPool(loop, () => new Worker(`
+            import('selkie/worker').then(({ expose }) => expose({ exit: () => process.exit(3), add: (a, b) => a + b }));
+        `, { eval: true }), { max: 1 });
+        const error = await rejection(pool.run('exit', []));
+        equal([error.code, error.message.includes('3'), await pool.run('add', [1, 2])], ['worker-crashed', true, 3]);
+        await pool.close();
+        await loop.close();
+    },
+}];
+
+const results = await runAll([...behaviour, ...pool, ...own], host, console.log, process.argv[2]);
 const failed = results.filter(({ error }) => error).length;
 console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${results.length - failed} passed; ${failed} failed; 0 ignored`);
 process.exitCode = failed ? 1 : 0;

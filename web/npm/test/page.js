@@ -11,6 +11,7 @@ const host = {
     selkie, testing,
     worker: (name) => new Worker(new URL(`./workers/${name}.page.js`, import.meta.url), { type: 'module' }),
     listen: (worker, f) => worker.addEventListener('message', ({ data }) => f(data), { once: true }),
+    uncaught: () => new Promise((resolve) => addEventListener('error', (event) => (event.preventDefault(), resolve(event.error)), { once: true })),
 };
 const filter = new URLSearchParams(location.search).get('filter') ?? '';
 const results = await runAll([...behaviour, ...pool, ...frames], host, (line) => console.log(line), filter);

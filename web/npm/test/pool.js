@@ -212,6 +212,78 @@ pooled('arguments that cannot be meant are refused by name', { max: 1 }, async (
     }
 });
 
+pooled('a DOMException comes back as one', { max: 1 }, async ({ pool }) => {
+    const error = await rejection(pool.run('failAborted', []));
+    equal([error instanceof DOMException, error.name, error.message], [true, 'AbortError', 'there']);
+});
+
+pooled('a job is cancelled by its signal, before and while it runs', { max: 1, killAfterMs: 5000 }, async ({ pool, made }) => {
+    equal([await rejection(pool.run('add', [1, 2], { signal: AbortSignal.abort('before') })), made()], ['before', 0]);
+    const controller = new AbortController();
+    const job = pool.run('listen', [], { signal: controller.signal, onProgress: () => controller.abort('while') });
+    equal([await rejection(job), job.state, await pool.run('add', [1, 1]), made()], ['while', 'cancelled', 2, 1]);
+});
+
+pooled('with kill: "never" the Worker stays, and the job is waited for', { max: 1, killAfterMs: 20 }, async ({ pool, loop, made }) => {
+    let began;
+    const beginning = new Promise((resolve) => (began = resolve));
+    const job = pool.run('listenLate', [60], { kill: 'never', onProgress: began });
+    await beginning;
+    job.cancel('no');
+    equal([await job, await pool.run('add', [1, 1]), made()], ['late', 2, 1]);
+    await loop.sleep(1);
+});
+
+pooled('a job beside one that does not end loses its Worker, and is told so', { max: 1, concurrencyPerWorker: 2, killAfterMs: 30 }, async ({ pool, selkie, made }) => {
+    let began;
+    const beginning = new Promise((resolve) => (began = resolve));
+    const beside = pool.run('wait', [5000]);
+    const deaf = pool.run('deaf', [], { onProgress: began });
+    const errors = [rejection(deaf), rejection(beside)];
+    await beginning;
+    deaf.cancel('stop');
+    const [first, second] = await Promise.all(errors);
+    equal([first, second.code, second instanceof selkie.WorkerError], ['stop', 'worker-killed', true]);
+    equal([await pool.run('add', [1, 1]), made()], [2, 2]);
+});
+
+pooled('a Worker that is kept at hand is replaced after a crash', { min: 1, max: 2 }, async ({ pool, made }) => {
+    await pool.run('add', [1, 1]);
+    equal((await rejection(pool.run('crash', []))).code, 'worker-crashed');
+    equal([pool.size, made(), await pool.run('add', [1, 1])], [1, 2, 2]);
+});
+
+pooled('a queue of none takes only what a Worker does at once', { max: 1, maxQueue: 0 }, async ({ pool }) => {
+    const first = pool.run('wait', [20]);
+    equal([(await rejection(pool.run('add', [1, 2]))).code, await first, await pool.run('add', [1, 2])], ['queue-full', 'waited', 3]);
+});
+
+pooled('an error of onProgress is the page\'s, and the job goes on', { max: 1 }, async ({ pool, uncaught }) => {
+    const told = uncaught();
+    equal(await pool.run('steps', [3], { onProgress: (n) => { if (n === 1) throw new Error('of a listener'); } }), 3);
+    equal((await told).message, 'of a listener');
+});
+
+pooled('a pool is closed by `await using`, and one that never had a job at once', {}, async ({ selkie, loop, worker, pool }) => {
+    const other = selkie.createPool(loop, () => worker('jobs'), { min: 1 });
+    equal([await other.run('add', [1, 2]), other.size], [3, 1]);
+    await other[Symbol.asyncDispose]();
+    await pool.close();
+    equal([other.size, pool.size, pool.running], [0, 0, 0]);
+});
+
+test('a pool of a loop that is closed takes no job, and ends those that it had', async ({ selkie, worker }) => {
+    const loop = await selkie.createLoop();
+    const pool = selkie.createPool(loop, () => worker('jobs'), { max: 1, killAfterMs: 20 });
+    let began;
+    const beginning = new Promise((resolve) => (began = resolve));
+    const job = rejection(pool.run('spin', [], { onProgress: began }));
+    await beginning;
+    await loop.close();
+    equal([(await job).code, thrown(() => pool.run('add', [1, 2])).code], ['loop-closed', 'loop-closed']);
+    pool.terminate();
+});
+
 // ---- Loops elsewhere
 
 test('a loop in a Worker is called by its port, and cancelled through it', async ({ selkie, worker, listen }) => {
@@ -236,4 +308,33 @@ test('a loop in a Worker is called by its port, and cancelled through it', async
     equal([(await open).name, thrown(() => remote.submit('twice', [1])).name], ['WorkerError', 'WorkerError']);
     there.terminate();
     await loop.close();
+});
+
+test('what a connection is asked for is refused, times out, or says why it fails', async ({ selkie, worker, listen }) => {
+    const loop = await selkie.createLoop();
+    const there = worker('loop');
+    const remote = selkie.connectLoop(loop, await new Promise((resolve) => listen(there, resolve)));
+    for (const [argument, f] of [['args', () => remote.submit('twice', 1)], ['name', () => remote.submit(5, [])], ['options.kill', () => remote.submit('twice', [1], { kill: 'now' })], ['options.onProgress', () => remote.submit('twice', [1], { onProgress: 1 })]]) {
+        equal(thrown(f).argument, argument);
+    }
+    equal([(await rejection(remote.submit('missing', []))).code, (await rejection(remote.submit('twice', [() => 1]))).code], ['unknown-function', 'not-cloneable']);
+    equal((await rejection(remote.submit('sleep', [60_000], { timeoutMs: 20 }))).name, 'TimeoutError');
+    const controller = new AbortController();
+    const slow = remote.submit('sleep', [60_000], { signal: controller.signal, priority: 'background' });
+    controller.abort('enough');
+    equal([await rejection(slow), await remote.submit('twice', [2])], ['enough', 4]);
+    await remote[Symbol.asyncDispose]();
+    there.terminate();
+    await loop.close();
+});
+
+test('two loops of one thread talk by a port', async ({ selkie }) => {
+    const [here, there] = [await selkie.createLoop(), await selkie.createLoop()];
+    let seen;
+    const port = selkie.endpoint(there, { name: () => (seen = there.current.name), move: selkie.job((ctx, bytes) => ctx.transfer(bytes, [bytes.buffer])) });
+    const remote = selkie.connectLoop(here, port);
+    const bytes = new Uint8Array([1, 2]);
+    equal([await remote.submit('name', []), seen, [...await remote.submit('move', [bytes], { transfer: [bytes.buffer] })], bytes.length], ['name', 'name', [1, 2], 0]);
+    remote.close();
+    await Promise.all([here.close(), there.close()]);
 });

@@ -27,7 +27,14 @@ export const functions = (job) => {
                 name = 'CustomError';
             })('own');
         },
+        failAborted() {
+            throw new DOMException('there', 'AbortError');
+        },
         closure: () => () => 1,
+        deaf: job((ctx) => {
+            ctx.progress('began', []);
+            return new Promise(() => {});
+        }),
         crash() {
             setTimeout(() => {
                 throw new Error('out of the blue');
@@ -36,6 +43,10 @@ export const functions = (job) => {
         },
         listen: job((ctx) => new Promise((_, reject) => {
             ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason));
+            ctx.progress('began');
+        })),
+        listenLate: job((ctx, ms) => new Promise((resolve) => {
+            ctx.signal.addEventListener('abort', () => setTimeout(() => resolve('late'), ms));
             ctx.progress('began');
         })),
         spin: job((ctx) => {
