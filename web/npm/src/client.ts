@@ -50,7 +50,7 @@ export function order<T>(
     if (!Array.isArray(args)) refuse('args', 'an array of arguments', args);
     const body = ({ task }: TaskContext): Promise<T> =>
         new Promise((resolve_, reject_) => {
-            task.hold_(begin({ id_: (ids += 1), name_: name, args_: args as unknown[], options_: options, resolve_, reject_ }));
+            task.hold_({ leave_: begin({ id_: (ids += 1), name_: name, args_: args as unknown[], options_: options, resolve_, reject_ }) });
         });
     return loop.start_(body as (context: never) => unknown, { name, signal: options.signal, ...spawn }, loop.running_) as Task<T>;
 }

@@ -258,13 +258,14 @@ export function later(f: () => void): void {
 // ---- Functions that wait for a promise are resumed one after the other, with a look at the clock in between: all at
 // once they would run in one row of microtasks, and the page could not paint before the last.
 
-const resumptions: (() => void)[] = [];
+// In pairs.
+const resumptions: unknown[] = [];
 let first = 0;
 let draining = false;
 
-/** @internal Calls `f`, which resolves promises, in its turn. */
-export function resume(f: () => void): void {
-    resumptions.push(f);
+/** @internal Calls `resolve`, which is that of a promise, in its turn. */
+export function resume<T>(resolve: (value: T) => void, value: T): void {
+    resumptions.push(resolve, value);
     if (draining) return;
     draining = true;
     drain();
@@ -280,9 +281,11 @@ function drain(): void {
         return;
     }
     if (isOver()) return later(drain);
-    const f = resumptions[first]!;
-    resumptions[first++] = undefined!;
-    f();
-    // Behind what `f` has resumed.
+    const resolve = resumptions[first] as (value: unknown) => void;
+    const value = resumptions[first + 1];
+    resumptions[first] = resumptions[first + 1] = undefined;
+    first += 2;
+    resolve(value);
+    // Behind what that has resumed.
     settled.then(drain);
 }

@@ -1,9 +1,10 @@
 // The loop: makes tasks, keeps what the scheduler knows by number, and ends.
 
 import { callable, options as check, signalOf, time } from './arguments.js';
-import { type Engine, type Exports, type Guest, later, resume, settled } from './engine.js';
-import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disposable, dispose, report, timedOut } from './errors.js';
-import { onAbort } from './signals.js';
+import { type Engine, type Exports, type Guest, later, settled } from './engine.js';
+import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disposable, dispose, report } from './errors.js';
+import { Pause, type Undo } from './pause.js';
+import { type Leaver, offAbort, onAbort } from './signals.js';
 import { Slots } from './slots.js';
 import { SPAWN, type Spawn, type SpawnOptions, Task, type TaskContext } from './task.js';
 import {
@@ -39,8 +40,10 @@ export interface WaitOptions {
     signal?: AbortSignal | undefined;
 }
 
-/** Called at the end of a wait: whether it was left, and then with the reason. */
-type Undo = (left: boolean, reason?: unknown) => unknown;
+/** What ends once. */
+interface Operation {
+    fire_(value: number): void;
+}
 
 /** A longer delay wraps in setTimeout. */
 const LONGEST = 0x7fffffff;
@@ -62,9 +65,9 @@ export class Loop {
     /** @internal */ readonly onUnhandled_: LoopOptions['onUnhandled'];
     private readonly engine_: Engine;
     private readonly tasks_ = new Slots<Task<unknown>>();
-    private readonly operations_ = new Slots<(value: number) => void>();
-    private readonly refusals_ = new Set<(reason: unknown) => void>();
-    private unlisten_: (() => void) | undefined;
+    private readonly operations_ = new Slots<Operation>();
+    /** @internal */ readonly pauses_ = new Set<Leaver>();
+    private readonly signal_: AbortSignal | undefined;
     private ids_ = 0;
     /** Why nothing can be started any more. */
     private over_: SelkieError | undefined;
@@ -81,8 +84,14 @@ export class Loop {
         disposable(this, () => this.close());
         this.wasm_.open_(manual ? 1 : 0, manual?.seed ?? -1);
         const { signal } = options;
-        if (signal?.aborted) void this.close();
-        else if (signal) this.unlisten_ = onAbort(signal, () => void this.close());
+        this.signal_ = signal;
+        if (signal?.aborted) this.leave_();
+        else if (signal) onAbort(signal, this);
+    }
+
+    /** @internal Its signal is aborted. */
+    leave_(): void {
+        void this.close();
     }
 
     /**
@@ -138,8 +147,8 @@ export class Loop {
         time(ms, 'ms');
         callable(body, 'body');
         const controller = new AbortController();
-        const start = (resolve: (value: T) => void, reject: (reason: unknown) => void): Undo => {
-            void settled.then(() => body(controller.signal)).then(resolve, reject);
+        const start = (pause: Pause<T>): Undo => {
+            void settled.then(() => body(controller.signal)).then((value) => pause.give_(value), (error: unknown) => pause.fail_(error));
             return (left, reason) => left && controller.abort(reason);
         };
         return this.pause_(signalOf(options), start, ms);
@@ -159,8 +168,8 @@ export class Loop {
     private call_(f: () => void, start: (slot: number) => void): Handle {
         callable(f, 'f');
         this.check_();
-        // Not `f` itself, which may be scheduled twice: the slot serves others once this call was made.
-        const call = (): void => f();
+        // The slot serves others once this call was made.
+        const call = { fire_: () => f() };
         const slot = this.operation_(call);
         start(slot);
         const cancel = (): boolean => this.operations_.list_[slot] === call && this.revoke_(slot);
@@ -250,7 +259,7 @@ export class Loop {
     private async close_(limit: number): Promise<void> {
         if (this.over_) return;
         const closed = new LoopClosedError();
-        this.unlisten_?.();
+        offAbort(this.signal_, this);
         const left = this.tasks();
         for (const task of left) task.cancel(closed);
         if (left.length) {
@@ -277,9 +286,7 @@ export class Loop {
         for (const task of this.tasks()) task.end_('failed', (task.observed_ = true) && error);
         this.tasks_.clear_();
         this.operations_.clear_();
-        const refusals = [...this.refusals_];
-        this.refusals_.clear();
-        for (const refuse of refusals) refuse(error);
+        for (const one of [...this.pauses_]) one.leave_(error);
     }
 
     // ---- For the other parts of the package.
@@ -310,9 +317,9 @@ export class Loop {
         this.observer_?.ended?.(task);
     }
 
-    /** @internal A slot for an operation that calls `f` when it ends. */
-    operation_(f: (value: number) => void): number {
-        return this.operations_.add_(f);
+    /** @internal A slot for an operation, which is told when it ends. */
+    operation_(of: Operation): number {
+        return this.operations_.add_(of);
     }
 
     /** @internal */
@@ -323,62 +330,25 @@ export class Loop {
         return true;
     }
 
-    /**
-     * @internal
-     *
-     * A promise that `start` settles. It is left, and rejects, when the signal is aborted, the task is cancelled or the loop
-     * ends, and after `ms` by a TimeoutError, unless `late` has something to give then. What `start` answers is called at
-     * the end, however it came.
-     */
-    pause_<T>(
-        by: AbortSignal | Task<unknown> | undefined,
-        start: (resolve: (value: T) => void, reject: (reason: unknown) => void) => Undo | void,
-        ms = Infinity,
-        late?: () => T,
-    ): Promise<T> {
+    /** @internal A promise that `start` has settled; see `Pause`. What it answers is called at the end. */
+    pause_<T>(by: AbortSignal | Task<unknown> | undefined, start: (pause: Pause<T>) => Undo | void, ms = Infinity, late?: () => T): Promise<T> {
         this.check_();
         if (by && 'aborted' in by && by.aborted) return Promise.reject(by.reason);
         return new Promise((resolve, reject) => {
-            const ends: Undo[] = [];
-            let over = false;
-            const end = (settle: () => void, left: boolean, reason?: unknown): void => {
-                if (over) return;
-                over = true;
-                // What `start` wants to be called is the last: it may call the application.
-                for (const undo of ends.reverse()) undo(left, reason);
-                settle();
-            };
-            const leave = (reason: unknown): void => end(() => reject(reason), true, reason);
-            const give = (value: T): void => end(() => resume(() => resolve(value)), false);
-            const add = (undo: Undo | void): void => {
-                if (!undo) return;
-                if (over) undo(false);
-                else ends.push(undo);
-            };
-            add(start(give, (reason) => end(() => reject(reason), false)));
-            if (over) return;
-            this.refusals_.add(leave);
-            ends.push(() => this.refusals_.delete(leave));
-            if (ms < Infinity) {
-                const slot = this.operation_(() => (late ? give(late()) : leave(timedOut(ms))));
-                this.wasm_.timer_(slot, ms);
-                ends.push(() => this.revoke_(slot));
-            }
-            // Last, as a cancel that is owed to the task is raised at once.
-            if (by) add('aborted' in by ? onAbort(by, leave) : by.hold_(leave));
+            const pause = new Pause<T>(this, by, resolve, reject);
+            pause.ms_ = ms;
+            pause.late_ = late;
+            pause.undo_ = start(pause);
+            pause.begin_();
         });
     }
 
-    /** @internal A promise for an operation's answer. `undone` is told when it was given up. */
+    /** @internal A promise for an operation's answer. `undone` is called when it was given up. */
     wait_(by: AbortSignal | Task<unknown> | undefined, start: (slot: number) => void, undone?: () => void): Promise<number> {
-        return this.pause_(by, (resolve) => {
-            const slot = this.operation_(resolve);
-            start(slot);
-            return (left) => {
-                if (!left) return;
-                this.revoke_(slot);
-                undone?.();
-            };
+        return this.pause_(by, (pause) => {
+            pause.slot_ = this.operation_(pause);
+            start(pause.slot_);
+            return undone && ((left) => left && undone());
         });
     }
 
@@ -406,9 +376,9 @@ export class Loop {
 
     /** @internal */
     fire_(slot: number, value: number): void {
-        const f = this.operations_.take_(slot);
+        const operation = this.operations_.take_(slot);
         try {
-            f?.(value);
+            operation?.fire_(value);
         } catch (error) {
             // A callback's error is the page's, as that of a timer: it must not unwind the scheduler.
             report(error);
@@ -421,7 +391,7 @@ export class Loop {
     /** @internal */
     crashed_(error: LoopCrashedError): void {
         this.over_ = error;
-        this.unlisten_?.();
+        offAbort(this.signal_, this);
         this.refuse_(error);
     }
 }

@@ -1,28 +1,38 @@
 // One listener per signal, however many wait for it: hosts look through all listeners for each that is added or removed.
 
-type Listener = (reason: unknown) => void;
-
-const listened = new WeakMap<AbortSignal, Set<Listener>>();
-
-/** @internal Calls `f` with the reason when the signal is aborted; answers how to take that back. The signal is not aborted yet. */
-export function onAbort(signal: AbortSignal, f: Listener): () => void {
-    const all = listened.get(signal) ?? new Set();
-    const tell = (): void => {
-        listened.delete(signal);
-        for (const one of all) one(signal.reason);
-    };
-    if (!all.size) {
-        listened.set(signal, all);
-        signal.addEventListener('abort', tell, { once: true });
-        remove.set(all, () => {
-            listened.delete(signal);
-            signal.removeEventListener('abort', tell);
-        });
-    }
-    all.add(f);
-    return () => {
-        if (all.delete(f) && !all.size) remove.get(all)!();
-    };
+/** @internal What is told to end. */
+export interface Leaver {
+    leave_(reason: unknown): void;
 }
 
-const remove = new WeakMap<object, () => void>();
+class Listeners extends Set<Leaver> {
+    constructor(readonly signal_: AbortSignal) {
+        super();
+    }
+
+    handleEvent(): void {
+        listened.delete(this.signal_);
+        for (const one of this) one.leave_(this.signal_.reason);
+    }
+}
+
+const listened = new WeakMap<AbortSignal, Listeners>();
+
+/** @internal Has `one` leave with the reason when the signal is aborted, which it is not yet. */
+export function onAbort(signal: AbortSignal, one: Leaver): void {
+    let all = listened.get(signal);
+    if (!all) {
+        all = new Listeners(signal);
+        listened.set(signal, all);
+        signal.addEventListener('abort', all, { once: true });
+    }
+    all.add(one);
+}
+
+/** @internal */
+export function offAbort(signal: AbortSignal | undefined, one: Leaver): void {
+    const all = signal && listened.get(signal);
+    if (!all?.delete(one) || all.size) return;
+    listened.delete(signal!);
+    signal!.removeEventListener('abort', all);
+}

@@ -4,7 +4,7 @@ import { type Rules, any, callable, signal, time } from './arguments.js';
 import { ArgumentError, SelkieError, aborted, asyncDispose, define, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
 import { SLICE, settled } from './engine.js';
-import { onAbort } from './signals.js';
+import { type Leaver, offAbort, onAbort } from './signals.js';
 
 /** How urgent a task's turns are: in front of all others; the default; when nothing else is ready, and now and then. */
 export type Priority = 'user-blocking' | 'user-visible' | 'background';
@@ -129,11 +129,12 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     private reason_: unknown;
     private controller_: AbortController | undefined;
     /** What ends by a cancel. */
-    private holds_: Set<(reason: unknown) => void> | undefined;
+    /** @internal */ holds_: Set<Leaver> | undefined;
     private promise_: Promise<T> | undefined;
     private settle_: (() => void) | undefined;
     private timer_ = -1;
-    private unlisten_: (() => void) | undefined;
+    private by_: AbortSignal | undefined;
+    private ms_: number | undefined;
 
     /** @internal */
     constructor(
@@ -156,15 +157,25 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
             return;
         }
         loop_.adopt_(this);
-        if (signal) this.unlisten_ = onAbort(signal, (reason) => void this.cancel(reason));
+        this.by_ = signal;
+        this.ms_ = timeoutMs;
+        if (signal) onAbort(signal, this);
         if (timeoutMs !== undefined) {
-            this.timer_ = loop_.operation_(() => {
-                this.timer_ = -1;
-                this.cancel(timedOut(timeoutMs));
-            });
+            this.timer_ = loop_.operation_(this);
             loop_.wasm_.timer_(this.timer_, timeoutMs);
         }
         loop_.wasm_.spawn_(this.slot_, priorityOf(this.priority), options.start === 'next' ? 1 : 0);
+    }
+
+    /** @internal Its signal is aborted. */
+    leave_(reason: unknown): void {
+        this.cancel(reason);
+    }
+
+    /** @internal Its time is over. */
+    fire_(): void {
+        this.timer_ = -1;
+        this.cancel(timedOut(this.ms_!));
     }
 
     get state(): TaskState {
@@ -402,7 +413,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         const holds = this.holds_;
         this.holds_ = undefined;
         this.controller_?.abort(this.reason_);
-        if (holds?.size) holds.forEach((end) => end(this.reason_));
+        if (holds?.size) holds.forEach((one) => one.leave_(this.reason_));
         else this.owed_ = !this.generator_;
     }
 
@@ -415,8 +426,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.state_ = state;
         this.outcome_ = outcome;
         this.body_ = this.generator_ = this.context_ = this.holds_ = this.on_ = undefined;
-        this.unlisten_?.();
-        if (this.timer_ >= 0) this.loop_.revoke_(this.timer_);
+        offAbort(this.by_, this);
+        this.loop_.revoke_(this.timer_);
         const waiters = this.waiters_;
         this.waiters_ = undefined;
         if (typeof waiters === 'function') waiters();
@@ -434,16 +445,12 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         else void settled.then(() => this.observed_ || void this.promised_());
     }
 
-    /** @internal Ends by a cancel what a body awaits. Answers how to take that back. */
-    hold_(end: (reason: unknown) => void): () => void {
-        const holds = (this.holds_ ??= new Set());
-        holds.add(end);
+    /** @internal Ends by a cancel what a body awaits, until that is taken out of `holds_`. */
+    hold_(one: Leaver): void {
         if (this.owed_) {
             this.owed_ = false;
-            holds.delete(end);
-            end(this.reason_);
-        }
-        return () => holds.delete(end);
+            one.leave_(this.reason_);
+        } else (this.holds_ ??= new Set()).add(one);
     }
 }
 
@@ -494,8 +501,8 @@ export class Context {
     wait(what: PromiseLike<unknown>, shield = false): unknown {
         callable(what?.then, 'the `then` of what to wait for');
         if (this.stepwise_) return new Request(WAIT, what, shield);
-        return this.loop.pause_(this.task, (resolve, reject) => {
-            what.then(resolve, reject);
+        return this.loop.pause_(this.task, (pause) => {
+            what.then((value) => pause.give_(value), (error: unknown) => pause.fail_(error));
             return (left, reason) => left && !shield && what instanceof Task && what.cancel(reason);
         });
     }

@@ -3,7 +3,8 @@
 import { any, callable, limit, options as check, signal, time } from './arguments.js';
 import { ArgumentError, GroupError, SelkieError, aborted, disposable } from './errors.js';
 import type { Loop, WaitOptions } from './loop.js';
-import { onAbort } from './signals.js';
+import type { Pause } from './pause.js';
+import { offAbort, onAbort } from './signals.js';
 import { type AsyncBody, type GeneratorBody, SPAWN, type Spawn, type SpawnOptions, Task, type TaskContext } from './task.js';
 
 /** What `gather` takes: what is under way, or a function to spawn. */
@@ -83,11 +84,13 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
                 else if (typeof member !== 'function') member.then(settle.bind(0, at, true), settle.bind(0, at, false));
             });
             more();
-            context.task.hold_((reason) => {
-                over = true;
-                ending = () => reject(reason);
-                for (const task of [...running]) task.cancel(reason);
-                if (running.size === 0) ending();
+            context.task.hold_({
+                leave_(reason) {
+                    over = true;
+                    ending = () => reject(reason);
+                    for (const task of [...running]) task.cancel(reason);
+                    if (running.size === 0) ending();
+                },
             });
         });
     return loop.start_(body as (context: never) => unknown, { name: 'gather', ...spawn }, loop.running_);
@@ -123,13 +126,13 @@ export function wait<T>(
     const split = () => ({ done: new Set(list.filter((task) => task.done())), pending: new Set(list.filter((task) => !task.done())) });
     let left = list.length;
     let met = false;
-    const start = (resolve: (value: ReturnType<typeof split>) => void): (() => void) => {
-        if (!left) resolve(split());
+    const start = (pause: Pause<ReturnType<typeof split>>): (() => void) => {
+        if (!left) pause.give_(split());
         return watch(list, (task) => {
             left -= 1;
             if (met || (left && until !== 'first-completed' && (until !== 'first-error' || task.state === 'done'))) return;
             met = true;
-            resolve(split());
+            pause.give_(split());
         });
     };
     return loop.pause_(by, start, timeoutMs, split);
@@ -150,7 +153,7 @@ export function asCompleted<T>(
         const stop = watch(list, (task) => (ended.push(task), heard?.()));
         try {
             for (const _ of list) {
-                if (ended.length === 0) await loop.pause_<void>(by, (resolve) => void (heard = resolve), Math.max(0, deadline - loop.now()));
+                if (ended.length === 0) await loop.pause_<void>(by, (pause) => void (heard = () => pause.give_()), Math.max(0, deadline - loop.now()));
                 yield { task: ended.shift()! };
             }
         } finally {
@@ -164,19 +167,25 @@ export class Group {
     private readonly tasks_ = new Set<Task<unknown>>();
     private readonly errors_: unknown[] = [];
     private readonly controller_ = new AbortController();
-    private readonly unlisten_: (() => void) | undefined;
     private idle_: (() => void)[] = [];
     private closed_ = false;
+    /** @internal */ left_: { reason: unknown } | undefined;
 
     /** @internal */
     constructor(
         private readonly loop_: Loop,
-        by: AbortSignal | undefined,
+        private readonly by_: AbortSignal | undefined,
         private readonly parent_: Task<unknown> | undefined,
     ) {
         disposable(this, () => this.close());
-        if (by?.aborted) this.cancel(by.reason);
-        else if (by) this.unlisten_ = onAbort(by, (reason) => this.cancel(reason));
+        if (by_?.aborted) this.cancel(by_.reason);
+        else if (by_) onAbort(by_, this);
+    }
+
+    /** @internal Its signal is aborted, or the task around it is cancelled. */
+    leave_(reason: unknown): void {
+        this.left_ = { reason };
+        this.cancel(reason);
     }
 
     /** Aborted when the group is cancelled, or one of its tasks has failed. */
@@ -224,7 +233,7 @@ export class Group {
     /** @internal */
     async ended_(): Promise<void> {
         while (this.tasks_.size) await new Promise<void>((resolve) => this.idle_.push(resolve));
-        this.unlisten_?.();
+        offAbort(this.by_, this);
     }
 
     declare readonly [Symbol.asyncDispose]: () => Promise<void>;
@@ -241,14 +250,10 @@ export function withGroup<T>(
         const group = new Group(loop, undefined, context.task);
         // The body is one of the tasks: so a failure of another one cancels it, and it the others.
         const main = group.spawn((inner: TaskContext) => body(group, inner), { name: `${context.task.name}: body` });
-        let reason: { why: unknown } | undefined;
-        const free = context.task.hold_((why) => {
-            reason = { why };
-            group.cancel(why);
-        });
+        context.task.hold_(group);
         await group.ended_();
-        free();
-        if (reason) throw reason.why;
+        context.task.holds_?.delete(group);
+        if (group.left_) throw group.left_.reason;
         await group.close();
         return main.result();
     };

@@ -17,11 +17,9 @@ const host = {
 /** What only Workers of Node can do. */
 const own = [{
     name: 'pool: a Worker that exits rejects its job',
-    async run({ selkie }) {
+    async run({ selkie, worker }) {
         const loop = await selkie.createLoop();
-        const pool = selkie.createPool(loop, () => new Worker(`
-            import('selkie/worker').then(({ expose }) => expose({ exit: () => process.exit(3), add: (a, b) => a + b }));
-        `, { eval: true }), { max: 1 });
+        const pool = selkie.createPool(loop, () => worker('exit'), { max: 1 });
         const error = await rejection(pool.run('exit', []));
         equal([error.code, error.message.includes('3'), await pool.run('add', [1, 2])], ['worker-crashed', true, 3]);
         await pool.close();
