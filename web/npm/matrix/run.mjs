@@ -3,12 +3,13 @@
 // Each consumer is an application in a folder of its own, with the package as the registry would deliver it, built by its
 // tool with no settings beyond those of the README, and opened in headless Chromium.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { windows } from '../../../tools/lib.mjs';
 import { serve } from '../../../tools/serve.mjs';
 import { launch, visit } from '../test/browser.mjs';
 import { pack } from '../tools/pack.mjs';
@@ -21,10 +22,12 @@ const load = (name, from = own) => import(pathToFileURL(from.resolve(name)).href
 
 const work = mkdtempSync(join(tmpdir(), 'selkie-matrix-'));
 const tarball = pack();
+let next;
+const nextWork = () => (next ??= mkdtempSync(join(here, '.work-')));
 
 /** A folder with the application and the package; `names` replaces what the application imports. */
-function application(name, { selkie = 'selkie', worker = 'selkie/worker', settings = {} } = {}) {
-    const folder = join(work, name);
+function application(name, { selkie = 'selkie', worker = 'selkie/worker', settings = {}, root = work } = {}) {
+    const folder = join(root, name);
     cpSync(join(here, 'app'), folder, { recursive: true });
     for (const file of readdirSync(folder)) {
         const path = join(folder, file);
@@ -58,9 +61,19 @@ async function page(folder, options = { isolated: false }) {
     }
 }
 
-function node(file) {
-    const done = spawnSync(process.execPath, [file], { cwd: dirname(file), encoding: 'utf8', timeout: 30_000 });
+function node(file, program = process.execPath, args = []) {
+    const done = spawnSync(program, [...args, file], { cwd: dirname(file), encoding: 'utf8', timeout: 60_000 });
     return done.status === 0 && done.stdout.trim() === EXPECTED ? undefined : `${done.stdout}${done.stderr}${done.error ?? ''}`;
+}
+
+const { platform, arch } = process;
+const DENO = { linux: `linux-${arch}-glibc`, darwin: `darwin-${arch}`, win32: `win32-${arch}` }[platform];
+const BUN = `${{ linux: 'linux', darwin: 'darwin', win32: 'windows' }[platform]}-${arch === 'arm64' ? 'aarch64' : arch}`;
+
+function runtimes(name, manifest, program, args) {
+    const folder = application(name);
+    const path = join(dirname(manifest), program) + (windows ? '.exe' : '');
+    return ['node.js', 'web.js'].map((file) => node(join(folder, file), path, args)).filter(Boolean).join('\n') || undefined;
 }
 
 const html = (folder, out, script) => {
@@ -104,6 +117,52 @@ const CONSUMERS = {
             await server.close();
         }
     },
+    async 'vite 7 dev, excluded'() {
+        const folder = application('vite7-dev');
+        const { createServer } = await load('vite7');
+        const server = await createServer({ root: folder, logLevel: 'error', server: { port: 0 }, optimizeDeps: { exclude: ['selkie'] } });
+        try {
+            await server.listen(0);
+            return await open(`http://localhost:${server.httpServer.address().port}/`);
+        } finally {
+            await server.close();
+        }
+    },
+    async 'vite 7 build'() {
+        const folder = application('vite7-build');
+        const { build } = await load('vite7');
+        await build({ root: folder, logLevel: 'error', build: { target: 'es2022' } });
+        return page(join(folder, 'dist'));
+    },
+    async 'Next 16'() {
+        // Below this folder, as Next takes no modules from outside of its project.
+        const folder = application('next', { root: nextWork() });
+        cpSync(join(here, 'next'), folder, { recursive: true });
+        for (const file of ['index.html', 'main.js', 'node.js', 'server.js', 'web.js']) rmSync(join(folder, file));
+        cpSync(join(folder, 'jobs.js'), join(folder, 'app', 'jobs.js'));
+        writeFileSync(join(folder, 'next.config.mjs'), `export default { turbopack: { root: ${JSON.stringify(here)} } };`);
+        const cli = join(dirname(own.resolve('next/package.json')), 'dist', 'bin', 'next');
+        const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1', NODE_ENV: 'production' };
+        const done = spawnSync(process.execPath, [cli, 'build'], { cwd: folder, encoding: 'utf8', timeout: 300_000, env });
+        if (done.status !== 0) return `${done.stdout}${done.stderr}`;
+        const server = spawn(process.execPath, [cli, 'start', '--port', '0'], { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] });
+        try {
+            const url = await new Promise((resolve, reject) => {
+                let said = '';
+                server.stdout.on('data', (text) => {
+                    said += text;
+                    const found = /http:\/\/localhost:\d+/.exec(said);
+                    if (found) resolve(found[0]);
+                });
+                server.on('exit', (code) => reject(new Error(`next start ends with ${code}: ${said}`)));
+            });
+            const sent = await (await fetch(url)).text();
+            if (!sent.includes('<p>function</p>')) return `the server rendered ${sent}`;
+            return await open(url);
+        } finally {
+            server.kill();
+        }
+    },
     'webpack 5': () => webpack('webpack')(application('webpack')),
     Rspack: () => webpack('@rspack/core')(application('rspack')),
     async 'Parcel 2'() {
@@ -120,6 +179,21 @@ const CONSUMERS = {
         await bundle.close();
         return page(html(folder, join(folder, 'out'), './main.js'));
     },
+    async 'Rolldown, inline entry'() {
+        const folder = application('rolldown', inline);
+        const { rolldown } = await load('rolldown');
+        const bundle = await rolldown({ input: [join(folder, 'main.js'), join(folder, 'jobs.js')], platform: 'browser' });
+        await bundle.write({ dir: join(folder, 'out'), format: 'esm' });
+        await bundle.close();
+        return page(html(folder, join(folder, 'out'), './main.js'));
+    },
+    async "Bun's bundler, inline entry"() {
+        const folder = application('bun-build', inline);
+        const bun = join(dirname(own.resolve(`@oven/bun-${BUN}/package.json`)), 'bin', windows ? 'bun.exe' : 'bun');
+        const done = spawnSync(bun, ['build', 'main.js', 'jobs.js', '--outdir', 'out', '--target', 'browser'], { cwd: folder, encoding: 'utf8', timeout: 60_000 });
+        if (done.status !== 0) return `${done.stdout}${done.stderr}`;
+        return page(html(folder, join(folder, 'out'), './main.js'));
+    },
     async 'esbuild, inline entry'() {
         const folder = application('esbuild', inline);
         const { build } = await load('esbuild', tools);
@@ -129,7 +203,10 @@ const CONSUMERS = {
     'script tag': () => page(application('script', paths)),
     'script tag, isolated': () => page(application('script-isolated', paths), { isolated: true }),
     'CSP with wasm-unsafe-eval only': () => page(application('csp', paths), { isolated: false, headers: csp }),
-    'Node': () => node(join(application('node'), 'node.js')),
+    [`Node ${process.versions.node.split('.')[0]}`]: () => node(join(application('node'), 'node.js')),
+    // Both with the Workers of Node and those of the web, which they have as well.
+    'Deno': () => runtimes('deno', own.resolve(`@deno/${DENO}/package.json`), 'deno', ['run', '--quiet', '--allow-all']),
+    'Bun': () => runtimes('bun', own.resolve(`@oven/bun-${BUN}/package.json`), join('bin', 'bun'), ['run']),
     'import on a server': () => node(join(application('server'), 'server.js')),
     async 'vite build for a server'() {
         const folder = application('vite-ssr');
@@ -140,7 +217,7 @@ const CONSUMERS = {
 };
 
 /** What `just test` tries; the rest of the matrix is for `just deep`. */
-export const QUICK = ['vite build', 'script tag', 'Node'];
+export const QUICK = ['vite build', 'script tag', `Node ${process.versions.node.split('.')[0]}`];
 
 const names = process.argv.slice(2);
 const chosen = names.includes('--quick') ? QUICK : Object.keys(CONSUMERS).filter((name) => !names.length || names.includes(name));
@@ -160,7 +237,7 @@ try {
     }
 } finally {
     await browser?.close();
-    if (existsSync(work)) rmSync(work, { recursive: true, force: true });
+    for (const folder of [work, next]) if (folder && existsSync(folder)) rmSync(folder, { recursive: true, force: true });
 }
 console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${passed} passed; ${failed} failed; 0 ignored`);
 process.exit(failed ? 1 : 0);
