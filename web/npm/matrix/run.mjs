@@ -194,11 +194,13 @@ const CONSUMERS = {
         if (done.status !== 0) return `${done.stdout}${done.stderr}`;
         return page(html(folder, join(folder, 'out'), './main.js'));
     },
-    async 'esbuild, inline entry'() {
+    async 'esbuild, inline entry, CSP'() {
         const folder = application('esbuild', inline);
         const { build } = await load('esbuild', tools);
         await build({ entryPoints: [join(folder, 'main.js'), join(folder, 'jobs.js')], outdir: join(folder, 'out'), bundle: true, format: 'esm', logLevel: 'error' });
-        return page(html(folder, join(folder, 'out'), './main.js'));
+        // With the strictest headers that the README says are enough.
+        const headers = { 'Content-Security-Policy': "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; img-src data:" };
+        return page(html(folder, join(folder, 'out'), './main.js'), { isolated: false, headers });
     },
     'script tag': () => page(application('script', paths)),
     'script tag, isolated': () => page(application('script-isolated', paths), { isolated: true }),

@@ -219,6 +219,7 @@ export class Pool<M extends Functions = Functions> {
         const lost = (text: string, cause?: unknown): void =>
             this.fire_(member, new WorkerError(member.ready_ ? 'worker-crashed' : 'worker-start', `a Worker of ${this.name_} ${text}`, cause));
         hear(channel, (message) => {
+            if (message[0] === 'gone') return lost('has closed itself');
             if (message[0] !== 'ready') return member.client_.receive_(message);
             if (member.over_ || member.ready_) return;
             clearTimeout(member.timer_);

@@ -11,6 +11,7 @@ export type Run = ['run', id: number, name: string, args: unknown[], flag: Int32
 /** @internal */
 export type Message =
     | ['ready']
+    | ['gone']
     | Run
     | ['cancel', id: number, reason: Envelope]
     | ['progress', id: number, values: unknown[]]

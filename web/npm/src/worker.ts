@@ -23,4 +23,10 @@ export function expose<M extends Functions>(functions: M): void {
     const scope = globalThis as unknown as Channel & { document?: unknown };
     if (typeof scope.postMessage !== 'function' || scope.document) throw new ArgumentError('expose', 'is for the module of a Worker');
     exposeOn(scope, functions);
+    // Else nobody would hear of it, and the job would never end.
+    const close = scope.close?.bind(scope);
+    scope.close = () => {
+        post(scope, ['gone']);
+        close?.();
+    };
 }

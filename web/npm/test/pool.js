@@ -247,6 +247,12 @@ pooled('a job beside one that does not end loses its Worker, and is told so', { 
     equal([await pool.run('add', [1, 1]), made()], [2, 2]);
 });
 
+pooled('a Worker that ends itself rejects its job', { max: 1 }, async ({ pool, made }) => {
+    const error = await rejection(pool.run('leave', []));
+    equal([error.name, error.code], ['WorkerError', 'worker-crashed']);
+    equal([await pool.run('add', [1, 1]), made()], [2, 2]);
+});
+
 pooled('a Worker that is kept at hand is replaced after a crash', { min: 1, max: 2 }, async ({ pool, made }) => {
     await pool.run('add', [1, 1]);
     equal((await rejection(pool.run('crash', []))).code, 'worker-crashed');

@@ -31,6 +31,7 @@ export const functions = (job) => {
             throw new DOMException('there', 'AbortError');
         },
         closure: () => () => 1,
+        leave: () => (globalThis.close ?? process.exit)(),
         deaf: job((ctx) => {
             ctx.progress('began', []);
             return new Promise(() => {});
