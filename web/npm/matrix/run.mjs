@@ -13,6 +13,7 @@ import { windows } from '../../../tools/lib.mjs';
 import { serve } from '../../../tools/serve.mjs';
 import { launch, visit } from '../test/browser.mjs';
 import { pack } from '../tools/pack.mjs';
+import { examples } from '../tools/readme.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const own = createRequire(import.meta.url);
@@ -102,6 +103,14 @@ const csp = { 'Content-Security-Policy': "default-src 'none'; script-src 'self' 
 const CONSUMERS = {
     async 'vite build'() {
         const folder = application('vite-build');
+        const { build } = await load('vite', tools);
+        await build({ root: folder, logLevel: 'error', build: { target: 'es2022' } });
+        return page(join(folder, 'dist'));
+    },
+    async "the README's examples"() {
+        const folder = application('readme');
+        for (const [name, code] of Object.entries(examples)) writeFileSync(join(folder, name), code);
+        writeFileSync(join(folder, 'main.js'), `import './first.ts';\nimport './second.ts';\ndocument.body.dataset.result = '${EXPECTED}';\n`);
         const { build } = await load('vite', tools);
         await build({ root: folder, logLevel: 'error', build: { target: 'es2022' } });
         return page(join(folder, 'dist'));

@@ -7,16 +7,18 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pack } from '../tools/pack.mjs';
+import { examples } from '../tools/readme.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'selkie-types-'));
 const tsc = join(here, '..', 'node_modules', 'typescript', 'bin', 'tsc');
 
-/** As [title, what is compiled, options]. */
+/** As [title, what is compiled, options, what else]. */
 const CASES = [
     ['bundler', 'usage', { module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'dom', 'dom.iterable'], types: [] }],
     ['node16', 'usage', { module: 'node16', moduleResolution: 'node16', lib: ['es2022', 'dom', 'dom.iterable'], types: [] }],
     ['node16, without the types of a page', 'usage', { module: 'node16', moduleResolution: 'node16', lib: ['es2022'], types: ['node'] }],
+    ["the README's examples", 'second', { module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'dom', 'dom.iterable'], types: [], allowImportingTsExtensions: true }, ['first', 'jobs']],
     ['await using', 'disposable', { module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'esnext.disposable', 'dom'], types: [] }],
 ];
 
@@ -28,10 +30,11 @@ try {
     symlinkSync(join(here, '..', 'node_modules', '@types'), join(folder, 'node_modules', '@types'), 'junction');
     symlinkSync(join(here, '..', 'node_modules', 'undici-types'), join(folder, 'node_modules', 'undici-types'), 'junction');
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
-    for (const [title, file, options] of CASES) {
-        copyFileSync(join(here, 'types', `${file}.ts`), join(folder, `${file}.ts`));
+    for (const [name, code] of Object.entries(examples)) writeFileSync(join(folder, name), code);
+    for (const [title, file, options, others = []] of CASES) {
+        if (!others.length) copyFileSync(join(here, 'types', `${file}.ts`), join(folder, `${file}.ts`));
         const compilerOptions = { target: 'es2022', strict: true, noEmit: true, skipLibCheck: false, exactOptionalPropertyTypes: true, ...options };
-        writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [`${file}.ts`] }));
+        writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file, ...others].map((name) => `${name}.ts`) }));
         const done = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
         console.log(`test types: ${title} ... ${done.status === 0 ? 'ok' : 'FAILED'}`);
         if (done.status !== 0) {
