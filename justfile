@@ -33,13 +33,14 @@ deep *HOSTS:
 rows *ARGS:
     @node tools/rows.mjs {{ ARGS }}
 
-# Builds the example for the browser and serves it on localhost.
-web: (setup "web")
+# Serves the playground on localhost, and the Rust tour beneath it at /tour/.
+web: (setup "web") npm
+    @node web/playground/tools/build.mjs
     cargo build --release --target wasm32-unknown-unknown --example {{ example }}
     @node tools/bindgen.mjs target/wasm32-unknown-unknown/release/examples/{{ example }}.wasm {{ page }}/pkg
-    @node tools/serve.mjs {{ page }} {{ port }}
+    @node tools/serve.mjs web/playground/dist {{ port }} tour={{ page }}
 
-# As `web`, in a build with threads, which the pinned nightly makes; its threads are Workers.
+# Serves the tour in a build with threads, which the pinned nightly makes; its threads are Workers.
 web-threads: (setup "web-threads")
     @node tools/web-threads.mjs {{ example }} {{ page }}
     @node tools/serve.mjs {{ page }} {{ port }}
@@ -51,6 +52,11 @@ npm: (setup "npm")
 # Builds the npm package and holds what a page downloads of it against the budgets.
 size: npm
     @node web/npm/tools/size.mjs
+
+# Takes the pictures of the playground that the READMEs show, into docs/images.
+screenshots: (setup "screenshots") npm
+    @node web/playground/tools/build.mjs
+    @node tools/screenshots.mjs
 
 # Runs the benchmarks beside the peers, natively and in Chromium: `bench native W3`, `bench web B3`, `bench --quick`.
 bench *ARGS:

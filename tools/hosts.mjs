@@ -123,6 +123,10 @@ export const HOSTS = [
     { id: "npm", title: "the npm package: types, Node, a page, and the first of its consumers", level: "test",
         needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm"], node: () => [[join("web", "npm", "tools", "test.mjs")]], env: () => ({}) },
 
+    { id: "playground", title: "the playground, built from the packed npm package, as its visitors use it", level: "deep",
+        needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm", "playground"],
+        node: () => [[join("web", "npm", "tools", "build.mjs")], [join("web", "playground", "tools", "build.mjs")], [join("web", "playground", "test", "page.mjs")]],
+        env: () => ({}) },
     { id: "npm-matrix", title: "the npm package in every bundler", level: "deep",
         needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm", "bundlers"],
         node: () => [[join("web", "npm", "tools", "test.mjs"), "matrix"]], env: () => ({}) },

@@ -1,4 +1,5 @@
-// Serves a folder on localhost, with the headers that give a page shared memory: `node tools/serve.mjs [folder] [port]`.
+// Serves a folder on localhost, with the headers that give a page shared memory, and others beneath it:
+// `node tools/serve.mjs [folder] [port] [name=folder..]`.
 
 import { createReadStream, statSync } from "node:fs";
 import { createServer } from "node:http";
@@ -21,14 +22,21 @@ const TYPES = {
     ".woff2": "font/woff2",
 };
 
-/** The file under `root` that an address names, or undefined. Nothing outside the folder has an address. */
-function find(root, address) {
-    let path;
+/** The path of an address, or undefined if it has none that can be read. */
+function pathOf(address) {
     try {
-        path = resolve(join(root, decodeURIComponent(new URL(address, "http://localhost").pathname)));
-        if (path !== root && !path.startsWith(root + sep)) return undefined;
-        if (statSync(path).isDirectory()) path = join(path, "index.html");
-        return statSync(path).isFile() ? path : undefined;
+        return decodeURIComponent(new URL(address, "http://localhost").pathname);
+    } catch {
+        return undefined;
+    }
+}
+
+/** The file or folder under `root` at `path`, or undefined. Nothing outside the folder has an address. */
+function find(root, path) {
+    try {
+        const found = resolve(join(root, path));
+        if (found !== root && !found.startsWith(root + sep)) return undefined;
+        return { path: found, folder: statSync(found).isDirectory() };
     } catch {
         return undefined;
     }
@@ -36,10 +44,14 @@ function find(root, address) {
 
 /**
  * Serves `folder` on a port of localhost, 0 for any that is free; resolves to the server once it listens. `headers` are sent
- * too; without `isolated` the page gets no shared memory.
+ * too; without `isolated` the page gets no shared memory. `mounts` are further folders by the name that they are served as.
  */
-export function serve(folder, port, { isolated = true, headers = {} } = {}) {
+export function serve(folder, port, { isolated = true, headers = {}, mounts = {} } = {}) {
     const root = resolve(folder);
+    const look = (path) => {
+        const [, first, rest] = /^\/([^/]*)(.*)$/.exec(path) ?? [];
+        return first && Object.hasOwn(mounts, first) ? find(resolve(mounts[first]), rest) : find(root, path);
+    };
     const server = createServer((request, response) => {
         // Isolation, which SharedArrayBuffer needs; and never a stale build.
         if (isolated) {
@@ -49,8 +61,16 @@ export function serve(folder, port, { isolated = true, headers = {} } = {}) {
         }
         for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
         response.setHeader("Cache-Control", "no-store");
-        const file = find(root, request.url);
+        const path = pathOf(request.url);
+        const found = path === undefined ? undefined : look(path);
         const allowed = request.method === "GET" || request.method === "HEAD";
+        if (found?.folder && allowed && !path.endsWith("/")) {
+            // What a page names is beside it, so the address of a folder has to end like one.
+            response.writeHead(301, { Location: `${encodeURI(path).replace(/^\/+/, "/")}/` });
+            response.end();
+            return;
+        }
+        const file = found?.folder ? find(found.path, "index.html")?.path : found?.path;
         if (!file || !allowed) {
             response.writeHead(allowed ? 404 : 405, { "Content-Type": "text/plain; charset=utf-8" });
             response.end(allowed ? "not found\n" : "only GET and HEAD\n");
@@ -67,9 +87,9 @@ export function serve(folder, port, { isolated = true, headers = {} } = {}) {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-    const [folder = ".", port = "8080"] = process.argv.slice(2);
+    const [folder = ".", port = "8080", ...more] = process.argv.slice(2);
     try {
-        const server = await serve(folder, Number(port));
+        const server = await serve(folder, Number(port), { mounts: Object.fromEntries(more.map((one) => one.split("="))) });
         console.log(`serving ${resolve(folder)} at http://localhost:${server.address().port}/ (Ctrl-C ends it)`);
     } catch (error) {
         const taken = error.code === "EADDRINUSE";

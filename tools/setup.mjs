@@ -1,4 +1,4 @@
-// Installs what the recipes need and the machine lacks: `node tools/setup.mjs [test|deep|check|web|web-threads|npm|all]`.
+// Installs what the recipes need and the machine lacks: `node tools/setup.mjs [test|deep|check|web|web-threads|npm|screenshots|all]`.
 // A tool that is there already is used as it is; a second run finds everything and does nothing.
 
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
@@ -186,6 +186,11 @@ const NEEDS = {
         has: () => hasModules("web", "npm", "matrix"),
         get: () => npmInstall("web", "npm", "matrix"),
     },
+    playground: {
+        what: "what the playground is made with",
+        has: () => hasModules("web", "playground"),
+        get: () => npmInstall("web", "playground"),
+    },
     deny: {
         what: `cargo-deny ${CARGO_DENY}, some minutes of compiling, once`,
         has: () => tool("cargo-deny", `cargo-deny-${CARGO_DENY}`),
@@ -244,7 +249,8 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
         test: () => hosts("test"),
         deep: () => hosts("test", "deep"),
         check: () => CHECK,
-        web: () => ["rust", "linker", "wasm", "bindgen"],
+        web: () => ["wasm", ...NPM, "playground"],
+        screenshots: () => ["chromium", ...NPM, "playground"],
         npm: () => NPM,
         "web-threads": () => ["rust", "linker", "wasm", "bindgen", "nightly"],
         all: () => [...hosts("test", "deep"), ...CHECK],

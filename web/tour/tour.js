@@ -322,6 +322,8 @@ function theme() {
 }
 
 theme();
+// Served by itself, there is nothing beside it.
+$("#playground").hidden = !location.pathname.endsWith("/tour/");
 try {
     await init();
     scenarios({

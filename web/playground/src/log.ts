@@ -1,0 +1,60 @@
+// What the code has logged, newest last.
+
+import { duration, make } from './dom';
+import type { Level } from './events';
+
+/** So many lines are kept. */
+const LINES = 500;
+
+export interface Place {
+    readonly file: string;
+    readonly line: number;
+}
+
+export class Log {
+    private fresh: HTMLElement[] = [];
+
+    constructor(
+        private readonly list: HTMLElement,
+        private readonly go: (place: Place) => void,
+    ) {}
+
+    clear(text: string): void {
+        this.fresh = [];
+        this.list.replaceChildren(make('li', 'empty', text));
+        this.list.dataset['empty'] = '';
+    }
+
+    add(level: Level, at: number, text: string, place?: Place): void {
+        const row = make('li', level, make('span', 'at', duration(at)));
+        if (level !== 'log') row.append(make('span', 'unseen', `${level}: `));
+        const said = make('span', 'text', text);
+        if (place?.line) {
+            const link = make('button', 'place', `${place.file}:${place.line}`);
+            link.type = 'button';
+            link.addEventListener('click', () => this.go(place));
+            said.append(' ', link);
+        }
+        row.append(said);
+        this.fresh.push(row);
+        if (this.fresh.length > LINES) this.fresh.shift();
+    }
+
+    /** Puts what is new on the page, at once and not line by line. */
+    draw(): void {
+        if (this.fresh.length === 0) return;
+        if ('empty' in this.list.dataset) {
+            delete this.list.dataset['empty'];
+            this.list.replaceChildren();
+        }
+        const { list } = this;
+        const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+        list.append(...this.fresh);
+        this.fresh = [];
+        if (this.list.childElementCount > LINES) {
+            while (this.list.childElementCount >= LINES) this.list.firstElementChild!.remove();
+            this.list.prepend(make('li', 'empty', 'Earlier lines are no longer shown.'));
+        }
+        if (atEnd) list.scrollTop = list.scrollHeight;
+    }
+}
