@@ -26,6 +26,8 @@ export interface Variant {
 
 export interface Example {
     readonly id: string;
+    /** As it is called among the others. */
+    readonly label: string;
     readonly title: string;
     readonly shows: string;
     readonly variants: readonly Variant[];
@@ -42,6 +44,7 @@ const single = (source: string): readonly Variant[] => [{ id: 'selkie', label: '
 export const EXAMPLES: readonly Example[] = [
     {
         id: 'gather',
+        label: 'Gather',
         title: 'Gather against sequential',
         shows: 'Three requests one after the other take the sum of their times. Gathered, they take as long as the longest, and the results come in the order of the calls.',
         variants: single(gather),
@@ -50,6 +53,7 @@ export const EXAMPLES: readonly Example[] = [
     },
     {
         id: 'frames',
+        label: '200,000 tasks',
         title: '200,000 tasks, 60 frames',
         shows: 'The seal is drawn by this page, on the thread on which the tasks run. The loop stops every few milliseconds so that the page can paint. Promises do not: switch, and run the same work with them.',
         variants: [
@@ -62,6 +66,7 @@ export const EXAMPLES: readonly Example[] = [
     },
     {
         id: 'pool',
+        label: 'Worker pool',
         title: 'Worker pool with progress',
         shows: 'Jobs in two Workers report how far they are. One of them never ends: its time limit ends it with its Worker, and the pool goes on with a new one.',
         variants: [{ id: 'selkie', label: 'selkie', files: [{ name: 'main.js', source: pool }, { name: 'jobs.js', source: jobs }] }],
@@ -70,6 +75,7 @@ export const EXAMPLES: readonly Example[] = [
     },
     {
         id: 'group',
+        label: 'Group',
         title: 'Group with a failing child',
         shows: 'Four tasks that belong together. When one fails the others are cancelled, clean up, and only then the error comes out. Nothing is left running.',
         variants: single(group),
@@ -78,6 +84,7 @@ export const EXAMPLES: readonly Example[] = [
     },
     {
         id: 'wait',
+        label: 'Wait',
         title: 'Wait in stages',
         shows: 'wait() answers with done and pending: after the first, after a while, after all. It cancels nothing, so one can go on waiting for the rest.',
         variants: single(wait),
@@ -86,6 +93,7 @@ export const EXAMPLES: readonly Example[] = [
     },
     {
         id: 'cancel',
+        label: 'Cancel',
         title: 'Cancel, time out, shield',
         shows: 'A cancel is raised where the task waits, so finally blocks run. It reaches what the task waits for, and stops at what is shielded.',
         variants: single(cancel),
@@ -94,6 +102,7 @@ export const EXAMPLES: readonly Example[] = [
     },
     {
         id: 'queue',
+        label: 'Queue',
         title: 'Queue between tasks',
         shows: 'A baker and two who eat, with a shelf that holds two loaves. A full shelf holds the baker back, and who waits longest is served first.',
         variants: single(queue),
@@ -102,6 +111,7 @@ export const EXAMPLES: readonly Example[] = [
     },
     {
         id: 'eager',
+        label: 'Eager or lazy',
         title: 'Eager against lazy',
         shows: 'A task runs to its first await within spawn, as an async function does. Or it starts at the next turn of the loop, as in asyncio.',
         variants: single(eager),
@@ -110,6 +120,7 @@ export const EXAMPLES: readonly Example[] = [
     },
     {
         id: 'virtual',
+        label: 'Test time',
         title: 'Hours in a test',
         shows: 'A loop for tests has a clock of its own. Four hours of retries and heartbeats take a moment, and a seed makes every run the same.',
         variants: single(virtual),

@@ -14,7 +14,8 @@ export class Frames {
     private frames: { at: number; length: number }[] = [];
     private began = 0;
     private before = 0;
-    private wanted = false;
+    /** Which run is wanted, so that the loop of an earlier one ends. */
+    private run = 0;
     private length = 1;
     longest = 0;
 
@@ -39,12 +40,13 @@ export class Frames {
     start(length: number): void {
         this.clear();
         this.length = length;
-        this.wanted = true;
+        const mine = (this.run += 1);
         this.before = 0;
         requestAnimationFrame((now) => {
+            if (mine !== this.run) return;
             this.began = this.before = now;
             const frame = (at: number): void => {
-                if (!this.wanted) return;
+                if (mine !== this.run) return;
                 // Two callbacks of one frame have one time.
                 if (at > this.before) this.add(at);
                 this.each(at);
@@ -56,7 +58,7 @@ export class Frames {
     }
 
     stop(): void {
-        this.wanted = false;
+        this.run += 1;
         const last = this.frames.at(-1);
         if (last) this.length = last.at + last.length;
         this.draw();

@@ -13,11 +13,14 @@ export interface Place {
 
 export class Log {
     private fresh: HTMLElement[] = [];
+    private readonly list: HTMLElement;
 
     constructor(
-        private readonly list: HTMLElement,
+        private readonly box: HTMLElement,
         private readonly go: (place: Place) => void,
-    ) {}
+    ) {
+        this.list = box.querySelector('ol')!;
+    }
 
     clear(text: string): void {
         this.fresh = [];
@@ -47,14 +50,14 @@ export class Log {
             delete this.list.dataset['empty'];
             this.list.replaceChildren();
         }
-        const { list } = this;
-        const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+        const { box, list } = this;
+        const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
         list.append(...this.fresh);
         this.fresh = [];
         if (this.list.childElementCount > LINES) {
             while (this.list.childElementCount >= LINES) this.list.firstElementChild!.remove();
             this.list.prepend(make('li', 'empty', 'Earlier lines are no longer shown.'));
         }
-        if (atEnd) list.scrollTop = list.scrollHeight;
+        if (atEnd) box.scrollTop = box.scrollHeight;
     }
 }

@@ -263,8 +263,8 @@ function begin(): void {
 }
 
 $('#examples').replaceChildren(
-    ...EXAMPLES.map(({ id, title }) => {
-        const link = make('a', '', title);
+    ...EXAMPLES.map(({ id, label }) => {
+        const link = make('a', '', label);
         link.href = `#${id}`;
         return make('li', '', link);
     }),

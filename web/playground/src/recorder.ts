@@ -15,7 +15,11 @@ interface Record {
     block: number;
     from: number;
     to: number;
-    changed: boolean;
+    /** Whether the block has grown since it was told. */
+    grown: boolean;
+    waits: string;
+    /** What was told last. */
+    said: string;
     /** What its body has thrown. Asking the task would count as having looked at it, and hide a failure that nobody handles. */
     thrown?: unknown;
 }
@@ -24,6 +28,7 @@ type Body = (context: TaskContext) => unknown;
 
 export class Recorder {
     private events: Event[] = [];
+    private pending = false;
     private readonly records = new Map<Task<unknown>, Record>();
     private readonly touched = new Set<Record>();
     private readonly many = { type: 'many' as const, made: 0, done: 0, failed: 0, cancelled: 0 };
@@ -46,14 +51,29 @@ export class Recorder {
 
     add(event: Event): void {
         this.events.push(event);
-        if (this.events.length === 1) this.news();
+        this.mark();
+    }
+
+    private mark(): void {
+        if (this.pending) return;
+        this.pending = true;
+        this.news();
+    }
+
+    private touch(record: Record): void {
+        this.touched.add(record);
+        this.mark();
     }
 
     /** What has happened since the last time. */
     take(): Event[] {
+        this.pending = false;
         for (const record of this.touched) {
-            record.changed = false;
-            this.events.push({ type: 'run', id: record.id, block: record.block, from: record.from, to: record.to });
+            const { id, block, from, to, grown, waits, said } = record;
+            if (grown) this.events.push({ type: 'run', id, block, from, to });
+            if (waits !== said) this.events.push({ type: 'wait', id, what: waits });
+            record.grown = false;
+            record.said = waits;
         }
         this.touched.clear();
         if (this.manyChanged) this.events.push({ ...this.many });
@@ -77,7 +97,7 @@ export class Recorder {
                     this.count();
                     return;
                 }
-                const record = { id: ++this.ids, block: -1, from: 0, to: -Infinity, changed: false };
+                const record: Record = { id: ++this.ids, block: -1, from: 0, to: -Infinity, grown: false, waits: '', said: '' };
                 this.records.set(task, record);
                 const parent = task.parent && this.records.get(task.parent);
                 this.add({ type: 'task', id: record.id, parent: parent?.id ?? 0, name: task.name, priority: task.priority, at: at(performance.now()) });
@@ -96,8 +116,8 @@ export class Recorder {
                     return;
                 }
                 const why = state === 'done' || !('thrown' in record) ? '' : failure(record.thrown);
+                // Its record stays: the turn in which it has ended is told of when it is over.
                 this.add({ type: 'end', id: record.id, state, at: at(performance.now()), why });
-                this.records.delete(task);
             },
         });
         this.dress(loop, at);
@@ -122,25 +142,24 @@ export class Recorder {
     }
 
     private count(): void {
-        if (this.manyChanged) return;
         this.manyChanged = true;
-        if (this.events.length === 0) this.news();
+        this.mark();
     }
 
     private ran(record: Record, from: number, to: number): void {
         if (from - record.to > CLOSE || record.block < 0) {
-            if (record.changed) this.add({ type: 'run', id: record.id, block: record.block, from: record.from, to: record.to });
+            if (record.grown) this.add({ type: 'run', id: record.id, block: record.block, from: record.from, to: record.to });
             record.block += 1;
             record.from = from;
         }
         record.to = Math.max(to, record.from);
-        if (this.events.length === 0 && this.touched.size === 0) this.news();
-        record.changed = true;
-        this.touched.add(record);
+        record.grown = true;
+        this.touch(record);
     }
 
     private waits(record: Record, what: string): void {
-        this.add({ type: 'wait', id: record.id, what });
+        record.waits = what;
+        this.touch(record);
     }
 
     /** Puts a watched context in front of each body. The loop's own methods stay what they are for all beyond `EACH`. */
@@ -202,7 +221,18 @@ export class Recorder {
                 return note(error);
             }
             if (made instanceof Promise) made.then(undefined, note).catch(() => {});
-            return isGenerator(made) ? noting(made, note) : made;
+            if (!isGenerator(made)) return made;
+            // Of a generator each step is seen, and the task that it goes on to wait for.
+            return stepwise(made, (step) => {
+                if (record) this.waits(record, '');
+                try {
+                    const result = step();
+                    if (record && this.records.has(result.value as Task<unknown>)) this.waits(record, `"${(result.value as Task<unknown>).name}"`);
+                    return result;
+                } catch (error) {
+                    return note(error);
+                }
+            });
         };
     }
 
@@ -213,7 +243,10 @@ export class Recorder {
             this.waits(record, what);
             // Of a generator it is a request and no promise; its turns are seen by the observer.
             if (waiting instanceof Promise) {
-                const back = (): void => this.ran(record, at(performance.now()), at(performance.now()));
+                const back = (): void => {
+                    this.waits(record, '');
+                    this.ran(record, at(performance.now()), at(performance.now()));
+                };
                 waiting.then(back, back);
             }
             return waiting;
@@ -238,19 +271,12 @@ export class Recorder {
 const isGenerator = (value: unknown): value is Generator =>
     typeof (value as Generator | null)?.next === 'function' && typeof (value as Generator)[Symbol.iterator] === 'function';
 
-/** A generator that tells what it throws. */
-function noting(generator: Generator, note: (error: unknown) => never): object {
-    const step = (call: () => unknown): unknown => {
-        try {
-            return call();
-        } catch (error) {
-            return note(error);
-        }
-    };
+/** A generator each of whose steps goes through `around`. */
+function stepwise(generator: Generator, around: (step: () => IteratorResult<unknown>) => IteratorResult<unknown>): object {
     return {
-        next: (value: unknown) => step(() => generator.next(value)),
-        throw: (error: unknown) => step(() => generator.throw(error)),
-        return: (value: unknown) => step(() => generator.return(value)),
+        next: (value: unknown) => around(() => generator.next(value)),
+        throw: (error: unknown) => around(() => generator.throw(error)),
+        return: (value: unknown) => around(() => generator.return(value)),
         [Symbol.iterator]() {
             return this;
         },

@@ -18,6 +18,7 @@ export class Run {
     readonly recorder: Recorder;
     private timers = new Set<ReturnType<typeof setTimeout>>();
     private finished = false;
+    private stopping = false;
     private check: ReturnType<typeof setInterval> | undefined;
 
     constructor(
@@ -48,7 +49,7 @@ export class Run {
         }
         // What it has left running is part of the run. Promises of the host are not known here: they get a moment.
         if (!failed) await this.rest();
-        if (this.finished) return;
+        if (this.finished || this.stopping) return;
         this.finished = true;
         this.recorder.add({ type: 'over', at: this.recorder.now(), error: failed ? told(error) : undefined });
     }
@@ -67,6 +68,7 @@ export class Run {
 
     /** Asks all that is left to end. */
     async stop(timeoutMs: number): Promise<void> {
+        this.stopping = true;
         for (const timer of this.timers) clearTimeout(timer);
         this.timers.clear();
         await Promise.all([...this.recorder.loops].map((loop) => loop.close({ timeoutMs })));
@@ -84,6 +86,7 @@ export class Run {
             selkie: {
                 ...selkie,
                 createLoop: async (options: selkie.CreateOptions = {}) => recorder.watch(await selkie.createLoop({ onUnhandled: unhandled, ...options })),
+                createLoopSync: (...args: Parameters<typeof selkie.createLoopSync>) => recorder.watch(selkie.createLoopSync(...args)),
                 createPool: (...args: Parameters<typeof selkie.createPool>) => recorder.watchPool(selkie.createPool(...args)),
             },
             'selkie/testing': {

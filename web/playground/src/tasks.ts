@@ -6,7 +6,7 @@ import { duration, make } from './dom';
 import type { Ended, Event } from './events';
 
 /** So many children of one task have a lane, and so many tasks in all; the others are counted. */
-const CHILDREN = 12;
+const CHILDREN = 8;
 const LANES = 60;
 /** Room at the right end, so that the mark of an end at the last moment fits. */
 const ROOM = 1.04;
@@ -97,10 +97,10 @@ export class Tasks {
             const lane = this.lanes.get(event.id);
             if (!lane) return;
             if (event.type === 'run') this.run(lane, event.block, event.from, event.to);
-            else if (event.type === 'wait') this.say(lane, (lane.waits = event.what));
+            else if (event.type === 'wait') this.waits(lane, event.what);
             else {
                 lane.progress = event.part;
-                this.say(lane, '');
+                this.say(lane);
             }
         }
     }
@@ -113,12 +113,17 @@ export class Tasks {
         this.count();
     }
 
-    /** For those who cannot see the tracks. */
-    private say(lane: Lane, what: string): void {
+    private waits(lane: Lane, what: string): void {
+        lane.waits = what;
+        this.say(lane);
+    }
+
+    private say(lane: Lane): void {
+        if (lane.state !== 'waiting') return;
         if (lane.progress !== undefined) {
             lane.word.textContent = `${Math.round(lane.progress * 100)} %`;
-            lane.part?.style.setProperty('--part', String(lane.progress));
-        } else if (lane.state === 'waiting' && what) lane.word.textContent = `waits for ${what}`;
+            lane.part?.style.setProperty('--part', lane.progress.toFixed(3));
+        } else lane.word.textContent = lane.waits ? `waits for ${lane.waits}` : 'waits';
     }
 
     private task(event: Event & { type: 'task' }): void {
@@ -172,8 +177,8 @@ export class Tasks {
             if (!over) this.close(lane, from);
             block = { element: this.part(lane, 'running', from), from, to };
             lane.blocks[number] = block;
-        } else if (lane.part) {
-            this.close(lane, to);
+        } else {
+            lane.part?.remove();
         }
         block.to = to;
         block.element.style.setProperty('--b', to.toFixed(1));
@@ -182,10 +187,9 @@ export class Tasks {
         lane.state = 'waiting';
         lane.item.className = 'waiting';
         lane.word.className = 'word waiting';
-        lane.word.textContent = 'waits';
         lane.since = to;
         lane.part = this.part(lane, 'waiting', to);
-        this.say(lane, lane.waits);
+        this.say(lane);
     }
 
     private end(lane: Lane, state: Ended, at: number, why: string): void {
