@@ -22,6 +22,8 @@ export interface Editor {
 export function editor(parent: HTMLElement, check: (file: string, source: string) => Problem | undefined, changed: () => void): Editor {
     let shown = '';
     const states = new Map<string, EditorState>();
+    /** What a run has found, until something is changed. */
+    let found: Problem | undefined;
 
     function diagnostics(state: EditorState, problem: Problem | undefined): Diagnostic[] {
         if (!problem || problem.file !== shown || problem.line < 1 || problem.line > state.doc.lines) return [];
@@ -44,7 +46,7 @@ export function editor(parent: HTMLElement, check: (file: string, source: string
         javascript(),
         syntaxHighlighting(classHighlighter),
         lintGutter(),
-        linter(({ state }) => diagnostics(state, check(shown, state.doc.toString())), { delay: 500 }),
+        linter(({ state }) => diagnostics(state, check(shown, state.doc.toString()) ?? found), { delay: 500 }),
         // Tab is left to the page: who has no mouse must be able to leave.
         keymap.of([...defaultKeymap.filter(({ key }) => key !== 'Mod-Enter'), ...historyKeymap, { key: 'Mod-]', run: indentMore }, { key: 'Mod-[', run: indentLess }]),
         EditorView.lineWrapping,
@@ -52,6 +54,7 @@ export function editor(parent: HTMLElement, check: (file: string, source: string
         EditorView.updateListener.of((update) => {
             if (!update.docChanged) return;
             states.set(shown, update.state);
+            found = undefined;
             changed();
         }),
     ];
@@ -60,6 +63,7 @@ export function editor(parent: HTMLElement, check: (file: string, source: string
     return {
         load(files) {
             states.clear();
+            found = undefined;
             for (const { name, source } of files) states.set(name, EditorState.create({ doc: source, extensions }));
             this.open(files[0]!.name);
         },
@@ -69,6 +73,7 @@ export function editor(parent: HTMLElement, check: (file: string, source: string
         },
         text: (name) => (name === shown ? view.state : states.get(name)!).doc.toString(),
         mark(problem) {
+            found = problem;
             view.dispatch(setDiagnostics(view.state, diagnostics(view.state, problem)));
         },
         go(number, column) {

@@ -202,7 +202,9 @@ export class Tasks {
         const cap = this.part(lane, `cap ${state}`, at);
         lane.word.className = `word ${state}`;
         lane.word.textContent = `${state}, ${duration(at)}`;
-        if (why) cap.title = lane.word.title = why;
+        if (!why) return;
+        cap.title = lane.word.title = why;
+        lane.word.append(make('span', 'unseen', `: ${why}`));
     }
 
     private scale(length: number, exact = false): void {
