@@ -1,26 +1,27 @@
 import { createLoop } from 'selkie';
 
 const loop = await createLoop();
-
-// Stands for a request: it waits, and uses no time of the machine.
-const request = (name, ms) => async (ctx) => {
-    await ctx.sleep(ms);
-    return name;
-};
-
 const began = loop.now();
 const seconds = () => ((loop.now() - began) / 1000).toFixed(1);
 
-// One after the other: 0.9 s and 0.3 s and 0.6 s.
-const one = await loop.spawn(request('one', 900), { name: 'one' });
-const two = await loop.spawn(request('two', 300), { name: 'two' });
-const three = await loop.spawn(request('three', 600), { name: 'three' });
-console.log(`sequential: ${one}, ${two}, ${three} after ${seconds()} s`);
+// Stands for a request: it waits, and computes nothing.
+const request = (name, ms) =>
+  loop.spawn(async (ctx) => {
+    await ctx.sleep(ms);
+    return name;
+  }, { name });
 
-// Together: as long as the longest, and the results in the order of the calls.
+// One after the other: 0.9 s, 0.3 s and 0.6 s.
+const one = await request('one', 900);
+const two = await request('two', 300);
+const three = await request('three', 600);
+console.log(`${seconds()} s: ${one}, ${two}, ${three}`);
+
+// Together: as long as the longest of them,
+// and the results in the order of the calls.
 const results = await loop.gather([
-    loop.spawn(request('uno', 900), { name: 'uno' }),
-    loop.spawn(request('due', 300), { name: 'due' }),
-    loop.spawn(request('tre', 600), { name: 'tre' }),
+  request('uno', 900),
+  request('due', 300),
+  request('tre', 600),
 ]);
-console.log(`gathered: ${results.join(', ')} after ${seconds()} s`);
+console.log(`${seconds()} s: ${results.join(', ')}`);

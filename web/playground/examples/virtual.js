@@ -1,23 +1,26 @@
 import { createTestLoop } from 'selkie/testing';
 
-// The same scheduler on a clock of its own: hours take milliseconds, and each run is the same as the last.
+// The same scheduler on a clock of its own: hours take
+// milliseconds, and each run is the same as the last.
 const loop = await createTestLoop({ seed: 7 });
 
-const connect = async (ctx) => {
-    for (let attempt = 1, pause = 600_000; ; attempt += 1, pause *= 2) {
-        console.log(`attempt ${attempt}`);
-        if (attempt === 5) return 'connected';
-        await ctx.sleep(pause);
-    }
-};
-const heartbeat = async (ctx) => {
-    for (;;) await ctx.sleep(1_800_000);
-};
+const client = loop.spawn(async (ctx) => {
+  let pause = 600_000;
+  for (let attempt = 1; attempt <= 4; attempt += 1) {
+    console.log(`attempt ${attempt}`);
+    await ctx.sleep(pause);
+    pause *= 2;
+  }
+  return 'connected';
+}, { name: 'client' });
 
-const beat = loop.spawn(heartbeat, { name: 'heartbeat' });
-const client = loop.spawn(connect, { name: 'client' });
+const heart = loop.spawn(async (ctx) => {
+  for (;;) await ctx.sleep(1_800_000);
+}, { name: 'heart' });
 
 await loop.advance(4 * 3_600_000);
-beat.cancel();
+heart.cancel();
 await loop.runUntilIdle();
-console.log(`${client.result()}, and the clock says ${loop.now() / 3_600_000} hours`);
+
+const hours = loop.now() / 3_600_000;
+console.log(`${client.result()} after ${hours} hours`);

@@ -1,20 +1,32 @@
 import { createLoop } from 'selkie';
 
 const loop = await createLoop();
-const names = (tasks) => [...tasks].map((task) => task.name).join(', ') || 'none';
 
-const tasks = [['a', 400], ['b', 800], ['c', 1300], ['d', 1900]].map(([name, ms]) =>
-    loop.spawn(async (ctx) => {
-        await ctx.sleep(ms);
-        return name;
-    }, { name }));
+const start = (name, ms) =>
+  loop.spawn((ctx) => ctx.sleep(ms), { name });
+const tasks = [
+  start('a', 400),
+  start('b', 800),
+  start('c', 1300),
+  start('d', 1900),
+];
 
-// wait() gives back control in stages. It cancels nothing: what is pending goes on.
-let { done, pending } = await loop.wait(tasks, { until: 'first-completed' });
-console.log(`first completed: ${names(done)}; pending: ${names(pending)}`);
+const names = (set) =>
+  [...set].map((task) => task.name).join(', ') || 'none';
+const say = (when, { done, pending }) => {
+  console.log(`${when}: ${names(done)} done`);
+  console.log(`${when}: ${names(pending)} pending`);
+};
 
-({ done, pending } = await loop.wait(pending, { timeoutMs: 700 }));
-console.log(`0.7 s later: ${names(done)}; pending: ${names(pending)}`);
+// wait() gives back control in stages, and cancels nothing:
+// what is pending goes on, and can be waited for again.
+let sets = await loop.wait(tasks, {
+  until: 'first-completed',
+});
+say('first', sets);
 
-({ done, pending } = await loop.wait(pending));
-console.log(`all: ${names(done)}; pending: ${names(pending)}`);
+sets = await loop.wait(sets.pending, { timeoutMs: 700 });
+say('0.7 s on', sets);
+
+sets = await loop.wait(sets.pending);
+say('all', sets);

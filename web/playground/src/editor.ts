@@ -41,7 +41,7 @@ export function editor(parent: HTMLElement, check: (file: string, source: string
         history(),
         drawSelection(),
         indentOnInput(),
-        indentUnit.of('    '),
+        indentUnit.of('  '),
         bracketMatching(),
         javascript(),
         syntaxHighlighting(classHighlighter),

@@ -62,7 +62,7 @@ export const EXAMPLES: readonly Example[] = [
         ],
         onPage: true,
         length: 3000,
-        lanes: 3,
+        lanes: 9,
     },
     {
         id: 'pool',

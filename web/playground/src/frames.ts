@@ -102,7 +102,7 @@ export class Frames {
         const x = (ms: number): number => ((ms - first) / (this.length - first)) * width;
         const y = (ms: number): number => height - Math.sqrt(Math.min(ms, HIGH) / HIGH) * (height - 2);
         for (const { at, length } of this.frames) {
-            context.fillStyle = colour(length <= GOOD ? 'done' : length <= BAD ? 'running' : 'failed');
+            context.fillStyle = colour(length <= GOOD ? 'frame' : length <= BAD ? 'running' : 'failed');
             const [from, to] = [x(at), x(at + length)];
             context.fillRect(from, y(length), Math.max(to - from - (to - from > 2.5 ? 1 : 0.25), 0.75), height);
         }
@@ -174,10 +174,11 @@ export class Sea {
         // Between the second and the third wave: it looks out of the water.
         const x = width * (0.5 - 0.38 * Math.cos(phase * 0.9));
         const right = Math.sin(phase * 0.9) >= 0;
-        const y = wave(2, x) + 4;
+        const y = wave(2, x) - 12;
         context.save();
         context.translate(x, y);
         context.scale(right ? 1 : -1, 1);
+        context.scale(1.7, 1.7);
         context.rotate(Math.sin(phase * 2.3) * 0.08);
         seal(context);
         context.restore();

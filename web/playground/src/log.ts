@@ -29,7 +29,8 @@ export class Log {
     }
 
     add(level: Level, at: number, text: string, place?: Place): void {
-        const row = make('li', level, make('span', 'at', duration(at)));
+        const row = make('li', '', make('span', 'at', duration(at)));
+        row.dataset['level'] = level;
         if (level !== 'log') row.append(make('span', 'unseen', `${level}: `));
         const said = make('span', 'text', text);
         if (place?.line) {

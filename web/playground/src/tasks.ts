@@ -38,6 +38,7 @@ export class Tasks {
     private length = 1;
     private last = 0;
     private tops = 0;
+    private widest = 0;
     private running = false;
 
     constructor(
@@ -56,6 +57,8 @@ export class Tasks {
         this.many = { ...this.counts };
         this.last = 0;
         this.tops = 0;
+        this.widest = 0;
+        this.fit();
         this.root.replaceChildren();
         this.more.replaceChildren();
         this.box.style.setProperty('--lanes', String(lanes));
@@ -144,7 +147,10 @@ export class Tasks {
         const row = make('div', 'lane', make('span', 'who', make('i', 'dot'), name), track, word);
         const children = make('ul');
         const item = make('li', 'created', row);
-        item.style.setProperty('--depth', String(parent ? Number(parent.item.style.getPropertyValue('--depth')) + 1 : 0));
+        const depth = parent ? Number(parent.item.style.getPropertyValue('--depth')) + 1 : 0;
+        item.style.setProperty('--depth', String(depth));
+        this.widest = Math.max(this.widest, depth * 2 + event.name.length);
+        this.fit();
         if (parent) {
             if (!parent.children.isConnected) parent.item.append(parent.children);
             parent.children.append(item);
@@ -152,6 +158,11 @@ export class Tasks {
         const lane: Lane = { name: event.name, item, track, word, children, count: 0, state: 'created', part: undefined, blocks: [], waits: '', progress: undefined, since: event.at };
         lane.part = this.part(lane, 'created', event.at);
         this.lanes.set(event.id, lane);
+    }
+
+    /** The column of names is as wide as they are, in signs. */
+    private fit(): void {
+        this.box.parentElement!.style.setProperty('--names', `${Math.min(Math.max(this.widest, 9), 20) + 2.5}ch`);
     }
 
     private part(lane: Lane, kind: string, from: number): HTMLElement {
@@ -214,7 +225,7 @@ export class Tasks {
         const every = step(this.length);
         div.replaceChildren();
         for (let at = 0; at <= this.length * (exact ? ROOM : 1); at += every) {
-            const tick = make('span', '', at === 0 ? '0' : short(at));
+            const tick = make('span', '', at === 0 ? '0' : short(at, this.length));
             tick.style.left = `${(at / (this.length * ROOM)) * 100}%`;
             div.append(tick);
         }
@@ -255,8 +266,7 @@ function grown(length: number): number {
     for (let unit = 100; ; unit *= 10) for (const one of [1, 1.5, 2, 3, 5, 7]) if (one * unit >= length * 1.1) return one * unit;
 }
 
-function short(ms: number): string {
-    if (ms >= 3_600_000) return `${ms / 3_600_000} h`;
-    if (ms >= 1000) return `${ms / 1000} s`;
-    return `${ms} ms`;
+function short(ms: number, length: number): string {
+    if (length >= 3_600_000) return `${ms / 3_600_000} h`;
+    return length >= 1000 ? `${ms / 1000} s` : `${ms} ms`;
 }
