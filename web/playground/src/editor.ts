@@ -50,7 +50,7 @@ export function editor(parent: HTMLElement, check: (file: string, source: string
         // Tab is left to the page: who has no mouse must be able to leave.
         keymap.of([...defaultKeymap.filter(({ key }) => key !== 'Mod-Enter'), ...historyKeymap, { key: 'Mod-]', run: indentMore }, { key: 'Mod-[', run: indentLess }]),
         EditorView.lineWrapping,
-        EditorView.contentAttributes.of({ 'aria-label': 'Code of the example', autocapitalize: 'off', autocorrect: 'off', spellcheck: 'false' }),
+        EditorView.contentAttributes.of({ 'aria-label': 'Code of the example', tabindex: '0', autocapitalize: 'off', autocorrect: 'off', spellcheck: 'false' }),
         EditorView.updateListener.of((update) => {
             if (!update.docChanged) return;
             states.set(shown, update.state);

@@ -62,8 +62,7 @@ export class Frames {
         const last = this.frames.at(-1);
         if (last) this.length = last.at + last.length;
         this.draw();
-        const { text } = this;
-        this.graph.setAttribute('aria-label', text || 'No frames');
+        this.graph.setAttribute('aria-label', this.text(' frames a second') || 'No frames');
     }
 
     /** How many there were, of how many a second. */
@@ -71,11 +70,11 @@ export class Frames {
         return this.frames.length;
     }
 
-    private get text(): string {
+    private text(unit: string): string {
         const last = this.frames.at(-1);
         if (!last) return '';
         const fps = Math.round((this.frames.length * 1000) / Math.max(last.at + last.length, 1));
-        return `${fps} frames a second, the longest ${this.longest < 1000 ? `${Math.round(this.longest)} ms` : duration(this.longest)}`;
+        return `${fps}${unit}, longest ${this.longest < 1000 ? `${Math.round(this.longest)} ms` : duration(this.longest)}`;
     }
 
     private add(at: number): void {
@@ -122,7 +121,7 @@ export class Frames {
             context.fillStyle = colour('surface');
             if (to - from > 60) context.fillText(`one frame: ${duration(length)}`, (from + to) / 2, height / 2 + 2, to - from - 8);
         }
-        const { text } = this;
+        const text = this.text(' fps');
         if (text && this.numbers.textContent !== text) this.numbers.textContent = text;
         this.numbers.dataset['state'] = this.longest > 200 ? 'bad' : this.longest > BAD ? 'fair' : 'good';
     }

@@ -143,7 +143,7 @@ async function run(): Promise<void> {
         silent: (is: boolean) => {
             if (mine !== number || is === busy) return;
             busy = is;
-            if (is) tell('busy', 'Busy: no answer. Stop ends it');
+            if (is) tell('busy', 'Busy, does not answer');
         },
         over: (how: 'finished' | 'failed' | 'stopped', error: Failure | undefined) => mine === number && void over(how, error),
     };
@@ -208,7 +208,7 @@ function choose(next: Example, nextVariant = next.variants[0]!): void {
     }
     $('#title').textContent = example.title;
     $('#shows').textContent = example.shows;
-    $('#where').textContent = example.onPage ? 'on the page’s thread' : 'in a Worker';
+    $('#where').textContent = example.onPage ? 'Runs on the page’s thread' : 'Runs in a Worker';
     choices($('#variants'), 'variant', example.variants.map(({ id, label }) => [id, label]), variant.id);
     $('#variants').hidden = example.variants.length < 2;
     // The frames come first where they are what it is about.

@@ -42,7 +42,7 @@ export class Recorder {
 
     constructor(
         private readonly began: number,
-        /** Told when the first event comes since the last `take`. */
+        /** Told of each event, and of the first change of what is told in batches. */
         private readonly news: () => void,
     ) {}
 
@@ -51,7 +51,8 @@ export class Recorder {
 
     add(event: Event): void {
         this.events.push(event);
-        this.mark();
+        this.pending = true;
+        this.news();
     }
 
     private mark(): void {

@@ -11,12 +11,20 @@ const EVERY = 30;
 
 let run: Run | undefined;
 let due: ReturnType<typeof setTimeout> | undefined;
+let told = 0;
 
 const post = (message: ToPage): void => postMessage(message);
+
+/** At once if it is time: what comes next may never let go of this Worker. */
+function news(): void {
+    if (performance.now() - told >= EVERY) flush();
+    else due ??= setTimeout(flush, EVERY);
+}
 
 function flush(): void {
     clearTimeout(due);
     due = undefined;
+    told = performance.now();
     const events = run?.recorder.take() ?? [];
     if (events.length) post({ type: 'events', events });
 }
@@ -39,7 +47,7 @@ addEventListener('message', async ({ data }: MessageEvent<FromPage>) => {
     }
     if (data.type !== 'run') return;
     const { order } = data;
-    run = new Run(order, { worker: (name) => worker(order, name), guard: () => {} }, () => (due ??= setTimeout(flush, EVERY)));
+    run = new Run(order, { worker: (name) => worker(order, name), guard: () => {} }, news);
     post({ type: 'started' });
     await run.start();
     flush();

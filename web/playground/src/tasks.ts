@@ -39,7 +39,6 @@ export class Tasks {
     private last = 0;
     private tops = 0;
     private widest = 0;
-    private running = false;
 
     constructor(
         private readonly box: HTMLElement,
@@ -67,14 +66,12 @@ export class Tasks {
     }
 
     start(): void {
-        this.running = true;
-        this.box.replaceChildren(this.root, this.more);
+        this.box.replaceChildren(make('p', 'empty', 'No tasks yet'));
         this.box.classList.add('playing');
     }
 
     /** The run is over; what has not ended never will. */
     stop(text: string): void {
-        this.running = false;
         this.box.classList.remove('playing');
         if (this.lanes.size === 0) this.box.replaceChildren(make('p', 'empty', text));
         else if (this.last > 0) this.scale(this.last, true);
@@ -157,6 +154,7 @@ export class Tasks {
         } else this.root.append(item);
         const lane: Lane = { name: event.name, item, track, word, children, count: 0, state: 'created', part: undefined, blocks: [], waits: '', progress: undefined, since: event.at };
         lane.part = this.part(lane, 'created', event.at);
+        if (this.lanes.size === 0) this.box.replaceChildren(this.root, this.more);
         this.lanes.set(event.id, lane);
     }
 

@@ -263,9 +263,10 @@ test('a failure that nobody handles is reported', async (visit) => {
 
 test('an endless loop in a Worker leaves the page alone, and Stop ends it', async (visit) => {
     await visit.choose('gather');
-    await visit.write('for (;;);\n');
+    await visit.write("console.log('here');\nfor (;;);\n");
     await visit.page.click('#run');
     await visit.until(['busy']);
+    equal(await visit.log(), ['here'], 'what it has logged before');
     // The page answers all the time.
     equal(await visit.page.evaluate('1 + 1'), 2, 'the page');
     await visit.page.click('#run');
