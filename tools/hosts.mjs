@@ -120,8 +120,11 @@ export const HOSTS = [
     { ...native("redis", "jobs from a real Redis, with workers that are killed", "test", ["redis"],
         () => [["test", "--no-fail-fast", "-p", "selkie-redis"]], {}), rows: "named" },
 
-    { id: "npm", title: "the npm package: types, Node, a page, and the first of its consumers", level: "test",
-        needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm"], node: () => [[join("web", "npm", "tools", "test.mjs")]], env: () => ({}) },
+    { id: "npm", title: "the npm package: types, Node, a page, the first of its consumers, and a look at its playground", level: "test",
+        needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm", "playground"],
+        node: () => [[join("web", "npm", "tools", "test.mjs")], [join("web", "playground", "tools", "build.mjs")],
+            [join("web", "playground", "test", "page.mjs"), "--quick"]],
+        env: () => ({}) },
 
     { id: "playground", title: "the playground, built from the packed npm package, as its visitors use it", level: "deep",
         needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm", "playground"],

@@ -70,7 +70,7 @@ export class Frames {
         return this.frames.length;
     }
 
-    private text(unit: string): string {
+    text(unit: string): string {
         const last = this.frames.at(-1);
         if (!last) return '';
         const fps = Math.round((this.frames.length * 1000) / Math.max(last.at + last.length, 1));

@@ -176,7 +176,22 @@ async function over(how: 'finished' | 'failed' | 'stopped', error: Failure | und
     tell(how, { finished: `Finished in ${took}`, failed: `Failed after ${took}`, stopped: `Stopped after ${took}` }[how]);
     button('Run');
     if (example.onPage) await later(LEAD);
-    if (mine === number && !session) frames.stop();
+    if (mine !== number || session) return;
+    frames.stop();
+    if (how === 'finished' && example.variants.length > 1) results.set(`${example.id}/${variant.id}`, frames.text(' fps'));
+    compare();
+}
+
+/** What the frames were with each variant, once there is more than one to tell. */
+const results = new Map<string, string>();
+
+function compare(): void {
+    const told = example.variants.flatMap(({ id, label }) => {
+        const result = results.get(`${example.id}/${id}`);
+        return result ? [make('div', '', make('dt', '', label), make('dd', '', result))] : [];
+    });
+    $('#compare').replaceChildren(...told);
+    $('#compare').hidden = told.length < 2;
 }
 
 function stop(): void {
@@ -203,8 +218,14 @@ function choose(next: Example, nextVariant = next.variants[0]!): void {
     example = next;
     variant = nextVariant;
     for (const link of document.querySelectorAll<HTMLAnchorElement>('#examples a')) {
-        if (link.hash === `#${example.id}`) link.setAttribute('aria-current', 'true');
-        else link.removeAttribute('aria-current');
+        if (link.hash !== `#${example.id}`) {
+            link.removeAttribute('aria-current');
+            continue;
+        }
+        link.setAttribute('aria-current', 'true');
+        // On a phone they are one row that scrolls.
+        const row = link.closest('ul')!;
+        row.scrollLeft = link.offsetLeft - (row.clientWidth - link.offsetWidth) / 2;
     }
     $('#title').textContent = example.title;
     $('#shows').textContent = example.shows;
@@ -216,8 +237,9 @@ function choose(next: Example, nextVariant = next.variants[0]!): void {
     live.classList.toggle('frames-first', Boolean(example.onPage));
     live.prepend(...(example.onPage ? [$('#frames'), $('#tasks')] : [$('#tasks'), $('#frames')]));
     $('#sea').hidden = !example.onPage;
+    compare();
     load();
-    clear(example.onPage ? 'Run it, and watch the seal.' : undefined);
+    clear(example.onPage ? `Run it, and watch the ${calm.matches ? 'frames' : 'seal'}.` : undefined);
     tell('idle', 'Ready');
 }
 
@@ -288,7 +310,14 @@ $('#variants').addEventListener('change', ({ target }) => {
     document.querySelector<HTMLInputElement>(`#variants input[value="${next.id}"]`)!.focus();
 });
 const toggle = (): void => (session ? stop() : void run());
-runButton.addEventListener('click', toggle);
+runButton.addEventListener('click', () => {
+    toggle();
+    if (!session) return;
+    // On a phone what happens is below the code.
+    const live = $('#live').firstElementChild!;
+    const hidden = live.getBoundingClientRect().top > innerHeight - 160;
+    if (hidden) live.scrollIntoView({ block: 'start', behavior: calm.matches ? 'auto' : 'smooth' });
+});
 addEventListener(
     'keydown',
     (event) => {

@@ -1,7 +1,7 @@
 // Writes down what the tasks of a loop do. What a task has had turns for comes from `loop.observe`; what it waits for, and
 // when an async function went on, from a context that stands in front of the loop's own.
 
-import type { Loop, Pool, Task, TaskContext } from 'selkie';
+import type { Loop, Observer, Pool, Task, TaskContext } from 'selkie';
 import { failure } from './inspect';
 import type { Ended, Event } from './events';
 
@@ -89,8 +89,11 @@ export class Recorder {
         this.loops.add(loop);
         if (simulated) this.now = () => (loop.closed ? this.last : (this.last = loop.now()));
         const at = (time: number): number => (simulated ? this.now() : Math.max(0, time - this.began));
+        // There is one observer a loop, so this one tells that of the code.
+        let theirs: Observer = {};
         loop.observe({
             spawned: (task) => {
+                theirs.spawned?.(task);
                 this.live += 1;
                 this.made += 1;
                 if (this.made > EACH) {
@@ -104,10 +107,12 @@ export class Recorder {
                 this.add({ type: 'task', id: record.id, parent: parent?.id ?? 0, name: task.name, priority: task.priority, at: at(performance.now()) });
             },
             stepped: (task, from, to) => {
+                theirs.stepped?.(task, from, to);
                 const record = this.records.get(task);
                 if (record) this.ran(record, at(from), at(to));
             },
             ended: (task) => {
+                theirs.ended?.(task);
                 this.live -= 1;
                 const record = this.records.get(task);
                 const state = task.state as Ended;
@@ -121,6 +126,10 @@ export class Recorder {
                 this.add({ type: 'end', id: record.id, state, at: at(performance.now()), why });
             },
         });
+        loop.observe = (observer) => {
+            theirs = observer;
+            return () => void (theirs === observer && (theirs = {}));
+        };
         this.dress(loop, at);
         return loop;
     }
@@ -174,7 +183,6 @@ export class Recorder {
         const { gather, withGroup, group, soon, later } = loop as unknown as { [name: string]: (...args: any[]) => any };
         const counted = (f: unknown, call: (f: unknown) => { cancel(): boolean }): object => {
             if (typeof f !== 'function') return call(f);
-            this.live += 1;
             let open = true;
             const end = (): void => {
                 if (open) this.live -= 1;
@@ -184,8 +192,10 @@ export class Recorder {
                 end();
                 (f as () => void)();
             });
-            const cancel = handle.cancel.bind(handle);
-            return Object.assign(handle, { cancel: () => cancel() && (end(), true) });
+            this.live += 1;
+            const { cancel } = handle;
+            const watched = (): boolean => cancel() && (end(), true);
+            return Object.assign(handle, { cancel: watched, [Symbol.dispose ?? Symbol.for('Symbol.dispose')]: () => void watched() });
         };
         Object.assign(loop, {
             gather: (members: Iterable<unknown>, options?: unknown) => gather!.call(loop, Symbol.iterator in Object(members) ? [...members].map(body) : members, options),

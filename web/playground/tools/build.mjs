@@ -31,7 +31,7 @@ await build({
     configFile: false,
     // Wherever it is put: a project's page on a shared host is no root.
     base: './',
-    logLevel: 'warn',
+    logLevel: 'error',
     define: {
         __KB_JS__: JSON.stringify(kb['createLoop, with all that hangs on a loop']),
         __KB_WASM__: JSON.stringify(kb['loop.wasm']),
