@@ -323,7 +323,7 @@ function theme() {
 
 theme();
 // Served by itself, there is nothing beside it.
-$("#playground").hidden = !location.pathname.endsWith("/tour/");
+$("#pages").hidden = !location.pathname.endsWith("/tour/");
 try {
     await init();
     scenarios({

@@ -39,7 +39,8 @@ export interface Example {
     readonly lanes: number;
 }
 
-const single = (source: string): readonly Variant[] => [{ id: 'selkie', label: 'selkie', files: [{ name: 'main.js', source }] }];
+const file = (name: string, source: string): File => ({ name, source: source.trimEnd() });
+const single = (source: string): readonly Variant[] => [{ id: 'selkie', label: 'selkie', files: [file('main.js', source)] }];
 
 export const EXAMPLES: readonly Example[] = [
     {
@@ -57,8 +58,8 @@ export const EXAMPLES: readonly Example[] = [
         title: '200,000 tasks, 60 frames',
         shows: 'The seal is drawn by this page, on the thread on which the tasks run. The loop stops every few milliseconds so that the page can paint. Promises do not: switch, and run the same work with them.',
         variants: [
-            { id: 'selkie', label: 'selkie', files: [{ name: 'main.js', source: framesSelkie }] },
-            { id: 'plain', label: 'Plain promises', files: [{ name: 'main.js', source: framesPlain }] },
+            { id: 'selkie', label: 'selkie', files: [file('main.js', framesSelkie)] },
+            { id: 'plain', label: 'Plain promises', files: [file('main.js', framesPlain)] },
         ],
         onPage: true,
         length: 3000,
@@ -69,7 +70,7 @@ export const EXAMPLES: readonly Example[] = [
         label: 'Worker pool',
         title: 'Worker pool with progress',
         shows: 'Jobs in two Workers report how far they are. One of them never ends: its time limit ends it with its Worker, and the pool goes on with a new one.',
-        variants: [{ id: 'selkie', label: 'selkie', files: [{ name: 'main.js', source: pool }, { name: 'jobs.js', source: jobs }] }],
+        variants: [{ id: 'selkie', label: 'selkie', files: [file('main.js', pool), file('jobs.js', jobs)] }],
         length: 2500,
         lanes: 6,
     },

@@ -73,8 +73,10 @@ export class Frames {
     text(unit: string): string {
         const last = this.frames.at(-1);
         if (!last) return '';
-        const fps = Math.round((this.frames.length * 1000) / Math.max(last.at + last.length, 1));
-        return `${fps}${unit}, longest ${this.longest < 1000 ? `${Math.round(this.longest)} ms` : duration(this.longest)}`;
+        const spent = last.at + last.length;
+        const longest = `longest ${this.longest < 1000 ? `${Math.round(this.longest)} ms` : duration(this.longest)}`;
+        // Of a few frames there is no rate to speak of.
+        return spent < 250 ? longest : `${Math.round((this.frames.length * 1000) / spent)}${unit}, ${longest}`;
     }
 
     private add(at: number): void {

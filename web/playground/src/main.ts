@@ -235,7 +235,7 @@ function choose(next: Example, nextVariant = next.variants[0]!): void {
     // The frames come first where they are what it is about.
     const live = $('#live');
     live.classList.toggle('frames-first', Boolean(example.onPage));
-    live.prepend(...(example.onPage ? [$('#frames'), $('#tasks')] : [$('#tasks'), $('#frames')]));
+    live.prepend(...(example.onPage ? [$('#painting'), $('#tasks')] : [$('#tasks'), $('#painting')]));
     $('#sea').hidden = !example.onPage;
     compare();
     load();

@@ -241,6 +241,8 @@ export class Tasks {
             return this.counts[state] + this.many[state] - shown;
         }) as [number, number, number];
         const ended = done + failed + cancelled;
+        this.widest = Math.max(this.widest, 14);
+        this.fit();
         const parts = [`${ended.toLocaleString('en')} ended`];
         if (failed) parts.push(`${failed.toLocaleString('en')} failed`);
         if (cancelled) parts.push(`${cancelled.toLocaleString('en')} cancelled`);
