@@ -165,9 +165,10 @@ export class Sea {
         const water = (layer: number): void => {
             context.fillStyle = colour(`sea-${layer}`);
             context.beginPath();
-            context.moveTo(0, height);
+            // Beyond the edge, which may lie within a pixel.
+            context.moveTo(0, height + 2);
             for (let x = 0; x <= width + 4; x += 4) context.lineTo(x, wave(layer, x));
-            context.lineTo(width, height);
+            context.lineTo(width + 4, height + 2);
             context.fill();
         };
         water(0);

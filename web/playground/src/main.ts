@@ -178,7 +178,7 @@ async function over(how: 'finished' | 'failed' | 'stopped', error: Failure | und
     if (example.onPage) await later(LEAD);
     if (mine !== number || session) return;
     frames.stop();
-    if (how === 'finished' && example.variants.length > 1) results.set(`${example.id}/${variant.id}`, frames.text(' fps'));
+    if (how === 'finished' && example.variants.length > 1) results.set(`${example.id}/${variant.id}`, `${frames.text(' fps')}, ${took} in all`);
     compare();
 }
 
