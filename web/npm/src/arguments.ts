@@ -41,6 +41,11 @@ export function list(value: unknown, name: string): void {
     if (!Array.isArray(value)) refuse(name, 'an array', value);
 }
 
+/** @internal */
+export function text(value: unknown, name: string): void {
+    if (typeof value !== 'string') refuse(name, 'a string', value);
+}
+
 /** @internal Whatever it is, it is taken as true or false, or was looked at elsewhere. */
 export const any = (): void => {};
 
@@ -57,7 +62,7 @@ export function options<T extends object>(value: T | undefined, rules: Rules): P
         if (!rule) throw new ArgumentError(name, `no such option; there are ${Object.keys(rules).join(', ')}`);
         if (one === undefined) continue;
         if (typeof rule === 'function') rule(one, name);
-        else if (!rule.includes(one as string)) refuse(name, `one of ${rule.map((text) => `"${text}"`).join(', ')}`, one);
+        else if (!rule.includes(one as string)) refuse(name, `one of ${rule.map((other) => `"${other}"`).join(', ')}`, one);
     }
     return value;
 }

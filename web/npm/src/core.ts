@@ -1,6 +1,6 @@
 // What all entries have in common. Importing it does nothing.
 
-import { any, callable, options as check, signal } from './arguments.js';
+import { callable, options as check, signal, text } from './arguments.js';
 import { type Module, engineSync } from './engine.js';
 import { ArgumentError } from './errors.js';
 import { Loop, type LoopOptions } from './loop.js';
@@ -8,7 +8,7 @@ import { Loop, type LoopOptions } from './loop.js';
 /** Makes a loop at once, from a module that was compiled before. */
 export function createLoopSync(module: Module, options?: LoopOptions): Loop {
     if (!(module instanceof WebAssembly.Module)) throw new ArgumentError('module', 'a WebAssembly.Module');
-    const checked = check(options, { name: any, signal, onUnhandled: callable });
+    const checked = check(options, { name: text, signal, onUnhandled: callable });
     return new Loop(engineSync(module), checked);
 }
 

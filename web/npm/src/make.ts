@@ -1,6 +1,6 @@
 // Loops from options, whatever the entry.
 
-import { type Rules, any, callable, options as check, signal } from './arguments.js';
+import { type Rules, any, callable, options as check, signal, text } from './arguments.js';
 import type { Engine, WasmSource } from './engine.js';
 import { Loop, type LoopOptions } from './loop.js';
 
@@ -10,7 +10,7 @@ export interface CreateOptions extends LoopOptions {
 }
 
 /** @internal */
-export const LOOP: Rules = { wasm: any, name: any, signal, onUnhandled: callable };
+export const LOOP: Rules = { wasm: any, name: text, signal, onUnhandled: callable };
 
 /** @internal */
 export async function make(options: CreateOptions | undefined, engine: (wasm: WasmSource | undefined) => Promise<Engine>): Promise<Loop> {

@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { type Module, compile, engineOf } from './engine.js';
+import { SelkieError } from './errors.js';
 import type { Loop } from './loop.js';
 import { type CreateOptions, make } from './make.js';
 
@@ -9,9 +10,20 @@ export * from './core.js';
 
 let module: Promise<Module> | undefined;
 
-const ours = async (): Promise<Module> => compile(await readFile(new URL('./loop.wasm', import.meta.url)));
+async function read(file: URL): Promise<Uint8Array<ArrayBuffer>> {
+    try {
+        return await readFile(file);
+    } catch (error) {
+        throw new SelkieError('load-failed', `cannot load the scheduler from ${file}: ${(error as Error).message}`, error);
+    }
+}
+
+const ours = async (): Promise<Module> => compile(await read(new URL('./loop.wasm', import.meta.url)));
 
 /** Makes a loop. The WebAssembly is read once. */
 export function createLoop(options?: CreateOptions): Promise<Loop> {
-    return make(options, async (wasm) => engineOf(wasm ?? (await (module ??= ours()))));
+    return make(options, async (wasm) => {
+        if (wasm === undefined) return engineOf(await (module ??= ours()));
+        return engineOf(wasm instanceof URL && wasm.protocol === 'file:' ? await read(wasm) : wasm);
+    });
 }

@@ -1,7 +1,7 @@
 // A pool of Workers. Whatever happens to one, each job ends: with its result, an error that says what happened, or the
 // reason for which it was cancelled.
 
-import { type Rules, any, callable, count, options as check, refuse, time } from './arguments.js';
+import { type Rules, callable, count, options as check, text, time } from './arguments.js';
 import { Client, ORDER, type Order, type SubmitOptions, order } from './client.js';
 import { ArgumentError, SelkieError, WorkerError, disposable, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
@@ -288,7 +288,7 @@ export function createPool<M extends Functions = Functions>(loop: Loop, spawn: (
         concurrencyPerWorker: (value, name) => count(value, name, 1),
         killAfterMs: time,
         readyMs: time,
-        name: any,
+        name: text,
     };
     return new Pool<M>(loop, spawn, check(options, rules));
 }

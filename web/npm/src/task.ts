@@ -1,6 +1,6 @@
 // A task: a function that the scheduler runs step by step, with a state, an outcome, and a way to end it.
 
-import { type Rules, any, callable, signal, time } from './arguments.js';
+import { type Rules, callable, signal, text, time } from './arguments.js';
 import { ArgumentError, SelkieError, aborted, asyncDispose, define, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
 import { SLICE, settled } from './engine.js';
@@ -74,7 +74,7 @@ export const PRIORITIES: readonly Priority[] = ['user-blocking', 'user-visible',
 export const priorityOf = (priority: Priority = 'user-visible'): number => PRIORITIES.indexOf(priority);
 
 /** @internal */
-export const SPAWN: Rules = { name: any, priority: PRIORITIES, signal, timeoutMs: time, start: ['eager', 'next'] };
+export const SPAWN: Rules = { name: text, priority: PRIORITIES, signal, timeoutMs: time, start: ['eager', 'next'] };
 
 /** @internal What a generator yields beside tasks. */
 class Request implements Step<unknown> {

@@ -944,7 +944,7 @@ timed('what cannot be meant is refused by name', async ({ loop, selkie }) => {
         ['options.order', () => new selkie.Queue(loop, { order: 'random' })], ['permits', () => new selkie.Semaphore(loop, -1)],
         ['parties', () => new selkie.Barrier(loop, 0)], ['spawn', () => selkie.createPool(loop, 'jobs.js')],
         ['options.max', () => selkie.createPool(loop, () => {}, { max: 0 })], ['port', () => selkie.connectLoop(loop, {})],
-        ['functions', () => selkie.endpoint(loop)], ['options.toString', () => loop.spawn(() => 1, { toString: 1 })], ['options.signal', () => loop.sleep(1, { signal: null })],
+        ['functions', () => selkie.endpoint(loop)], ['options.name', () => loop.spawn(() => 1, { name: 7 })], ['options.toString', () => loop.spawn(() => 1, { toString: 1 })], ['options.signal', () => loop.sleep(1, { signal: null })],
         ['options.priority', () => new selkie.Queue(loop, { order: 'priority' }).tryPut(1, { priority: NaN })], ['options.timeoutMs', () => loop.wait([], { timeoutMs: Infinity })],
         ['options.ms', () => loop.group({ ms: 5 })], ['waiters', () => new selkie.Condition(loop).notify(-1)], ['options.min', () => selkie.createPool(loop, () => {}, { min: 2, max: 1 })],
         ['options.idleMs', () => selkie.createPool(loop, () => {}, { idleMs: -1 })], ['options.timeoutMs', () => loop.close({ timeoutMs: 'long' })],
@@ -1058,16 +1058,26 @@ test('loops are made again and again, and one beside the other', async ({ selkie
     }
 });
 
-test('wasm that is not there says so', async ({ selkie }) => {
+test('wasm that is not there says so', async ({ selkie, address }) => {
     const html = new Response('<!doctype html>', { headers: { 'content-type': 'text/html' } });
     const error = await rejection(selkie.createLoop({ wasm: html }));
     equal([error.code, error.message.includes('HTML')], ['load-failed', true]);
     equal((await rejection(selkie.createLoop({ wasm: new Uint8Array([1, 2, 3]) }))).code, 'load-failed');
+    const missing = await rejection(selkie.createLoop({ wasm: new URL('nowhere.wasm', address) }));
+    equal([missing.code, missing.message.includes('nowhere.wasm')], ['load-failed', true]);
     // A module that is none of ours.
     const other = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
     for (const error of [await rejection(selkie.createLoop({ wasm: other })), thrown(() => selkie.createLoopSync(new WebAssembly.Module(other)))]) {
         equal([error.code, error.message.includes('version')], ['load-failed', true]);
     }
+});
+
+test('the WebAssembly is had from an address, a module and bytes', async ({ selkie, bytes, address }) => {
+    const module = await WebAssembly.compile(await bytes());
+    const loops = [await selkie.createLoop({ wasm: address }), await selkie.createLoop({ wasm: module, name: 'mine' }), await selkie.createLoop({ wasm: await bytes() }), selkie.createLoopSync(module, { name: 'at once' })];
+    equal(loops.map(({ name }) => name), ['loop', 'mine', 'loop', 'at once']);
+    equal(await Promise.all(loops.map((loop, n) => loop.spawn(async (ctx) => { await ctx.sleep(1); return n; }))), [0, 1, 2, 3]);
+    await Promise.all(loops.map((loop) => loop.close()));
 });
 
 test('a task is told of each of its steps to an observer', async ({ testing }) => {

@@ -1,5 +1,6 @@
 // The tests in Node: `node test/node.mjs [FILTER]`.
 
+import { readFile } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 // As a user has it: a package may import itself by name.
 import * as selkie from 'selkie';
@@ -12,6 +13,8 @@ const host = {
     selkie, testing,
     worker: (name) => new Worker(new URL(`./workers/${name}.node.mjs`, import.meta.url)),
     listen: (worker, f) => worker.once('message', f),
+    address: new URL('../dist/loop.wasm', import.meta.url),
+    bytes: () => readFile(new URL('../dist/loop.wasm', import.meta.url)),
     uncaught: () => new Promise((resolve) => process.once('uncaughtException', resolve)),
 };
 const results = await runAll([...behaviour, ...pool], host, console.log, process.argv[2]);

@@ -11,6 +11,8 @@ const host = {
     selkie, testing,
     worker: (name) => new Worker(new URL(`./workers/${name}.page.js`, import.meta.url), { type: 'module' }),
     listen: (worker, f) => worker.addEventListener('message', ({ data }) => f(data), { once: true }),
+    address: new URL('../dist/loop.wasm', import.meta.url),
+    bytes: async () => (await fetch(new URL('../dist/loop.wasm', import.meta.url))).arrayBuffer(),
     uncaught: () => new Promise((resolve) => addEventListener('error', (event) => (event.preventDefault(), resolve(event.error)), { once: true })),
 };
 const filter = new URLSearchParams(location.search).get('filter') ?? '';

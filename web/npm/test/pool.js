@@ -64,12 +64,14 @@ test('a module that is not there rejects the job, and those behind it', async ({
     await loop.close();
 });
 
-test('a module that throws while it loads rejects the job', async ({ selkie, worker }) => {
+test('a module that throws while it loads rejects the job, also after an await', async ({ selkie, worker }) => {
     const loop = await selkie.createLoop();
-    const pool = selkie.createPool(loop, () => worker('throws'), { max: 1 });
-    const error = await rejection(pool.run('add', [1, 2]));
-    equal([error.code, error.message.includes('while loading')], ['worker-start', true]);
-    await pool.close();
+    for (const name of ['throws', 'throwsLate']) {
+        const pool = selkie.createPool(loop, () => worker(name), { max: 1 });
+        const error = await rejection(pool.run('add', [1, 2]));
+        equal([error.code, error.message.includes('while loading')], ['worker-start', true], name);
+        await pool.close();
+    }
     await loop.close();
 });
 
