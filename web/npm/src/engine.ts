@@ -142,9 +142,9 @@ export class Engine {
                 },
                 init_externref_table_: nothing,
                 // This instance is no worker of an isolated pool, and never asks to be one.
-                role_: nothing,
-                reply_: nothing,
-                panicked_: nothing,
+                selkie_role_: nothing,
+                selkie_reply_: nothing,
+                selkie_panicked_: nothing,
             },
         };
     }
