@@ -70,6 +70,7 @@ export class Pool<M extends Functions = Functions> {
     private readonly name_: string;
     private readonly each_: number;
     private starting_ = 0;
+    private pumping_ = false;
     private closed_ = false;
     private idle_: (() => void)[] = [];
 
@@ -166,6 +167,9 @@ export class Pool<M extends Functions = Functions> {
     }
 
     private pump_(): void {
+        // A job that cannot be sent ends within: thousands of them must not nest.
+        if (this.pumping_) return;
+        this.pumping_ = true;
         while (this.waiting_()) {
             let [best, load] = [undefined as Member | undefined, this.each_];
             for (const member of this.members_) {
@@ -181,6 +185,7 @@ export class Pool<M extends Functions = Functions> {
             } else if (best) this.send_(best, this.next_()!);
             else break;
         }
+        this.pumping_ = false;
         this.rest_();
     }
 

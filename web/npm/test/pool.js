@@ -249,6 +249,11 @@ pooled('a job beside one that does not end loses its Worker, and is told so', { 
     equal([await pool.run('add', [1, 1]), made()], [2, 2]);
 });
 
+pooled('very many jobs that cannot be sent all say so', { max: 1 }, async ({ pool }) => {
+    const errors = await Promise.all(Array.from({ length: 20_000 }, () => rejection(pool.run('add', [() => 1, 2]))));
+    equal([errors.every(({ code }) => code === 'not-cloneable'), await pool.run('add', [1, 1])], [true, 2]);
+});
+
 pooled('a Worker that ends itself rejects its job', { max: 1 }, async ({ pool, made }) => {
     const error = await rejection(pool.run('leave', []));
     equal([error.name, error.code], ['WorkerError', 'worker-crashed']);
