@@ -30,12 +30,14 @@ function targets() {
 }
 
 /** The shared suite, and every suite that the web backend has of its own. */
-const webSuites = () => targets().filter(([crate, name]) => (crate === "selkie" && name === "it") || crate === "selkie-web");
+const webSuites = () =>
+    targets().filter(([crate, name]) => (crate === "selkie" && name === "it") || (crate === "selkie-web" && name !== "loom"));
 
 /** Models of the lock-free protocols, as [package, target, filter]: unit tests in modules named loom, and tests/loom.rs. */
 const LOOM = [
     ["selkie", "lib", "loom"],
-    ["selkie", "loom", ""],
+    ["selkie-native", "lib", "models"],
+    ["selkie-web", "loom", ""],
 ];
 
 /** What miri interprets, as above; the filters keep it to minutes. */

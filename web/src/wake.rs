@@ -1,4 +1,5 @@
 //! How other threads wake a loop, in a build with threads. In any other build there are none, and this is nothing.
+//! `tests/loom.rs` has the models.
 //!
 //! The word is 1 from a call of [`Wake::set`] until the next turn begins. Who sets it notifies everybody who waits on it:
 //! the host of the loop's thread, by `Atomics.waitAsync` whenever no turn is running, or the thread itself, which is parked
@@ -16,22 +17,22 @@
 //! *A wait that nobody needs any more* is left behind on the word when a drive ends: hence all are notified, never one. The
 //! host knows its waits by number, and one of an earlier drive does nothing when it ends.
 
-#[cfg(target_feature = "atomics")]
+#[cfg(selkie_loom)]
+pub(crate) use shared::Wake;
+#[cfg(all(target_feature = "atomics", not(selkie_loom)))]
 pub(crate) use shared::{Wake, pause};
 
-#[cfg(target_feature = "atomics")]
-#[expect(unsafe_code, reason = "the instructions take addresses")]
+#[cfg(any(target_feature = "atomics", selkie_loom))]
 mod shared {
     use std::{
-        arch::wasm32::{memory_atomic_notify, memory_atomic_wait32},
-        sync::{
-            Arc,
-            atomic::{AtomicI32, Ordering},
-        },
+        sync::{Arc, atomic::Ordering},
         time::Duration,
     };
 
-    use crate::host;
+    #[cfg(not(selkie_loom))]
+    use super::instructions::{AtomicI32, notify_all, wait};
+    #[cfg(selkie_loom)]
+    use crate::instructions::{AtomicI32, notify_all, wait};
 
     #[derive(Clone, Debug, Default)]
     pub(crate) struct Wake(Arc<AtomicI32>);
@@ -39,8 +40,7 @@ mod shared {
     impl Wake {
         pub(crate) fn set(&self) {
             if self.0.swap(1, Ordering::SeqCst) == 0 {
-                // SAFETY: the word is alive and aligned.
-                unsafe { memory_atomic_notify(self.0.as_ptr(), u32::MAX) };
+                notify_all(&self.0);
             }
         }
 
@@ -49,10 +49,11 @@ mod shared {
             self.0.swap(0, Ordering::SeqCst);
         }
 
-        /// Has the host wait on the word for the loop, until [`host::disarm`].
+        /// Has the host wait on the word for the loop, until [`disarm`](crate::host::disarm).
+        #[cfg(not(selkie_loom))]
         pub(crate) fn listen(&self, handle: i32) {
             self.clear();
-            host::listen(handle, self.0.as_ptr() as usize as f64);
+            crate::host::listen(handle, self.0.as_ptr() as usize as f64);
         }
 
         /// Parks this thread until the word is set, at most for `timeout`. It may come back early.
@@ -61,24 +62,40 @@ mod shared {
         }
     }
 
-    /// The thread has to be one that may wait: in a page this traps.
-    fn wait(word: &AtomicI32, timeout: Option<Duration>) {
-        let nanos = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX));
-        // SAFETY: the word is alive and aligned.
-        unsafe { memory_atomic_wait32(word.as_ptr(), 0, nanos) };
-    }
-
     /// Lets another thread have the processor for a moment.
+    #[cfg(not(selkie_loom))]
     pub(crate) fn pause() {
         wait(&AtomicI32::new(0), Some(Duration::from_micros(50)));
     }
 }
 
-#[cfg(not(target_feature = "atomics"))]
+#[cfg(all(target_feature = "atomics", not(selkie_loom)))]
+#[expect(unsafe_code, reason = "the instructions take addresses")]
+mod instructions {
+    pub(super) use std::sync::atomic::AtomicI32;
+    use std::{
+        arch::wasm32::{memory_atomic_notify, memory_atomic_wait32},
+        time::Duration,
+    };
+
+    pub(super) fn notify_all(word: &AtomicI32) {
+        // SAFETY: the word is alive and aligned.
+        unsafe { memory_atomic_notify(word.as_ptr(), u32::MAX) };
+    }
+
+    /// Waits if the word is 0. The thread has to be one that may wait: in a page this traps.
+    pub(super) fn wait(word: &AtomicI32, timeout: Option<Duration>) {
+        let nanos = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX));
+        // SAFETY: the word is alive and aligned.
+        unsafe { memory_atomic_wait32(word.as_ptr(), 0, nanos) };
+    }
+}
+
+#[cfg(not(any(target_feature = "atomics", selkie_loom)))]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wake;
 
-#[cfg(not(target_feature = "atomics"))]
+#[cfg(not(any(target_feature = "atomics", selkie_loom)))]
 impl Wake {
     pub(crate) fn set(&self) {}
 
