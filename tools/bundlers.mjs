@@ -5,6 +5,7 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { bindgen } from "./bindgen.mjs";
 import { browser } from "./browser.mjs";
 import { BUILDS } from "./hosts.mjs";
@@ -67,7 +68,26 @@ function cargo(...args) {
     });
 }
 
-/** The folders to serve, by name. */
+/** What serves a folder: resolves to its port and how to end it. */
+async function folderAt(path) {
+    const server = await serve(path, 0);
+    return { port: server.address().port, close: () => server.close() };
+}
+
+/** Vite's own server, as a developer runs it. */
+async function viteDev(path) {
+    const { createServer } = await import(pathToFileURL(join(bundlers(), "node_modules", "vite", "dist", "node", "index.js")));
+    const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
+    const server = await createServer({
+        root: path, configFile: false, logLevel: "warn", cacheDir: join(folder, "vite-cache"),
+        // 0 would be taken for none; a taken one is passed over.
+        server: { host: "localhost", port: 30_000 + Math.floor(Math.random() * 20_000), headers },
+    });
+    await server.listen();
+    return { port: server.httpServer.address().port, close: () => server.close() };
+}
+
+/** The ways to serve the program, by name. */
 function sites() {
     const plain = join(folder, "site");
     mkdirSync(plain);
@@ -85,20 +105,25 @@ function sites() {
     const webpack = join(folder, "webpack");
     must(bin("webpack"), ["--entry", join(plain, "main.js"), "--output-path", webpack, "--mode", "development"]);
     writeFileSync(join(webpack, "index.html"), page("./main.js"));
-    return { plain, vite, webpack };
+    return {
+        plain: () => folderAt(plain),
+        "Vite, its server for developers": () => viteDev(plain),
+        "Vite, built": () => folderAt(vite),
+        webpack: () => folderAt(webpack),
+    };
 }
 
-/** Whether the program says what it should in a page of the folder. */
+/** Whether the program says what it should in a page of the site. */
 async function check(chromium, name, site, own) {
-    const server = await serve(site, 0);
-    const open = await chromium.page(`http://localhost:${server.address().port}/${own ? "?own" : ""}`);
+    const server = await site();
+    const open = await chromium.page(`http://localhost:${server.port}/${own ? "?own" : ""}`);
     let text = "";
     for (let tries = 0; tries < 200 && !text.includes("selkie: over"); tries += 1) {
         await new Promise((again) => setTimeout(again, 100));
         text += (await open.console()).map((line) => `${line}\n`).join("");
     }
     await open.close();
-    server.close();
+    await server.close();
     const ok = ["job: Ok(500500)", "loop: Ok(7)", `javascript: ${own}`, "selkie: over"].every((line) => text.includes(line));
     console.log(`${name}, ${own ? "a script of its own" : "without JavaScript"}: ${ok ? green("ok") : red("FAILED")}`);
     if (!ok) console.error(text);
