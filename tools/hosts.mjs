@@ -107,7 +107,7 @@ function web(id, title, level, build, env, driver) {
 }
 
 function native(id, title, level, needs, cargo, env) {
-    return { id, title, level, needs: ["rust", "linker", ...needs], cargo, env: () => env };
+    return { id, title, level, needs: ["rust", "linker", ...needs], cargo, env: typeof env === "function" ? env : () => env };
 }
 
 export const HOSTS = [
@@ -151,8 +151,15 @@ export const HOSTS = [
         needs: ["rust", "linker", "wasm", "bindgen", "nightly", "chromium", "bundlers"],
         node: () => [[join("tools", "bundlers.mjs")]], env: () => ({}) },
     web("threads-firefox", "page in headless Firefox, threads and unwinding", "deep", "threads", page, firefox),
+    // The number is compiled in, as a page has no environment.
+    native("wakes", "a million wakes between Workers and a page in headless Chromium", "deep", ["wasm", "bindgen", "nightly", "chromium"],
+        () => {
+            const { toolchain, flags } = BUILDS.threads;
+            return [[...toolchain, "test", "--target", WASM, ...flags, "-p", "selkie", "--test", "it", "--", "no_wake_between"]];
+        },
+        () => ({ ...BUILDS.threads.env, ...page, ...chromium(), SELKIE_WAKES: "1000000" })),
     native("release", "native, optimised, with all features, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests", "--features", "tracing"]],
-        { PROPTEST_CASES: "4096", SELKIE_STORMS: "100000", SELKIE_FAULTS: "10000" }),
+        { PROPTEST_CASES: "4096", SELKIE_STORMS: "100000", SELKIE_FAULTS: "10000", SELKIE_WAKES: "1000000" }),
     {
         ...native("tour", "the tour against the clock, in a terminal and in a page", "deep", ["wasm", "bindgen", "chromium"],
             () => [["run", "--example", "tour"]], {}),

@@ -261,6 +261,67 @@ behaviour! {
     }
 }
 
+/// So many wakes in all, each of which is waited for; `SELKIE_WAKES` says another number, for the web when it is compiled.
+fn wakes() -> usize {
+    let said = std::env::var("SELKIE_WAKES").ok().or(option_env!("SELKIE_WAKES").map(str::to_owned));
+    said.map_or(100_000, |wakes| wakes.parse().expect("a number"))
+}
+
+behaviour! {
+    /// Rows: F43, F44, F46. Threads hand calls to this loop, and to one on another thread, and block until each was run; two tasks
+    /// of the two loops wake each other. The timers of this loop race with it. A wake that is lost holds its sender up for longer
+    /// than it may wait.
+    async fn no_wake_between_loops_and_threads_is_lost(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let here = EventLoop::current().unwrap().handle();
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let each = wakes() / 5;
+        let senders: Vec<_> = (0..4)
+            .map(|n| {
+                let to = if n % 2 == 0 { here.clone() } else { worker.handle().clone() };
+                let seen = Arc::new(AtomicUsize::new(0));
+                let send = move || {
+                    for k in 0..each {
+                        let seen = seen.clone();
+                        let mut sent = to.submit(async move || seen.fetch_add(1, Ordering::Relaxed)).unwrap();
+                        assert_eq!(sent.wait(Some(LONG)).expect("no wake is lost").unwrap(), k);
+                    }
+                };
+                Thread::spawn(format!("sender {n}"), send).unwrap()
+            })
+            .collect();
+        // There and back are two.
+        let ping_pong = Queue::bounded(1);
+        let (to, from) = (ping_pong.clone(), Queue::bounded(1));
+        let back = from.clone();
+        let pong = worker.handle().submit(async move || {
+            while let Ok(n) = to.get().await {
+                back.put(n).await.unwrap();
+            }
+        }).unwrap();
+        let ping = spawn(async move {
+            for n in 0..each / 2 {
+                ping_pong.put(n).await.unwrap();
+                assert_eq!(timeout(LONG, from.get()).await.expect("no wake is lost"), Ok(n));
+            }
+            ping_pong.shutdown(false);
+        });
+        let mut round = 0u64;
+        while senders.iter().any(Thread::is_alive) {
+            round += 1;
+            sleep(Duration::from_micros(round * 37 % 400)).await;
+        }
+        for sender in senders {
+            sender.await.unwrap();
+        }
+        ping.await.unwrap();
+        pong.await.unwrap();
+        worker.ended().await.unwrap();
+    }
+}
+
 /// How many are inside, and whether there were ever more than may be.
 #[derive(Default)]
 struct Inside {

@@ -31,9 +31,19 @@ export async function gone() {
   const all = [...workers];
   workers.clear();
   await Promise.all(all.map((worker) => worker.terminate()));
-  for (let round = 0; round < 400; round += 1) {
+  await none(2);
+}
+
+/** Waits until all Workers have ended by themselves, as they do when they have been free for 5 seconds. */
+export const retired = () => none(20);
+
+/** Waits until no Worker holds its lock, for at most so many seconds. Where there are no locks, as in Node, a moment. */
+async function none(seconds) {
+  const locks = globalThis.navigator?.locks;
+  for (let round = 0; round < seconds * 200; round += 1) {
     await new Promise((done) => setTimeout(done, 5));
-    const { held = [], pending = [] } = (await globalThis.navigator?.locks?.query()) ?? {};
+    if (!locks && round < seconds * 60) continue;
+    const { held = [], pending = [] } = (await locks?.query()) ?? {};
     if (round > 4 && ![...held, ...pending].some(({ name }) => name.startsWith('selkie'))) break;
   }
 }

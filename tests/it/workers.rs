@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,7 @@ extern "C" {
     fn last_worker() -> JsValue;
     fn terminate(worker: &JsValue);
     fn gone() -> js_sys::Promise;
+    fn retired() -> js_sys::Promise;
     #[wasm_bindgen(js_name = failFrom)]
     fn fail_from(now: bool);
     fn hurry(now: bool);
@@ -101,50 +102,6 @@ async fn there_are_threads_where_memory_is_shared_and_nowhere_else() {
     .unwrap();
 }
 
-/// So many wakes in all, each of which is waited for; `SELKIE_WAKES` says another number, when it is compiled.
-fn wakes() -> usize {
-    option_env!("SELKIE_WAKES").map_or(100_000, |wakes| wakes.parse().expect("a number"))
-}
-
-/// Two threads hand calls to the page, and to a loop in a Worker, and block until each was run. The page's timers race with it.
-///
-/// Rows: F43, F44.
-#[test]
-async fn no_wake_between_workers_and_the_page_is_lost() {
-    on_the_page(async {
-        let page = EventLoop::current().unwrap().handle();
-        let worker = EventLoop::spawn_thread("worker").unwrap();
-        let each = wakes() / 4;
-        let over = Arc::new(AtomicUsize::new(0));
-        let senders: Vec<_> = (0..4)
-            .map(|n| {
-                let to = if n % 2 == 0 { page.clone() } else { worker.handle().clone() };
-                let over = over.clone();
-                let seen = Arc::new(AtomicU64::new(0));
-                let send = move || {
-                    for k in 0..each as u64 {
-                        let seen = seen.clone();
-                        let mut sent = to.submit(async move || seen.fetch_add(1, Ordering::Relaxed)).unwrap();
-                        assert_eq!(sent.wait(Some(LONG)).expect("no wake is lost").unwrap(), k);
-                    }
-                    over.fetch_add(1, Ordering::Relaxed);
-                };
-                ThreadPool::new(1).unwrap().submit(send).unwrap()
-            })
-            .collect();
-        let mut round = 0u64;
-        while over.load(Ordering::Relaxed) < 4 && !senders.iter().all(|sender| sender.is_finished()) {
-            round += 1;
-            sleep(Duration::from_micros(round * 37 % 400)).await;
-        }
-        for sender in senders {
-            sender.await.unwrap();
-        }
-        worker.ended().await.unwrap();
-    })
-    .await;
-}
-
 /// Nobody waits for each: what is pushed while the page is awake must not be left behind.
 ///
 /// Rows: F43.
@@ -187,6 +144,8 @@ async fn calls_that_come_thick_all_come_and_in_order() {
 #[test]
 async fn a_job_whose_worker_is_terminated_is_lost_and_the_pool_goes_on() {
     on_the_page(async {
+        // No free one may be left: it could take up work while it is being terminated.
+        from_promise(gone()).await.unwrap();
         let pool = ThreadPool::new(1).unwrap();
         let begun = Arc::new(AtomicBool::new(false));
         let there = begun.clone();
@@ -263,6 +222,8 @@ async fn a_job_that_another_one_waits_for_finds_a_thread_whenever_it_comes() {
 #[test]
 async fn a_loop_whose_worker_is_terminated_leaves_no_one_waiting() {
     on_the_page(async {
+        // No free one may be left: it could take up work while it is being terminated.
+        from_promise(gone()).await.unwrap();
         let worker = EventLoop::spawn_thread("worker").unwrap();
         let begun = Arc::new(AtomicBool::new(false));
         let there = begun.clone();
@@ -448,7 +409,7 @@ async fn workers_that_retire_give_their_stacks_back() {
             core::arch::wasm32::memory_size(0)
         };
         let before = eight().await;
-        sleep(Duration::from_secs(6)).await;
+        from_promise(retired()).await.unwrap();
         let after = eight().await;
         assert!(after < before + 64, "{before} pages grew to {after}");
     })
