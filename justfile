@@ -29,7 +29,7 @@ test *HOSTS:
 deep *HOSTS:
     @node tools/test.mjs deep {{ HOSTS }}
 
-# Which promised rows the last `just test` has shown on which host; fails on a gap (--json for programs).
+# Which promised rows the last `just test` has shown on which host; fails on a gap (--deep for all of `just deep`, --json for programs).
 rows *ARGS:
     @node tools/rows.mjs {{ ARGS }}
 

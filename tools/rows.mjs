@@ -5,6 +5,8 @@
 //     /// Difference: X30. The type of a task is fixed at compile time.
 // The second form says that the row is kept in another way, which the test shows.
 //
+// `--deep` asks for the hosts of `just deep` as well. Those with threads have to hold what is otherwise only native.
+//
 // A row holds on a host when every test that names it passed there, in every variant that it has on any host
 // (`gather::results_come_in_argument_order::sim` and `::host` are the variants of one test), and at least one did.
 
@@ -14,11 +16,15 @@ import { HOSTS } from "./hosts.mjs";
 import { bold, green, red, root, table, yellow } from "./lib.mjs";
 
 const json = process.argv.includes("--json");
+const deep = process.argv.includes("--deep");
 const problems = [];
 const VARIANTS = ["sim", "host", "seeds"];
 
 // The rows.
-const required = HOSTS.filter((host) => host.rows && host.level === "test").map((host) => host.id);
+const levels = deep ? ["test", "deep"] : ["test"];
+const required = HOSTS.filter((host) => host.rows && levels.includes(host.level)).map((host) => host.id);
+const first = HOSTS.filter((host) => host.rows && host.level === "test").map((host) => host.id);
+const threaded = deep ? HOSTS.filter((host) => host.rows && host.build === "threads").map((host) => host.id) : [];
 const everywhere = required.filter((id) => HOSTS.find((host) => host.id === id).rows !== "named");
 const rows = new Map();
 for (const line of readFileSync(join(root, "tests", "rows.txt"), "utf8").split(/\r?\n/)) {
@@ -28,7 +34,8 @@ for (const line of readFileSync(join(root, "tests", "rows.txt"), "utf8").split(/
         problems.push(`tests/rows.txt: cannot use the line "${line}"`);
         continue;
     }
-    const needs = hosts === "all" ? everywhere : hosts.split(",");
+    const named = hosts.split(",");
+    const needs = hosts === "all" ? everywhere : [...named, ...(named.includes("native") ? threaded : [])];
     for (const host of needs) if (!HOSTS.some((one) => one.id === host)) problems.push(`tests/rows.txt: ${id} needs an unknown host ${host}`);
     rows.set(id, { id, title, needs, tests: [] });
 }
@@ -98,8 +105,9 @@ const ran = HOSTS.filter((host) => host.rows && existsSync(join(logs, `${host.id
 // Results that a later edit has overtaken prove nothing; those of `just deep` are left out then, the others are asked for.
 const hosts = ran.filter((host) => required.includes(host) || age(host) >= newest);
 for (const host of required) {
-    if (!hosts.includes(host)) problems.push(`no results of host ${host}: run \`just test\` first`);
-    else if (age(host) < newest) problems.push(`the results of host ${host} are older than the sources: run \`just test\` again`);
+    const recipe = first.includes(host) ? "just test" : `just deep ${host}`;
+    if (!hosts.includes(host)) problems.push(`no results of host ${host}: run \`${recipe}\` first`);
+    else if (age(host) < newest) problems.push(`the results of host ${host} are older than the sources: run \`${recipe}\` again`);
 }
 for (const host of hosts) {
     let binary;
@@ -144,7 +152,7 @@ for (const host of hosts) {
 for (const test of tests) {
     test.variants = [...new Set(Object.values(test.results).flatMap(Object.keys))];
     // What only a build with threads compiles is run by `just deep`.
-    const isDeep = test.where.includes("tests/it/workers.rs") && !hosts.some((host) => String(host.id ?? host).startsWith("threads"));
+    const isDeep = test.where.includes("tests/it/workers.rs") && !hosts.some((host) => host.startsWith("threads"));
     if (test.variants.length === 0 && hosts.length && !isDeep) problems.push(`${test.where}: ${test.name} ran on no host`);
     for (const { id, difference } of test.rows) rows.get(id)?.tests.push({ test, difference });
 }
@@ -180,20 +188,20 @@ if (json) {
         none: red("-"),
     };
     // The hosts of `just deep` share a column: the table stays as narrow as a terminal, and only what is wrong has a name.
-    const more = hosts.filter((host) => !required.includes(host));
+    const more = [...new Set([...hosts, ...required])].filter((host) => !first.includes(host));
     const bad = (row) => more.filter((host) => row.gaps.includes(host));
     const show = (row, host) => (row.hosts[host] === "none" && !row.needs.includes(host) ? "" : cell[row.hosts[host] ?? "none"]);
     const others = (row) => {
         if (bad(row).length) return red(bad(row).join(" "));
-        const held = more.filter((host) => row.hosts[host] !== "none").length;
+        const held = more.filter((host) => (row.hosts[host] ?? "none") !== "none").length;
         return held ? green(`${held} ok`) : "";
     };
     console.log(
         table([
-            ["row", ...required, ...(more.length ? ["deep"] : []), "tests", "what"].map(bold),
+            ["row", ...first, ...(more.length ? ["deep"] : []), "tests", "what"].map(bold),
             ...[...rows.values()].map((row) => [
                 row.id,
-                ...required.map((host) => show(row, host)),
+                ...first.map((host) => show(row, host)),
                 ...(more.length ? [others(row)] : []),
                 row.tests.length || red("0"),
                 row.title,
