@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use selkie::{ContextVar, Event, Queue, Thread, ThreadPanic, WaitError, current_thread_name, sleep};
+use selkie::{
+    ContextVar, Event, EventLoop, Queue, Thread, ThreadPanic, ThreadPool, WaitError, current_thread_name,
+    sleep, to_thread,
+};
 
 use crate::locks::has_threads;
 
@@ -43,6 +46,31 @@ behaviour! {
         assert!(!thread.is_alive());
         assert_eq!(thread.join(None).unwrap_err(), WaitError::Taken);
         assert_ne!(current_thread_name().as_deref(), Some("reader"));
+    }
+}
+
+behaviour! {
+    /// Rows: F51, F71. A Worker is called as who it works for at the time.
+    async fn threads_of_pools_and_loops_have_names(t) {
+        // A simulated thread is none.
+        if t.is_sim() || !has_threads(&t) {
+            return;
+        }
+        for n in 0..3 {
+            let pool = ThreadPool::builder(1).name(format!("jobs {n}")).build().unwrap();
+            let name = pool.submit(current_thread_name).unwrap().await.unwrap();
+            assert_eq!(name.as_deref(), Some(&*format!("jobs {n}-0")));
+            pool.shutdown().await;
+            let worker = EventLoop::spawn_thread(format!("loop {n}")).unwrap();
+            let name = worker.handle().submit(async || {
+                sleep(Duration::from_millis(1)).await;
+                current_thread_name()
+            });
+            assert_eq!(name.unwrap().await.unwrap().as_deref(), Some(&*format!("loop {n}")));
+            worker.ended().await.unwrap();
+        }
+        assert!(to_thread(current_thread_name).await.unwrap().unwrap().starts_with("selkie-blocking-"));
+        assert!(!current_thread_name().is_some_and(|name| name.starts_with("selkie-blocking-")));
     }
 }
 

@@ -36,7 +36,7 @@
 #![expect(unsafe_code, reason = "the host hands addresses back")]
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -150,6 +150,13 @@ thread_local! {
     static MEMBER: Cell<*const Member> = const { Cell::new(ptr::null()) };
     /// The host gives this thread its turns.
     static HOSTED: Cell<bool> = const { Cell::new(false) };
+    /// What this thread is called as long as it works for the one who gave it the name.
+    static NAME: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+}
+
+/// What this thread is called, if it is one of the crew.
+pub fn thread_name() -> Option<Arc<str>> {
+    NAME.try_with(|name| name.borrow().clone()).ok().flatten()
 }
 
 /// Whether this thread is one of the crew: it may wait.
@@ -231,8 +238,16 @@ fn show_panics() {
     }));
 }
 
-/// Runs `main` on a thread of its own. If none can come up it is dropped, now or later.
-pub(crate) fn spawn(main: Job) -> Result<(), Unavailable> {
+/// Runs `main` on a thread of its own, called `name`. If none can come up it is dropped, now or later.
+pub(crate) fn spawn(name: Arc<str>, main: Job) -> Result<(), Unavailable> {
+    start_work(Box::new(move || {
+        // It stays until the next work comes: where the host gives turns, this has begun a loop when it returns.
+        NAME.set(Some(name));
+        main();
+    }))
+}
+
+fn start_work(main: Job) -> Result<(), Unavailable> {
     processors()?;
     let mut crew = lock(&CREW);
     if let Some(member) = crew.free.pop() {
@@ -316,7 +331,7 @@ extern "C" fn ended(id: i32, _how: i32) {
         let work = lock(&member.work).take();
         // One that died while it was free was given work before anybody knew.
         if let Some(work) = work.filter(|_| member.up.load(Ordering::Relaxed)) {
-            let _ = spawn(work);
+            let _ = start_work(work);
         }
     });
     tell(&member, 0, false);

@@ -59,7 +59,7 @@ use selkie_platform::{Driven, Job, Platform, Turn, Unavailable};
 pub use crate::host::guard;
 #[cfg(target_feature = "atomics")]
 pub use crate::{
-    crew::{Risk, at_risk, is_member, processors},
+    crew::{Risk, at_risk, is_member, processors, thread_name},
     lock::lock,
     park::{NoWait, block},
     pool::{Pool, Refused},
@@ -144,11 +144,12 @@ impl Platform for Web {
     }
 
     /// A Worker, in a build with threads. If it does not come up, `main` is dropped later.
-    fn spawn_thread(&self, _name: &str, main: Job) -> Result<(), Unavailable> {
+    fn spawn_thread(&self, name: &str, main: Job) -> Result<(), Unavailable> {
         #[cfg(target_feature = "atomics")]
-        return crew::spawn(main);
+        return crew::spawn(name.into(), main);
         #[cfg(not(target_feature = "atomics"))]
         {
+            let _ = name;
             drop(main);
             Err(ONE_THREAD)
         }

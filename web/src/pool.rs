@@ -44,6 +44,7 @@ pub struct Pool {
 struct Shared {
     max: usize,
     idle: Duration,
+    name: String,
     state: Spin<State>,
 }
 
@@ -52,6 +53,8 @@ struct State {
     queue: VecDeque<Job>,
     idle: Vec<Arc<Web>>,
     threads: usize,
+    /// How many threads have been named.
+    named: usize,
     closed: bool,
     /// Who waits for the end of the threads.
     joining: Vec<Waker>,
@@ -67,14 +70,16 @@ pub enum Refused {
 }
 
 impl Pool {
-    /// A pool of at most `max` threads, which end after being idle for `idle`. None is started yet.
+    /// A pool of at most `max` threads, named `{name}-0`, `{name}-1` and so on, which end after being idle for `idle`. None is
+    /// started yet.
     ///
     /// # Errors
     ///
     /// [`Unavailable`] where there can be none.
-    pub fn new(max: NonZeroUsize, idle: Duration) -> Result<Self, Unavailable> {
+    pub fn new(max: NonZeroUsize, idle: Duration, name: &str) -> Result<Self, Unavailable> {
         crew::processors()?;
-        Ok(Self { shared: Arc::new(Shared { max: max.get(), idle, state: Spin::default() }) })
+        let shared = Shared { max: max.get(), idle, name: name.to_owned(), state: Spin::default() };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Queues a job. Never waits.
@@ -161,7 +166,7 @@ pub(crate) fn shared(job: Job) -> Result<(), Unavailable> {
     static SHARED: Spin<Option<Arc<Pool>>> = Spin::new(None);
     let max = NonZeroUsize::new((crew::processors()? + 4).min(32)).unwrap_or(NonZeroUsize::MIN);
     // Made outside of the lock, though it may be for nothing.
-    let made = Arc::new(Pool::new(max, Duration::from_secs(2))?);
+    let made = Arc::new(Pool::new(max, Duration::from_secs(2), "selkie-blocking")?);
     let pool = lock(&SHARED).get_or_insert_with(|| made.clone()).clone();
     pool.submit(job).map_err(|refused| match refused {
         Refused::Unavailable(error) => error,
@@ -238,20 +243,29 @@ impl Thread {
         let web = Arc::new(Web::new());
         let mut counted = Counted { shared: Arc::downgrade(shared), web: web.clone(), came_up: false };
         let shared = shared.clone();
-        crew::spawn(Box::new(move || {
-            counted.came_up = true;
-            let again = (Arc::downgrade(&shared), web.clone());
-            let risk = crew::at_risk(|| {
-                Box::new(move |_| {
-                    if let Some(shared) = again.0.upgrade() {
-                        shared.left(&again.1, true);
-                    }
-                })
-            });
-            let since = Cell::new(None);
-            let thread = Self { shared, web: web.clone(), since, _risk: risk, _counted: counted };
-            web.drive(Rc::new(thread));
-        }))
+        let number = {
+            let mut state = lock(&shared.state);
+            state.named += 1;
+            state.named - 1
+        };
+        let name = format!("{}-{number}", shared.name).into();
+        crew::spawn(
+            name,
+            Box::new(move || {
+                counted.came_up = true;
+                let again = (Arc::downgrade(&shared), web.clone());
+                let risk = crew::at_risk(|| {
+                    Box::new(move |_| {
+                        if let Some(shared) = again.0.upgrade() {
+                            shared.left(&again.1, true);
+                        }
+                    })
+                });
+                let since = Cell::new(None);
+                let thread = Self { shared, web: web.clone(), since, _risk: risk, _counted: counted };
+                web.drive(Rc::new(thread));
+            }),
+        )
     }
 }
 

@@ -93,3 +93,8 @@ impl Workers {
         match *self {}
     }
 }
+
+/// A page and a Worker have no name of their own.
+pub(crate) fn thread_name() -> Option<Arc<str>> {
+    None
+}

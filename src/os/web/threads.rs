@@ -12,7 +12,7 @@ use std::{
 
 use selkie_platform::{Job, Unavailable};
 use selkie_web::{NoWait, Refused};
-pub(crate) use selkie_web::{at_risk, is_member as may_wait};
+pub(crate) use selkie_web::{at_risk, is_member as may_wait, thread_name};
 
 use crate::{
     WaitError,
@@ -52,8 +52,8 @@ pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, 
 pub(crate) struct Pool(selkie_web::Pool);
 
 impl Pool {
-    pub(crate) fn new(max: NonZeroUsize, idle: Duration, _name: &str) -> Result<Self, Unavailable> {
-        Ok(Self(selkie_web::Pool::new(max, idle)?))
+    pub(crate) fn new(max: NonZeroUsize, idle: Duration, name: &str) -> Result<Self, Unavailable> {
+        Ok(Self(selkie_web::Pool::new(max, idle, name)?))
     }
 
     /// Whether it took the job; it does not after a shutdown.
@@ -102,10 +102,10 @@ const IDLE: Duration = Duration::from_secs(2);
 
 impl Workers {
     /// One thread for each processor, if no number is given.
-    pub(crate) fn new(threads: Option<NonZeroUsize>, _name: &str) -> Result<Self, Unavailable> {
+    pub(crate) fn new(threads: Option<NonZeroUsize>, name: &str) -> Result<Self, Unavailable> {
         let processors = selkie_web::processors()?;
         let threads = threads.or(NonZeroUsize::new(processors)).unwrap_or(NonZeroUsize::MIN);
-        let pool = Arc::new(selkie_web::Pool::new(threads, IDLE)?);
+        let pool = Arc::new(selkie_web::Pool::new(threads, IDLE, name)?);
         Ok(Self { pool, threads: threads.get(), alive: Arc::default() })
     }
 
