@@ -7,7 +7,7 @@ use selkie::{
     generator, lock_all, sleep, to_thread, wait, yield_now,
 };
 
-use super::stage::{Host, Play, Scenario, Stage, at};
+use super::stage::{Host, Play, Scenario, Stage, State, at};
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
@@ -343,13 +343,16 @@ async fn eight_works(stage: Stage) {
 async fn remote_loop(stage: Stage) {
     let worker = EventLoop::spawn_thread("loop thread").expect("there are threads");
     sleep(seconds(1.1)).await;
-    let reporter = stage.reporter("remote");
+    let (reporter, bar) = (stage.reporter("remote"), stage.away("remote"));
     let body = async move || {
-        reporter.log("SETUP");
-        sleep(seconds(2.0)).await;
-        reporter.log("MIDDLE");
-        sleep(seconds(2.0)).await;
+        for text in ["SETUP", "MIDDLE"] {
+            bar.is(State::Running);
+            reporter.log(text);
+            bar.is(State::Waiting);
+            sleep(seconds(2.0)).await;
+        }
         reporter.log("END");
+        bar.is(State::Done);
         "Result"
     };
     let remote = Rc::new(RefCell::new(worker.handle().submit(body).expect("the loop is open")));

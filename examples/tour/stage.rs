@@ -208,6 +208,35 @@ impl Reporter {
     }
 }
 
+/// What a thread is.
+const THREAD: &str =
+    if cfg!(all(target_family = "wasm", target_os = "unknown")) { "Worker" } else { "thread" };
+
+fn this_thread(simulated: bool) -> String {
+    match current_thread_name() {
+        _ if simulated => "a simulated thread".to_owned(),
+        Some(name) => format!("{THREAD} {name}"),
+        None => format!("a {THREAD}"),
+    }
+}
+
+/// A task of another loop, which says itself what it does.
+#[derive(Debug)]
+pub struct Away {
+    reporter: Reporter,
+    id: u64,
+    name: &'static str,
+    simulated: bool,
+}
+
+impl Away {
+    /// To be called where the task runs.
+    pub fn is(&self, state: State) {
+        let (id, name, thread) = (self.id, self.name, this_thread(self.simulated));
+        self.reporter.call(move |stage| stage.tell_job(stage.time(), id, name, state, Some(thread)));
+    }
+}
+
 /// Work that blocks the thread it is given to.
 #[derive(Debug)]
 pub struct Job {
@@ -223,11 +252,7 @@ impl Job {
     #[allow(clippy::disallowed_methods, reason = "this is what blocking work does")]
     pub fn run(self) -> &'static str {
         let Self { reporter, id, name, length, simulated } = self;
-        let thread = match current_thread_name() {
-            _ if simulated => "a simulated thread".to_owned(),
-            Some(name) => format!("thread {name}"),
-            None => "a thread".to_owned(),
-        };
+        let thread = this_thread(simulated);
         // The simulator has let the time pass already.
         let early = if simulated { length } else { Duration::ZERO };
         reporter.call(move |stage| {
@@ -350,6 +375,12 @@ impl Stage {
         Job { reporter: self.reporter(name), id, name, length, simulated: self.scene.sim.is_some() }
     }
 
+    /// A task of that name on another loop, which has not begun.
+    pub fn away(&self, name: &'static str) -> Away {
+        let id = self.new_job(name);
+        Away { reporter: self.reporter(name), id, name, simulated: self.scene.sim.is_some() }
+    }
+
     /// On virtual time, how long the jobs take that are given away next.
     pub fn jobs_take(&self, seconds: f64) {
         let length = Duration::from_secs_f64(seconds);
@@ -366,6 +397,13 @@ impl Stage {
         let length = Duration::from_secs_f64(seconds);
         match &self.scene.sim {
             Some(sim) => sim.advance(length),
+            // In a page a sleep of the thread would trap.
+            None if cfg!(all(target_family = "wasm", target_os = "unknown")) => {
+                let end = self.time() + length;
+                while self.time() < end {
+                    std::hint::spin_loop();
+                }
+            }
             None => std::thread::sleep(length),
         }
         self.tell_job(self.time(), id, name, State::Done, None);
