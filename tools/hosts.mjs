@@ -161,7 +161,7 @@ export const HOSTS = [
     native("release", "native, optimised, with all features, many property cases", "deep", [], () => [["test", "--no-fail-fast", "--release", "--tests", "--features", "tracing"]],
         { PROPTEST_CASES: "4096", SELKIE_STORMS: "100000", SELKIE_FAULTS: "10000", SELKIE_WAKES: "1000000" }),
     {
-        ...native("tour", "the tour against the clock, in a terminal and in a page", "deep", ["wasm", "bindgen", "chromium"],
+        ...native("tour", "the tour against the clock, in a terminal, in a page, and in one with threads", "deep", ["wasm", "bindgen", "nightly", "chromium"],
             () => [["run", "--example", "tour"]], {}),
         node: () => [[join("tools", "tour.mjs")]],
     },

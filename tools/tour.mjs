@@ -1,7 +1,7 @@
 // Plays the tour in headless Chromium, on virtual and on real time, and fails if a scenario does: `node tools/tour.mjs`.
 
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { cpSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromedriver, green, red, root, run } from "./lib.mjs";
 
@@ -38,11 +38,24 @@ const SCENARIOS = `return [...document.querySelectorAll("article")].map((card) =
     name: card.id,
     passed: card.dataset.state === "passed",
     wrong: [...card.querySelectorAll("tbody tr:not(.ok)")].map((row) => row.innerText.replace(/\\s+/g, " ")),
+    lanes: [...card.querySelectorAll(".lane")].map((lane) => [".name", ".word"].map((part) => lane.querySelector(part).innerText)),
     ends: [...card.querySelectorAll(".lane .word")].map((word) => word.className.split(" ").at(-1)),
 }))`;
 
+/** Who of a scenario runs on how many Workers, in a build with threads. */
+const WORKERS = { blocking: [["def", 3], ["ghi", 2]], eight: [["work 1", 1], ["work 2", 1]], remote: [["remote", 1]], feeds: [["slow job", 1]] };
+
+/** What is wrong with the Workers that the lanes name. */
+function wrongWorkers(scenario, lanes) {
+    return (WORKERS[scenario] ?? []).filter(([names, count]) => {
+        const of = lanes.filter(([name]) => names === name || (name.length === 1 && names.includes(name)));
+        const workers = of.map(([, word]) => word.match(/on Worker (.+)$/)?.[1]);
+        return workers.includes(undefined) || new Set(workers).size !== count;
+    }).map(([names, count]) => `${names} should name ${count} of the Workers: ${JSON.stringify(lanes)}`);
+}
+
 /** Plays everything; answers for each scenario whether it was right. */
-async function play(session, clock) {
+async function play(session, clock, threads) {
     const execute = (script) => command(`${session}/execute/sync`, "POST", { script, args: [] });
     const until = async (script, limit) => {
         const end = Date.now() + limit;
@@ -56,12 +69,13 @@ async function play(session, clock) {
     await execute(`document.querySelector('#clock input[value="${clock}"]').click(); document.getElementById("all").click()`);
     await until(`document.documentElement.dataset.result !== "open" && document.querySelector("#all span").textContent === "Play all"`, 180_000);
     const results = [];
-    for (const { name, passed, wrong, ends } of await execute(SCENARIOS)) {
+    for (const { name, passed, wrong, ends, lanes } of await execute(SCENARIOS)) {
+        if (threads) wrong.push(...wrongWorkers(name, lanes));
         // A lane whose task has not ended would be a step that the page has missed.
         const open = ends.filter((end) => !["done", "cancelled"].includes(end));
         const ok = passed && wrong.length === 0 && ends.length > 0 && open.length === 0;
         results.push(ok);
-        console.log(`test tour::${name}::${clock} ... ${ok ? green("ok") : red("FAILED")}`);
+        console.log(`test tour::${name}::${clock}${threads ? "_threads" : ""} ... ${ok ? green("ok") : red("FAILED")}`);
         for (const line of [...wrong, ...open.map((end) => `a task that is ${end}`)]) console.log(`    ${line}`);
     }
     return results;
@@ -71,8 +85,11 @@ async function main() {
     const built =
         run("cargo", ["build", "--release", "--target", WASM, "--example", "tour"]) &&
         run("node", [join("tools", "bindgen.mjs"), join("target", WASM, "release", "examples", "tour.wasm"), join(PAGE, "pkg")]);
-    if (!built) return 1;
-    const page = await start("node", [join("tools", "serve.mjs"), PAGE, "0"], /(http:\S+)/);
+    const threads = join(root, "target", "tour-threads");
+    cpSync(join(root, PAGE), threads, { recursive: true, filter: (file) => !file.endsWith("pkg") });
+    if (!built || !run("node", [join("tools", "web-threads.mjs"), "tour", threads])) return 1;
+    const served = (folder) => start("node", [join("tools", "serve.mjs"), folder, "0"], /(http:\S+)/);
+    const pages = [await served(PAGE), await served(threads)];
     const port = await start(chromedriver(), ["--port=0"], /started successfully on port (\d+)/);
     const driver = `http://localhost:${port}/session`;
     const options = JSON.parse(readFileSync(join(root, "webdriver.json"), "utf8"))["goog:chromeOptions"];
@@ -82,9 +99,9 @@ async function main() {
     let failed = 0;
     let played = 0;
     try {
-        for (const clock of ["virtual", "real"]) {
-            await command(`${session}/url`, "POST", { url: page });
-            const results = await play(session, clock);
+        for (const [clock, threads] of [["virtual", 0], ["real", 0], ["real", 1]]) {
+            await command(`${session}/url`, "POST", { url: pages[threads] });
+            const results = await play(session, clock, threads);
             played += results.length;
             failed += results.filter((passed) => !passed).length;
         }
