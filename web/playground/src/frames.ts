@@ -17,7 +17,9 @@ export class Frames {
     /** Which run is wanted, so that the loop of an earlier one ends. */
     private run = 0;
     private length = 1;
-    longest = 0;
+    /** When the code ran; what is before and after is drawn, and not counted. */
+    private from = 0;
+    private to = Infinity;
 
     constructor(
         private readonly graph: HTMLCanvasElement,
@@ -30,7 +32,8 @@ export class Frames {
 
     clear(): void {
         this.frames = [];
-        this.longest = 0;
+        this.from = 0;
+        this.to = Infinity;
         this.length = 1;
         this.numbers.replaceChildren();
         this.graph.setAttribute('aria-label', 'No frames yet');
@@ -41,7 +44,7 @@ export class Frames {
         this.clear();
         this.length = length;
         const mine = (this.run += 1);
-        this.before = 0;
+        this.began = performance.now();
         requestAnimationFrame((now) => {
             if (mine !== this.run) return;
             this.began = this.before = now;
@@ -65,25 +68,35 @@ export class Frames {
         this.graph.setAttribute('aria-label', this.text(' frames a second') || 'No frames');
     }
 
-    /** How many there were, of how many a second. */
-    get count(): number {
-        return this.frames.length;
+    /** The code begins now. */
+    begin(): void {
+        this.from = performance.now() - this.began;
+    }
+
+    /** The code has ended. */
+    end(): void {
+        this.to = performance.now() - this.began;
+    }
+
+    private get longest(): number {
+        return this.frames.reduce((most, { at, length }) => (at + length < this.from || at > this.to ? most : Math.max(most, length)), 0);
     }
 
     text(unit: string): string {
         const last = this.frames.at(-1);
         if (!last) return '';
-        const spent = last.at + last.length;
-        const longest = `longest ${this.longest < 1000 ? `${Math.round(this.longest)} ms` : duration(this.longest)}`;
+        const { from, to, longest } = this;
+        const text = `longest ${longest < 1000 ? `${Math.round(longest)} ms` : duration(longest)}`;
+        const spent = Math.min(last.at + last.length, to) - from;
+        const count = this.frames.filter(({ at, length }) => at + length > from && at + length <= to).length;
         // Of a few frames there is no rate to speak of.
-        return spent < 250 ? longest : `${Math.round((this.frames.length * 1000) / spent)}${unit}, ${longest}`;
+        return spent < 250 ? text : `${Math.round((count * 1000) / spent)}${unit}, ${text}`;
     }
 
     private add(at: number): void {
         const length = at - this.before;
         this.frames.push({ at: this.before - this.began, length });
         this.before = at;
-        this.longest = Math.max(this.longest, length);
         if (at - this.began > this.length) this.length = (at - this.began) * 1.3;
         // A long run keeps its newest.
         if (this.frames.length > 4000) this.frames.splice(0, 1000);
@@ -125,7 +138,8 @@ export class Frames {
         }
         const text = this.text(' fps');
         if (text && this.numbers.textContent !== text) this.numbers.textContent = text;
-        this.numbers.dataset['state'] = this.longest > 200 ? 'bad' : this.longest > BAD ? 'fair' : 'good';
+        const { longest } = this;
+        this.numbers.dataset['state'] = longest > 200 ? 'bad' : longest > BAD ? 'fair' : 'good';
     }
 }
 

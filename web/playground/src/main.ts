@@ -15,7 +15,6 @@ theme($('#theme'));
 
 /** Frames before and after what runs on the page, so that one sees what it does to them. */
 const LEAD = 600;
-/** The longest text of a run's state that a frame without news may leave standing. */
 const later = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 const status = $('#status');
@@ -137,6 +136,7 @@ async function run(): Promise<void> {
         started: () => {
             if (mine !== number) return;
             began = performance.now();
+            frames.begin();
             tell('running', 'Running');
         },
         events: (events: Event[]) => mine === number && events.forEach(event),
@@ -165,6 +165,7 @@ function event(one: Event): void {
 
 async function over(how: 'finished' | 'failed' | 'stopped', error: Failure | undefined): Promise<void> {
     const mine = number;
+    frames.end();
     const took = duration(began ? performance.now() - began : 0);
     began = 0;
     session = undefined;
