@@ -9,8 +9,8 @@ use std::{
 };
 
 use selkie::{
-    EventLoop, Executor, IsolatedPool, Thread, ThreadPool, current_thread_name, os::web::from_promise, sleep,
-    spawn_lazy, timeout, to_thread,
+    EventLoop, Executor, IsolatedPool, LoopLocal, Thread, ThreadPool, current_thread_name,
+    os::web::from_promise, sleep, spawn_lazy, timeout, to_thread,
 };
 use wasm_bindgen::prelude::*;
 
@@ -491,6 +491,91 @@ async fn threads_of_the_program_use_the_isolated_pools_of_the_page() {
         from_promise(gone()).await.unwrap();
         let refused = refused.unwrap().unwrap_err();
         assert!(refused.to_string().contains("the page's loop"), "{refused}");
+    })
+    .await;
+}
+
+struct Traps;
+
+impl Drop for Traps {
+    fn drop(&mut self) {
+        trap();
+    }
+}
+
+/// Traps in a job that the caller of the scope runs itself, in its result, and in the function of the scope.
+///
+/// Rows: F71, F72.
+#[test]
+async fn a_scope_ends_after_its_jobs_whatever_traps_in_it() {
+    on_the_page(async {
+        for place in 0..3 {
+            let pool = ThreadPool::new(2).unwrap();
+            let own = pool.clone();
+            let ended = Arc::new(AtomicBool::new(false));
+            let (theirs, seen) = (ended.clone(), Arc::new(AtomicBool::new(false)));
+            let saw = seen.clone();
+            let outer = move || {
+                let begun = AtomicBool::new(false);
+                own.scope(|scope| {
+                    let slow = || {
+                        begun.store(true, Ordering::Release);
+                        std::thread::sleep(ms(50));
+                        theirs.store(true, Ordering::Release);
+                    };
+                    scope.submit(slow).unwrap().detach();
+                    while !begun.load(Ordering::Acquire) {
+                        std::hint::spin_loop();
+                    }
+                    match place {
+                        0 => scope.submit(trap).unwrap().detach(),
+                        1 => scope.submit(|| Traps).unwrap().detach(),
+                        _ => trap(),
+                    }
+                })
+                .unwrap();
+                saw.store(theirs.load(Ordering::Acquire), Ordering::Release);
+            };
+            let result = timeout(LONG, pool.submit(outer).unwrap()).await.unwrap();
+            assert!(ended.load(Ordering::Acquire));
+            match place {
+                2 => assert!(result.unwrap_err().is_trap()),
+                _ => assert!(result.is_ok() && seen.load(Ordering::Acquire)),
+            }
+            timeout(LONG, pool.shutdown()).await.unwrap();
+        }
+    })
+    .await;
+}
+
+/// Rows: F72.
+#[test]
+async fn what_traps_as_it_goes_leaves_no_one_waiting() {
+    static LOCAL: LoopLocal<Traps> = LoopLocal::new();
+    on_the_page(async {
+        let executor = Executor::with_threads(1).unwrap();
+        let traps = Traps;
+        let ends = executor.spawn(std::future::poll_fn(move |_| {
+            let _owned = &traps;
+            std::task::Poll::Ready(())
+        }));
+        assert!(timeout(LONG, ends.unwrap()).await.unwrap().unwrap_err().is_trap());
+        timeout(LONG, executor.shutdown()).await.unwrap();
+
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let set = worker.handle().submit(async || drop(LOCAL.get_or_init(|| Traps)));
+        timeout(LONG, set.unwrap()).await.unwrap().unwrap();
+        timeout(LONG, worker.ended()).await.unwrap().unwrap();
+
+        let pool = ThreadPool::builder(1)
+            .initializer(|| -> Result<(), String> {
+                trap();
+                Ok(())
+            })
+            .build()
+            .unwrap();
+        assert!(timeout(LONG, pool.submit(|| ()).unwrap()).await.unwrap().unwrap_err().is_broken());
+        timeout(LONG, pool.shutdown()).await.unwrap();
     })
     .await;
 }
