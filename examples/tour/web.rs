@@ -10,8 +10,10 @@ use super::{
     stage::{self, Expected, Host, Outcome, Record, Scenario, State},
 };
 
-/// How far an event may be off by the clock of a page.
-const TOLERANCE: Duration = Duration::from_millis(100);
+/// How far an event may be off by the clock of a page; with threads a Worker has to come up first.
+fn allowed() -> Duration {
+    Duration::from_millis(if Host::real() == Host::Threads { 250 } else { 100 })
+}
 
 #[wasm_bindgen]
 extern "C" {
@@ -70,7 +72,7 @@ pub fn scenarios(reader: &Reader) {
 /// How far an event may be off in this page, in seconds.
 #[wasm_bindgen]
 pub fn tolerance() -> f64 {
-    TOLERANCE.as_secs_f64()
+    allowed().as_secs_f64()
 }
 
 /// Plays a scenario in real time, on a loop of its own that the browser drives.
@@ -79,7 +81,7 @@ pub fn play(name: &str, watcher: Watcher) {
     let Some(scenario) = find(name) else { return };
     // Made here, because the clock of the scenario starts with its loop.
     let event_loop = EventLoop::new();
-    let stage = stage::begin(scenario, &event_loop, None, TOLERANCE, listener(watcher.clone()));
+    let stage = stage::begin(scenario, &event_loop, None, allowed(), listener(watcher.clone()));
     let stopped = run_forever(&event_loop).expect("the loop is new");
     // The thread's default loop waits for the loop of the scenario.
     selkie::spawn(async move {

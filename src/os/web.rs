@@ -38,11 +38,6 @@ pub(crate) fn trap() -> ! {
     core::arch::wasm32::unreachable()
 }
 
-/// A page and a Worker have no name of their own.
-pub(crate) fn thread_name() -> Option<Arc<str>> {
-    None
-}
-
 pub(crate) fn report(message: &str) {
     host().report(message);
 }
