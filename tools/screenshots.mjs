@@ -1,4 +1,5 @@
-// Takes the pictures of the playground that the READMEs show, into docs/images: `node tools/screenshots.mjs`, after a build of it.
+// Takes the pictures of the playground that the READMEs show, into docs/images: `node tools/screenshots.mjs [NAME..]`, after a
+// build of it.
 
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +27,7 @@ mkdirSync(folder, { recursive: true });
 const server = await serve(join(root, "web", "playground", "dist"), 0);
 const browser = await launch();
 try {
-    for (const [name, window, colorScheme, example, below] of PICTURES) {
+    for (const [name, window, colorScheme, example, below] of PICTURES.filter(([name]) => process.argv.length < 3 || process.argv.includes(name))) {
         const context = await browser.newContext({ ...window, colorScheme });
         const page = await context.newPage();
         await page.goto(`http://localhost:${server.address().port}/#${example}`);
