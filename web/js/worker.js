@@ -14,7 +14,9 @@ function begin({ module, memory, work, missing, call, stack, clock, address }) {
   let functions;
   const absent = (name) => () => {
     const bytes = new TextEncoder().encode(name);
-    const start = wasm.__wbindgen_malloc(bytes.length, 1) >>> 0;
+    // A module with constructors, such as the list of isolated functions has, exports it by the second name.
+    const malloc = wasm.__wbindgen_malloc ?? wasm.__wbindgen_malloc_command_export;
+    const start = malloc(bytes.length, 1) >>> 0;
     new Uint8Array(memory.buffer).set(bytes, start);
     functions.get(missing)(start, bytes.length);
   };
