@@ -14,11 +14,10 @@ function begin({ module, memory, work, missing, call, stack, clock, address }) {
   let functions;
   const absent = (name) => () => {
     const bytes = new TextEncoder().encode(name);
-    // A module with constructors, such as the list of isolated functions has, exports it by the second name.
-    const malloc = wasm.__wbindgen_malloc ?? wasm.__wbindgen_malloc_command_export;
-    const start = malloc(bytes.length, 1) >>> 0;
+    const panics = functions.get(missing);
+    const start = panics(0, bytes.length) >>> 0;
     new Uint8Array(memory.buffer).set(bytes, start);
-    functions.get(missing)(start, bytes.length);
+    panics(start, bytes.length);
   };
   const imports = {};
   for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {

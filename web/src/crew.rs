@@ -203,7 +203,7 @@ fn open() -> i32 {
     let ended: extern "C" fn(i32, i32) = ended;
     let work: extern "C" fn(i32, usize) = work;
     let join: extern "C" fn(usize) = join;
-    let missing: extern "C-unwind" fn(usize, usize) = missing;
+    let missing: extern "C-unwind" fn(usize, usize) -> usize = missing;
     show_panics();
     ROOT.store(here(), Ordering::Relaxed);
     HOLDS.store(crew_holds(), Ordering::Relaxed);
@@ -489,9 +489,14 @@ fn run(work: Job) {
     });
 }
 
-/// Called by `js/worker.js` for a function that it does not have.
-extern "C-unwind" fn missing(start: usize, length: usize) {
-    // SAFETY: it was allocated for this call, with an alignment of 1, and is full of UTF-8.
+/// Called by `js/worker.js` for a function that it does not have: first for room, with 0, and then with the name in it.
+///
+/// The allocator that wasm-bindgen exports has another name where the linker has wrapped the exports to run constructors.
+extern "C-unwind" fn missing(start: usize, length: usize) -> usize {
+    if start == 0 {
+        return vec![0u8; length].leak().as_mut_ptr() as usize;
+    }
+    // SAFETY: it is the room that was given out above, as long as its capacity, and full of UTF-8 by now.
     let name = unsafe { String::from_raw_parts(start as *mut u8, length, length) };
     let name = name.strip_prefix("__wbg_").unwrap_or(&name);
     panic!(
