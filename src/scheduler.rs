@@ -483,11 +483,11 @@ impl Scheduler {
     }
 
     fn take_inbox(&self) {
-        // What a panic has left there.
-        self.run_taken();
         if self.inbox.is_empty() {
             return;
         }
+        // What a panic may have left there.
+        self.run_taken();
         self.taken.replace(self.inbox.take());
         self.run_taken();
     }

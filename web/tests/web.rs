@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    panic::AssertUnwindSafe,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -44,7 +45,11 @@ async fn microtask() {
 async fn in_microtask<R: 'static>(look: impl FnOnce() -> R + 'static) -> R {
     let seen = shared::<Cell<Option<R>>>();
     let into = seen.clone();
-    let look = Closure::once(move |_: JsValue| into.set(Some(look())));
+    let look = AssertUnwindSafe(move || into.set(Some(look())));
+    let look = Closure::once(move |_: JsValue| {
+        let look = look;
+        (look.0)();
+    });
     JsFuture::from(Promise::resolve(&JsValue::NULL).then(&look)).await.unwrap();
     seen.take().expect("it was called")
 }
