@@ -133,7 +133,7 @@ export const HOSTS = [
         node: () => [[join("web", "npm", "tools", "build.mjs")], [join("web", "playground", "tools", "build.mjs")], [join("web", "playground", "test", "page.mjs")]],
         env: () => ({}) },
     { id: "npm-matrix", title: "the npm package in every bundler", level: "deep",
-        needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm", "bundlers"],
+        needs: ["rust", "linker", "nightly", "bindgen", "chromium", "npm", "matrix"],
         node: () => [[join("web", "npm", "tools", "test.mjs"), "matrix"]], env: () => ({}) },
     web("page-unisolated", "page without isolation headers, Chromium", "deep", "stable",
         { ...page, WASM_BINDGEN_TEST_NO_ORIGIN_ISOLATION: "1" }, chromium),

@@ -179,17 +179,18 @@ const NEEDS = {
     npm: {
         what: "the tools of the npm package",
         has: () => hasModules("web", "npm"),
-        get: () => npmInstall("web", "npm"),
+        get: () => npmInstall(["ci"], "web", "npm"),
     },
-    bundlers: {
+    matrix: {
         what: "the bundlers that the npm package is tried with",
         has: () => hasModules("web", "npm", "matrix"),
-        get: () => npmInstall("web", "npm", "matrix"),
+        // Not `npm ci`, which refuses a lock file without the binaries of all other systems, and not every registry has those.
+        get: () => npmInstall(["install", "--no-save"], "web", "npm", "matrix"),
     },
     playground: {
         what: "what the playground is made with",
         has: () => hasModules("web", "playground"),
-        get: () => npmInstall("web", "playground"),
+        get: () => npmInstall(["ci"], "web", "playground"),
     },
     deny: {
         what: `cargo-deny ${CARGO_DENY}, some minutes of compiling, once`,
@@ -204,10 +205,10 @@ function hasModules(...folder) {
     return existsSync(marker) && readFileSync(marker, "utf8") === readFileSync(join(root, ...folder, "package-lock.json"), "utf8");
 }
 
-function npmInstall(...folder) {
+function npmInstall(command, ...folder) {
     const at = join(root, ...folder);
     // No package here has to run anything to be installed.
-    const done = run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", at]);
+    const done = run("npm", [...command, "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", at]);
     if (done) copyFileSync(join(at, "package-lock.json"), join(at, "node_modules", ".selkie-lock"));
     return done;
 }
