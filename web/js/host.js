@@ -295,7 +295,7 @@ const ROW = 3; // Hops in a row, before there is anything to see: after fewer th
 const PAUSE = 16; // ms between two hops that are not in a row.
 const MANY = 10; // A host that had so many hops to draw between, and did not, puts its frames off.
 const ENOUGH = 16; // So many frames in a row, each while a hop was under way, and the host is trusted.
-const HOPELESS = 100; // Without any frame for so many hops there is nothing to draw: a frame far off screen.
+const HOPELESS = 100; // Without any frame for so many hops there is nothing to draw until one comes: a frame far off screen.
 const DUE = 12; // ms since the last frame.
 
 let frames = page && typeof requestAnimationFrame === 'function' ? LEARNING : FINE;
@@ -312,13 +312,13 @@ function rest() {
   hopped = time;
   if (document.hidden) return false;
   hops += 1;
-  if (!asked && hops >= ROW) {
+  if (!asked && (frames === SHY || hops >= ROW)) {
     asked = true;
     hops = 0;
     requestAnimationFrame(frame);
   }
-  if (hops > HOPELESS) frames = FINE;
-  else if (hops > MANY) frames = SHY;
+  if (hops > HOPELESS) return false;
+  if (hops > MANY) frames = SHY;
   return frames === SHY && asked && time - drawn > DUE;
 }
 
