@@ -5,7 +5,7 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     marker::PhantomData,
     sync::{
@@ -28,6 +28,8 @@ pub struct Context(pub(crate) Option<Arc<Variables>>);
 thread_local! {
     /// The context of code that runs in no task.
     static OUTSIDE: RefCell<Option<Arc<Variables>>> = const { RefCell::new(None) };
+    /// It may have variables: this needs no destructor, so it is cheaper to ask.
+    static OUTSIDE_IS_SET: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Context {
@@ -71,6 +73,9 @@ pub(crate) fn current() -> Option<Arc<Variables>> {
 
 #[cold]
 fn outside() -> Option<Arc<Variables>> {
+    if !OUTSIDE_IS_SET.get() {
+        return None;
+    }
     OUTSIDE.try_with(|outside| outside.borrow().clone()).unwrap_or_default()
 }
 
@@ -81,8 +86,35 @@ fn replace(new: Option<Arc<Variables>>) -> Option<Arc<Variables>> {
             task.set_context(new);
             old
         }
-        None => OUTSIDE.try_with(|outside| outside.replace(new)).unwrap_or_default(),
+        None => {
+            OUTSIDE_IS_SET.set(new.is_some());
+            OUTSIDE.try_with(|outside| outside.replace(new)).unwrap_or_default()
+        }
     }
+}
+
+/// Runs `f` in `context`, which has what it set afterwards. For code that is polled by a thread, often and in many contexts.
+#[inline]
+pub(crate) fn exchange<R>(context: &mut Context, f: impl FnOnce() -> R) -> R {
+    struct Restore<'a>(&'a mut Context, Option<Arc<Variables>>);
+    impl Drop for Restore<'_> {
+        #[inline]
+        fn drop(&mut self) {
+            // What `f` leaves where there was nothing is rare.
+            if self.1.is_some() || !is_empty() {
+                self.0.0 = replace(self.1.take());
+            }
+        }
+    }
+    let outer = if context.0.is_none() && is_empty() { None } else { replace(context.0.take()) };
+    let _restore = Restore(context, outer);
+    f()
+}
+
+/// Whether there are no variables, where that is cheap to say.
+#[inline]
+fn is_empty() -> bool {
+    scheduler::current_scheduler().is_null() && !OUTSIDE_IS_SET.get()
 }
 
 /// A value that each task has its own of. Mirrors `contextvars.ContextVar`.

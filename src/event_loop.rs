@@ -474,7 +474,7 @@ impl LoopHandle {
         callback: impl FnOnce() + Send + 'static,
     ) -> Result<RemoteHandle, LoopClosed> {
         let (call, handle) = remote_call(callback);
-        self.scheduler.call_remote(Box::new(move |_| call.run())).map_err(|_| LoopClosed)?;
+        self.scheduler.call_remote(move |_| call.run()).map_err(|_| LoopClosed)?;
         Ok(handle)
     }
 
@@ -484,7 +484,7 @@ impl LoopHandle {
     ///
     /// [`LoopClosed`].
     pub fn stop(&self) -> Result<(), LoopClosed> {
-        self.scheduler.call_remote(Box::new(Scheduler::stop)).map_err(|_| LoopClosed)
+        self.scheduler.call_remote(Scheduler::stop).map_err(|_| LoopClosed)
     }
 }
 
@@ -604,11 +604,11 @@ impl Runner {
         // Held until the run has ended.
         let _interrupt = event_loop.scheduler().platform().on_interrupt(Box::new(move || {
             // A closed loop has no task to cancel.
-            let _ = handle.scheduler.call_remote(Box::new(move |scheduler| {
+            let _ = handle.scheduler.call_remote(move |scheduler| {
                 if let Some(main) = scheduler.pending().into_iter().find(|task| task.id.get() == id) {
                     main.cancel(Some("interrupted by Ctrl-C".into()));
                 }
-            }));
+            });
         }));
         let result = event_loop.run_task(main);
         self.context = context::Context(raw.context());

@@ -5,21 +5,22 @@ use std::{
     future::{Future, poll_fn},
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    task::Poll,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, Waker},
 };
 
 use atomic_waker::AtomicWaker;
+use pin_project_lite::pin_project;
 use selkie_platform::Unavailable;
 
 use crate::{
     Context, LoopHandle, PoolError, RemoteTask,
+    census::Census,
+    context,
     error::{JoinError, discard},
     os,
-    remote::{Producer, channel, gone},
+    remote::{Producer, Unheard, channel, channel_of, gone},
     scheduler::with_current,
 };
 
@@ -61,33 +62,9 @@ pub struct Executor {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    backend: Backend,
-    load: Arc<Load>,
-}
-
-enum Backend {
+enum Inner {
     Workers(os::Workers),
-    Simulated(LoopHandle),
-}
-
-/// The futures that have not ended.
-#[derive(Default)]
-struct Load {
-    count: AtomicUsize,
-    closed: AtomicBool,
-    /// The last one wakes the [`Executor::shutdown`].
-    waiter: AtomicWaker,
-}
-
-struct Loaded(Arc<Load>);
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.waiter.wake();
-        }
-    }
+    Simulated(LoopHandle, Arc<Load>),
 }
 
 impl Executor {
@@ -119,11 +96,12 @@ impl Executor {
 
     fn make(threads: Option<NonZeroUsize>) -> Result<Self, Unavailable> {
         let here = with_current(|scheduler| scheduler.platform().nests().then(|| scheduler.this())).flatten();
-        let backend = match here {
-            Some(scheduler) => Backend::Simulated(LoopHandle::new(scheduler)),
-            None => Backend::Workers(os::Workers::new(threads, "selkie-executor")?),
-        };
-        Ok(Self { inner: Arc::new(Inner { backend, load: Arc::default() }) })
+        Ok(Self {
+            inner: Arc::new(match here {
+                Some(scheduler) => Inner::Simulated(LoopHandle::new(scheduler), Arc::default()),
+                None => Inner::Workers(os::Workers::new(threads, "selkie-executor")?),
+            }),
+        })
     }
 
     /// Runs `future` on the executor's threads, with a copy of the caller's context variables.
@@ -139,121 +117,273 @@ impl Executor {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let load = &self.inner.load;
-        load.count.fetch_add(1, Ordering::SeqCst);
-        let loaded = Loaded(load.clone());
-        if load.closed.load(Ordering::SeqCst) {
-            return Err(PoolError::ShutDown);
+        match &*self.inner {
+            Inner::Workers(workers) => {
+                let (body, task) = Body::new(future, workers.host())?;
+                Ok(task.carried_by(workers.spawn(body)))
+            }
+            Inner::Simulated(handle, load) => {
+                let (body, task) = Body::new(future, load.clone())?;
+                let running = handle.submit_future(body).map_err(|_closed| PoolError::ShutDown)?;
+                running.detach();
+                Ok(task)
+            }
         }
-        let (producer, task) = channel(None);
-        let body = body(Box::pin(future), producer, loaded);
-        match &self.inner.backend {
-            Backend::Workers(workers) => workers.spawn(body),
-            Backend::Simulated(handle) => match handle.submit_future(body) {
-                Ok(running) => running.detach(),
-                Err(_closed) => return Err(PoolError::ShutDown),
-            },
-        }
-        Ok(task)
     }
 
     /// Takes no new futures from this call on. Awaiting, on any loop, waits until all have ended; one caller at a time.
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + 'static {
-        let load = self.inner.load.clone();
-        load.closed.store(true, Ordering::SeqCst);
+        let lease: Arc<dyn Lend> = match &*self.inner {
+            Inner::Workers(workers) => workers.lease(),
+            Inner::Simulated(_, load) => load.clone(),
+        };
+        lease.load().census.set_closed(true);
         poll_fn(move |cx| {
+            let load = lease.load();
             load.waiter.register(cx.waker());
-            if load.count.load(Ordering::SeqCst) == 0 { Poll::Ready(()) } else { Poll::Pending }
+            if load.census.count() == 0 { Poll::Ready(()) } else { Poll::Pending }
         })
     }
 
     /// How many threads there are. None in a simulation.
     pub fn threads(&self) -> usize {
-        match &self.inner.backend {
-            Backend::Workers(workers) => workers.threads(),
-            Backend::Simulated(_) => 0,
+        match &*self.inner {
+            Inner::Workers(workers) => workers.threads(),
+            Inner::Simulated(..) => 0,
         }
     }
 }
 
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let futures = match &*self.inner {
+            Inner::Workers(workers) => workers.host().load().census.count(),
+            Inner::Simulated(_, load) => load.census.count(),
+        };
         f.debug_struct("Executor")
             .field("threads", &self.threads())
-            .field("futures", &self.inner.load.count.load(Ordering::Relaxed))
+            .field("futures", &futures)
             .finish_non_exhaustive()
     }
 }
 
-/// What runs on a thread: polls the future in its context, passes a cancel on, and its end.
-fn body<F>(
-    future: std::pin::Pin<Box<F>>,
-    producer: Producer<F::Output>,
-    loaded: Loaded,
-) -> impl Future<Output = ()> + Send
+/// The futures that have not ended.
+#[derive(Default)]
+pub(crate) struct Load {
+    pub(crate) census: Census,
+    /// The last one wakes the [`Executor::shutdown`].
+    waiter: AtomicWaker,
+}
+
+/// Keeps a load from being used for other futures.
+pub(crate) trait Lend: Send + Sync {
+    fn load(&self) -> &Load;
+}
+
+impl Lend for Load {
+    fn load(&self) -> &Load {
+        self
+    }
+}
+
+/// What a future knows of the executor that runs it.
+pub(crate) trait Host: Clone + Send + 'static {
+    /// Where the host keeps the future's waker.
+    type Place: Default + Send;
+
+    /// Whether the future has to leave a waker for a cancel.
+    const LISTENS: bool;
+
+    /// Both ends of a result.
+    fn channel<T: Send>() -> (Producer<T>, RemoteTask<T>) {
+        if Self::LISTENS { channel(None) } else { channel_of(None, Unheard) }
+    }
+
+    fn load(&self) -> &Load;
+
+    /// Whether all threads have gone, and whoever polls does so to have the future dropped.
+    fn is_gone(&self) -> bool;
+
+    /// The future waits, and may do so if this answers `true`. Then it is polled once more when the threads have gone.
+    fn keep(&self, place: &mut Self::Place, waker: &Waker) -> bool;
+
+    /// The future has ended.
+    fn forget(&self, place: Self::Place);
+}
+
+/// For futures that are kept elsewhere.
+impl Host for Arc<Load> {
+    type Place = ();
+
+    const LISTENS: bool = true;
+
+    fn load(&self) -> &Load {
+        self
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn keep(&self, (): &mut (), _: &Waker) -> bool {
+        true
+    }
+
+    fn forget(&self, (): ()) {}
+}
+
+/// A future that the executor has not done with.
+struct Loaded<H: Host> {
+    host: H,
+    place: H::Place,
+}
+
+impl<H: Host> Loaded<H> {
+    fn new(host: H) -> Result<Self, PoolError> {
+        // Counted again by `drop` where it is refused.
+        let is_open = host.load().census.enter();
+        let loaded = Self { host, place: H::Place::default() };
+        if is_open { Ok(loaded) } else { Err(PoolError::ShutDown) }
+    }
+}
+
+impl<H: Host> Drop for Loaded<H> {
+    fn drop(&mut self) {
+        self.host.forget(std::mem::take(&mut self.place));
+        let load = self.host.load();
+        if load.census.leave() {
+            load.waiter.wake();
+        }
+    }
+}
+
+pin_project! {
+    /// What runs on a thread: polls the future in its context, passes a cancel on, and its end.
+    ///
+    /// Dropped in this order.
+    struct Body<F, H>
+    where
+        F: Future,
+        F::Output: Send,
+        H: Host,
+    {
+        #[pin]
+        future: Option<F>,
+        producer: Option<Producer<F::Output>>,
+        context: Context,
+        started: bool,
+        loaded: Option<Loaded<H>>,
+    }
+
+    impl<F, H> PinnedDrop for Body<F, H>
+    where
+        F: Future,
+        F::Output: Send,
+        H: Host,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // `poll` has done it already, mostly.
+            if this.loaded.is_some() {
+                end(this.future, this.producer, this.loaded, None);
+            }
+        }
+    }
+}
+
+/// The end of a body, with what its future has come to. Nothing of it panics.
+fn end<F, H>(
+    mut future: Pin<&mut Option<F>>,
+    producer: &mut Option<Producer<F::Output>>,
+    loaded: &mut Option<Loaded<H>>,
+    polled: Option<Result<F::Output, JoinError>>,
+) where
+    F: Future,
+    F::Output: Send,
+    H: Host,
+{
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+        discard(payload);
+    }
+    let producer = producer.take();
+    // The count goes last, also when what nobody wants panics as it is dropped.
+    let _loaded = loaded.take();
+    let settle = || match (producer, polled) {
+        (Some(producer), Some(result)) => producer.give(result),
+        (producer, _) => drop(producer),
+    };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(settle)) {
+        discard(payload);
+    }
+}
+
+impl<F, H> Body<F, H>
+where
+    F: Future + Send,
+    F::Output: Send,
+    H: Host,
+{
+    fn new(future: F, host: H) -> Result<(Self, RemoteTask<F::Output>), PoolError> {
+        let loaded = Loaded::new(host)?;
+        let (producer, task) = H::channel();
+        let body = Self {
+            future: Some(future),
+            producer: Some(producer),
+            context: Context::current(),
+            started: false,
+            loaded: Some(loaded),
+        };
+        Ok((body, task))
+    }
+}
+
+impl<F, H> Future for Body<F, H>
 where
     F: Future + Send,
     F::Output: Send + 'static,
+    H: Host,
 {
-    /// Dropped in this order.
-    struct Parts<F: Future<Output: Send>> {
-        future: Option<std::pin::Pin<Box<F>>>,
-        producer: Option<Producer<F::Output>>,
-        context: Context,
-        loaded: Option<Loaded>,
-    }
-    let mut parts = Parts {
-        future: Some(future),
-        producer: Some(producer),
-        context: Context::current(),
-        loaded: Some(loaded),
-    };
-    poll_fn(move |cx| {
-        // The parts go as one.
-        let parts = &mut parts;
-        let (Some(future), Some(producer)) = (&mut parts.future, &parts.producer) else {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let (Some(producer), Some(loaded)) = (&*this.producer, &mut *this.loaded) else {
             return Poll::Ready(());
         };
         // Also while what nobody wants is dropped.
         let risk = os::at_risk(|| {
             let stand_in = producer.stand_in();
-            let load = parts.loaded.as_ref().map(|loaded| loaded.0.clone());
+            let host = loaded.host.clone();
             Box::new(move |trapped| {
                 stand_in.give(gone(trapped));
-                drop(load.map(Loaded));
+                // Uncounted here only.
+                drop(Loaded { host, place: H::Place::default() });
             })
         });
-        let polled = if !producer.begin() || producer.poll_cancelled(cx.waker()) {
-            None
-        } else {
-            let poll = || {
-                let polled = future.as_mut().poll(cx);
-                (polled, Context::current())
-            };
-            Some(match catch_unwind(AssertUnwindSafe(|| parts.context.run(poll))) {
-                Ok((Poll::Pending, context)) => {
-                    parts.context = context;
-                    return Poll::Pending;
+        let goes_on =
+            if *this.started { !producer.is_cancelled() } else { producer.begin() } && !loaded.host.is_gone();
+        *this.started = true;
+        let mut polled = None;
+        if let (true, Some(future)) = (goes_on, this.future.as_mut().as_pin_mut()) {
+            let context = &mut *this.context;
+            polled = match catch_unwind(AssertUnwindSafe(|| context::exchange(context, || future.poll(cx)))) {
+                Ok(Poll::Pending) => {
+                    let asked = if H::LISTENS {
+                        producer.poll_cancelled(cx.waker())
+                    } else {
+                        producer.is_cancelled()
+                    };
+                    if !asked && loaded.host.keep(&mut loaded.place, cx.waker()) {
+                        return Poll::Pending;
+                    }
+                    None
                 }
-                Ok((Poll::Ready(output), _)) => Ok(output),
-                Err(payload) => Err(JoinError::panicked("a future of an executor".to_owned(), payload)),
-            })
-        };
-        let future = parts.future.take();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
-            discard(payload);
+                Ok(Poll::Ready(output)) => Some(Ok(output)),
+                Err(payload) => Some(Err(JoinError::panicked("a future of an executor".to_owned(), payload))),
+            };
         }
-        let producer = parts.producer.take();
-        // The counter goes last, also when what nobody wants panics as it is dropped.
-        let _loaded = parts.loaded.take();
-        let settle = || match (producer, polled) {
-            (Some(producer), Some(result)) => producer.give(result),
-            (producer, _) => drop(producer),
-        };
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(settle)) {
-            discard(payload);
-        }
+        end(this.future, this.producer, this.loaded, polled);
         drop(risk);
         Poll::Ready(())
-    })
+    }
 }

@@ -75,6 +75,7 @@
 mod as_completed;
 #[allow(unsafe_code)]
 mod cancel;
+mod census;
 mod context;
 mod deferred;
 #[allow(unsafe_code)]

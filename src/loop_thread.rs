@@ -140,7 +140,7 @@ impl LoopThread {
             ending.detach();
         };
         // A loop that is closed has stopped.
-        let _ = self.handle.scheduler().call_remote(Box::new(end));
+        let _ = self.handle.scheduler().call_remote(end);
     }
 
     /// Stops the loop and blocks this thread until it has ended; `None` waits as long as it takes.

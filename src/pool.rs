@@ -8,8 +8,8 @@
 //!
 //! # Who drops a job
 //!
-//! A job sits in a [`Slot`], which the queue, the result's waker and a scope may hold at once; whoever empties it first has
-//! the job. The queue's entry is a [`PoolJob`], which counts until it is gone: that is what a shutdown waits for.
+//! A job is a [`Slot`], which the queue, its [`RemoteTask`] and a scope may hold at once; whoever empties it first has
+//! the job. What is in a queue is counted until it is gone, by a [`Census`]: that is what a shutdown waits for.
 
 #![expect(
     clippy::disallowed_types,
@@ -28,8 +28,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -41,6 +41,7 @@ use selkie_platform::{Platform, Unavailable};
 
 use crate::{
     RemoteTask, WaitError,
+    census::Census,
     error::{JoinError, contain, discard, panic_message},
     os,
     remote::{Producer, channel},
@@ -106,24 +107,27 @@ enum Backend {
 }
 
 /// What jobs hold of their pool. Not the threads: a pool shuts down while jobs wait.
-struct Shared {
+pub(crate) struct Shared {
     id: u64,
     max: usize,
     name: String,
     simulated: bool,
     initializer: Option<Initializer>,
+    /// The jobs that were taken and have not gone. Closed by a shutdown.
+    census: Census,
+    /// There is a reason in `state`.
+    is_broken: AtomicBool,
     state: Mutex<State>,
+    /// Of a pool with threads, for those who find it broken.
+    pool: OnceLock<Weak<Inner>>,
 }
 
 type Initializer = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
-    closed: bool,
     /// What the initializer said.
     broken: Option<Arc<str>>,
-    /// Jobs that were taken and have not gone.
-    jobs: usize,
     /// Who waits for the end of the jobs, after a shutdown.
     waiting: Vec<Producer<()>>,
     /// Jobs of a simulated pool that have not begun, with the keys of their runners.
@@ -177,7 +181,13 @@ impl ThreadPool {
         let Some(threads) = NonZeroUsize::new(threads) else {
             panic!("a `ThreadPool` of no threads could never run anything: say at least 1");
         };
-        PoolBuilder { threads, name: "selkie-pool".to_owned(), idle: IDLE_LIMIT, initializer: None }
+        PoolBuilder {
+            threads,
+            name: "selkie-pool".to_owned(),
+            idle: IDLE_LIMIT,
+            spin: Duration::ZERO,
+            initializer: None,
+        }
     }
 
     /// Queues `f`, to be run on a thread of the pool with a copy of the caller's context variables.
@@ -193,8 +203,8 @@ impl ThreadPool {
         &self,
         f: impl FnOnce() -> R + Send + 'static,
     ) -> Result<RemoteTask<R>, PoolError> {
-        let (producer, task) = channel(None);
-        self.inner.submit(Job::new(f, producer, ()))?;
+        let (job, task) = Job::new(f, ());
+        self.inner.submit(job)?;
         Ok(task)
     }
 
@@ -308,7 +318,7 @@ impl ThreadPool {
     /// });
     /// ```
     pub fn shutdown(&self) -> PoolShutdown {
-        self.inner.shared.lock().closed = true;
+        self.inner.shared.census.set_closed(true);
         if let Backend::Threads(threads) = &self.inner.backend {
             threads.shutdown();
         }
@@ -320,8 +330,8 @@ impl ThreadPool {
     ///
     /// Mirrors `shutdown(cancel_futures=True)`. **Difference**: that calls the jobs cancelled, which nobody has asked for.
     pub fn shutdown_now(&self) -> PoolShutdown {
-        self.inner.shared.lock().closed = true;
-        drop(self.inner.clear());
+        self.inner.shared.census.set_closed(true);
+        self.inner.clear(false);
         self.inner.shared.ended()
     }
 
@@ -338,7 +348,7 @@ impl ThreadPool {
         match &self.inner.backend {
             Backend::Threads(_) if WORKER.get() == self.inner.shared.id => Err(WaitError::WouldDeadlock),
             Backend::Threads(threads) => threads.join(timeout),
-            Backend::Simulated(_) if self.inner.shared.lock().jobs == 0 => Ok(()),
+            Backend::Simulated(_) if self.inner.shared.census.count() == 0 => Ok(()),
             Backend::Simulated(_) => Err(WaitError::WouldDeadlock),
         }
     }
@@ -358,7 +368,7 @@ impl ThreadPool {
 
     /// The name of the pool, with which the names of its threads begin.
     pub fn name(&self) -> &str {
-        &self.inner.shared.name
+        self.inner.shared.name()
     }
 }
 
@@ -368,21 +378,29 @@ impl fmt::Debug for ThreadPool {
             .field("name", &self.name())
             .field("max_threads", &self.max_threads())
             .field("threads", &self.threads())
-            .field("jobs", &self.inner.shared.lock().jobs)
+            .field("jobs", &self.inner.shared.census.count())
             .finish_non_exhaustive()
     }
 }
 
 impl Inner {
-    fn submit(self: &Arc<Self>, job: Job) -> Result<(), PoolError> {
-        let job = self.shared.admit(job, Arc::downgrade(self))?;
+    fn submit(&self, job: Job) -> Result<(), PoolError> {
+        let shared = &self.shared;
+        let counted = shared.admit()?;
         match &self.backend {
-            Backend::Threads(threads) => match threads.submit(Box::new(move || job.run())) {
-                Ok(true) => Ok(()),
-                // It was closed just now, by a shutdown or because it broke.
-                Ok(false) => Shared::check(&self.shared.lock()).and(Err(PoolError::ShutDown)),
-                Err(error) => Err(PoolError::Unavailable(error)),
-            },
+            Backend::Threads(threads) => {
+                let taken = threads.submit(job, shared);
+                // The queue counts it from here on.
+                if matches!(taken, Ok(true)) {
+                    std::mem::forget(counted);
+                }
+                match taken {
+                    Ok(true) => Ok(()),
+                    // It was closed just now, by a shutdown or because it broke.
+                    Ok(false) => shared.check().and(Err(PoolError::ShutDown)),
+                    Err(error) => Err(PoolError::Unavailable(error)),
+                }
+            }
             Backend::Simulated(made_in) => {
                 let here = with_current(|scheduler| scheduler.platform().clone());
                 let here = here.filter(|platform| platform.nests()).or_else(|| made_in.upgrade());
@@ -391,6 +409,8 @@ impl Inner {
                         "the simulation that the pool belongs to is over: make the pool in the loop that uses it",
                     )));
                 };
+                std::mem::forget(counted);
+                let job = PoolJob::new(job, shared);
                 let mut state = self.shared.lock();
                 state.next_key += 1;
                 let key = state.next_key;
@@ -408,62 +428,82 @@ impl Inner {
         }
     }
 
-    /// Takes no more jobs; returns those that have not begun.
-    fn clear(&self) -> Vec<selkie_platform::Job> {
+    /// Takes no more jobs. Those that have not begun are lost, or, if they are to run, learn why the pool is broken.
+    fn clear(&self, runs: bool) {
         match &self.backend {
-            Backend::Threads(threads) => threads.shutdown_now(),
+            Backend::Threads(threads) => threads.shutdown_now(runs, &self.shared),
             Backend::Simulated(_) => {
                 let queue = std::mem::take(&mut self.shared.lock().queue);
-                queue
-                    .into_iter()
-                    .map(|(_, job)| Box::new(move || job.run()) as selkie_platform::Job)
-                    .collect()
+                for (_, job) in queue {
+                    if runs {
+                        job.run();
+                    }
+                }
             }
         }
     }
 }
 
 impl Shared {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         os::lock(&self.state)
     }
 
-    fn check(state: &State) -> Result<(), PoolError> {
-        match &state.broken {
-            Some(reason) => Err(PoolError::Broken(reason.clone())),
-            None if state.closed => Err(PoolError::ShutDown),
+    fn broken(&self) -> Option<Arc<str>> {
+        if self.is_broken.load(Ordering::Acquire) { self.lock().broken.clone() } else { None }
+    }
+
+    fn check(&self) -> Result<(), PoolError> {
+        match self.broken() {
+            Some(reason) => Err(PoolError::Broken(reason)),
+            None if self.census.is_closed() => Err(PoolError::ShutDown),
             None => Ok(()),
         }
     }
 
-    fn admit(self: &Arc<Self>, job: Job, pool: Weak<Inner>) -> Result<PoolJob, PoolError> {
-        let mut state = self.lock();
-        Self::check(&state)?;
-        state.jobs += 1;
-        drop(state);
-        Ok(PoolJob { job, pool, counted: Counted(self.clone()) })
+    /// Counts a job.
+    fn admit(&self) -> Result<Uncount<'_>, PoolError> {
+        self.census.enter();
+        let counted = Uncount(self);
+        self.check()?;
+        Ok(counted)
+    }
+
+    /// A job has gone.
+    fn leave(&self) {
+        if self.census.leave() {
+            self.tell();
+        }
+    }
+
+    /// No job is left, and none will come.
+    fn tell(&self) {
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        for producer in waiting {
+            producer.give(Ok(()));
+        }
     }
 
     fn ended(&self) -> PoolShutdown {
         let (producer, task) = channel(None);
-        let mut state = self.lock();
-        if state.jobs > 0 {
-            state.waiting.push(producer);
-        } else {
-            drop(state);
-            producer.give(Ok(()));
+        self.lock().waiting.push(producer);
+        // Whoever leaves after this look finds it in the list.
+        if self.census.count() == 0 {
+            self.tell();
         }
         PoolShutdown { task }
     }
 
     /// Prepares this thread for a job. If that fails, the jobs that wait learn it here and now.
-    fn verdict(&self, pool: Option<&Inner>) -> Result<(), JoinError> {
-        let state = self.lock();
-        if let Some(reason) = &state.broken {
-            return Err(JoinError::broken(reason.clone()));
+    fn verdict(&self) -> Result<(), JoinError> {
+        if let Some(reason) = self.broken() {
+            return Err(JoinError::broken(reason));
         }
-        let initialized = if self.simulated { state.initialized } else { WORKER.get() == self.id };
-        drop(state);
+        let initialized = if self.simulated { self.lock().initialized } else { WORKER.get() == self.id };
         if initialized {
             return Ok(());
         }
@@ -486,35 +526,52 @@ impl Shared {
             }
         };
         let reason = self.lock().broken.get_or_insert_with(|| reason.into()).clone();
+        self.is_broken.store(true, Ordering::Release);
         // Each of them comes here again and finds the pool broken.
-        for job in pool.map(Inner::clear).into_iter().flatten() {
-            contain(job);
+        if let Some(pool) = self.pool.get().and_then(Weak::upgrade) {
+            pool.clear(true);
         }
         Err(JoinError::broken(reason))
     }
 }
 
+/// Runs a job on a thread of the pool. Who calls it uncounts it.
+pub(crate) fn run(shared: &Shared, job: Job) {
+    // A withdrawn one is no reason to prepare the thread.
+    if !job.is_taken() {
+        job.run(shared.verdict());
+    }
+}
+
+/// Uncounts a job when dropped.
+pub(crate) struct Uncount<'a>(pub(crate) &'a Shared);
+
+impl Drop for Uncount<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 /// The queue's entry of a job; run or dropped once.
-struct PoolJob {
+pub(crate) struct PoolJob {
     /// Dropped first: when the pool has ended nothing of its jobs is left.
     job: Job,
-    pool: Weak<Inner>,
     counted: Counted,
 }
 
 impl PoolJob {
-    fn run(self) {
-        let Self { job, pool, counted } = self;
+    /// A job that was counted.
+    pub(crate) fn new(job: Job, shared: &Arc<Shared>) -> Self {
+        Self { job, counted: Counted(shared.clone()) }
+    }
+
+    pub(crate) fn run(self) {
+        let Self { job, counted } = self;
         let risk = os::at_risk(|| {
             let shared = counted.0.clone();
             Box::new(move |_| drop(Counted(shared)))
         });
-        // A withdrawn one is no reason to prepare the thread.
-        if !job.slot().is_taken() {
-            // The job runs without the pool, which may be dropped meanwhile.
-            let verdict = counted.0.verdict(pool.upgrade().as_deref());
-            job.run(verdict);
-        }
+        run(&counted.0, job);
         drop(risk);
         drop(counted);
     }
@@ -525,13 +582,7 @@ struct Counted(Arc<Shared>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.jobs -= 1;
-        let waiting = if state.jobs == 0 { std::mem::take(&mut state.waiting) } else { Vec::new() };
-        drop(state);
-        for producer in waiting {
-            producer.give(Ok(()));
-        }
+        self.0.leave();
     }
 }
 
@@ -612,7 +663,7 @@ struct Open {
     count: AtomicUsize,
     waiter: AtomicWaker,
     /// What a caller that is a worker itself may have to run.
-    slots: Mutex<VecDeque<(Arc<Slot>, Option<Job>)>>,
+    slots: Mutex<VecDeque<(Arc<dyn Slot>, Option<Job>)>>,
 }
 
 struct OpenJob(Arc<Open>);
@@ -645,20 +696,19 @@ impl<'scope> PoolScope<'scope, '_> {
         &'scope self,
         f: impl FnOnce() -> R + Send + 'scope,
     ) -> Result<RemoteTask<R>, PoolError> {
-        let (producer, task) = channel(None);
         self.open.count.fetch_add(1, Ordering::Relaxed);
         // SAFETY: `finish` does not return before the guard is gone, and `scope` calls it before what is borrowed ends.
-        let job = unsafe { Job::borrowing(f, producer, OpenJob(self.open.clone())) };
+        let (job, task) = unsafe { Job::borrowing(f, OpenJob(self.open.clone())) };
         let shared = &self.pool.shared;
+        let slot = job.slot();
         if shared.simulated {
-            Shared::check(&shared.lock())?;
-            self.open.slots().push_back((job.slot().clone(), Some(job)));
+            shared.check()?;
+            self.open.slots().extend(slot.map(|slot| (slot, Some(job))));
             return Ok(task);
         }
-        let slot = job.slot().clone();
         self.pool.submit(job)?;
         if WORKER.get() == shared.id {
-            self.open.slots().push_back((slot, None));
+            self.open.slots().extend(slot.map(|slot| (slot, None)));
         }
         Ok(task)
     }
@@ -673,7 +723,7 @@ impl<'scope> PoolScope<'scope, '_> {
         let mut trapped = false;
         while let Some((slot, job)) = next() {
             let returned = contain(|| {
-                let verdict = self.pool.shared.verdict(Some(self.pool));
+                let verdict = self.pool.shared.verdict();
                 slot.run(verdict);
             });
             if !returned && !os::may_wait() {
@@ -700,7 +750,7 @@ impl<'scope> PoolScope<'scope, '_> {
 }
 
 impl Open {
-    fn slots(&self) -> MutexGuard<'_, VecDeque<(Arc<Slot>, Option<Job>)>> {
+    fn slots(&self) -> MutexGuard<'_, VecDeque<(Arc<dyn Slot>, Option<Job>)>> {
         os::lock(&self.slots)
     }
 }
@@ -720,6 +770,7 @@ pub struct PoolBuilder {
     threads: NonZeroUsize,
     name: String,
     idle: Duration,
+    spin: Duration,
     initializer: Option<Initializer>,
 }
 
@@ -736,6 +787,30 @@ impl PoolBuilder {
     /// **Difference**: asyncio's threads end with the pool.
     pub fn idle_limit(mut self, limit: Duration) -> Self {
         self.idle = limit;
+        self
+    }
+
+    /// How long a thread that has run out of jobs looks for the next one before it sleeps; not at all unless set.
+    ///
+    /// To wake a thread that sleeps takes some tens of microseconds, where processors are put to rest meanwhile. For streams of
+    /// short jobs with gaps that are shorter than `length` this saves that. **It costs a processor**: after each burst of jobs one
+    /// thread of the pool is busy for as long as `length`, and other threads of the pool sleep. It gives way to
+    /// whatever else wants to run.
+    ///
+    /// # Platform-specific
+    ///
+    /// - **Web:** without effect.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use selkie::ThreadPool;
+    ///
+    /// let pool = ThreadPool::builder(2).spin(Duration::from_micros(100)).build()?;
+    /// assert_eq!(pool.submit(|| 1)?.wait(None)??, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spin(mut self, length: Duration) -> Self {
+        self.spin = length;
         self
     }
 
@@ -770,19 +845,25 @@ impl PoolBuilder {
         /// Zero is no pool.
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let here = with_current(|scheduler| scheduler.platform().clone());
-        let backend = match here.filter(|platform| platform.nests()) {
-            Some(world) => Backend::Simulated(Arc::downgrade(&world)),
-            None => Backend::Threads(os::Pool::new(self.threads, self.idle, &self.name)?),
-        };
-        let shared = Shared {
+        let world = here.filter(|platform| platform.nests());
+        let shared = Arc::new(Shared {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             max: self.threads.get(),
             name: self.name,
-            simulated: matches!(backend, Backend::Simulated(_)),
+            simulated: world.is_some(),
             initializer: self.initializer,
+            census: Census::default(),
+            is_broken: AtomicBool::new(false),
             state: Mutex::default(),
+            pool: OnceLock::new(),
+        });
+        let backend = match world {
+            Some(world) => Backend::Simulated(Arc::downgrade(&world)),
+            None => Backend::Threads(os::Pool::new(self.threads, self.idle, self.spin, &shared)?),
         };
-        Ok(ThreadPool { inner: Arc::new(Inner { backend, shared: Arc::new(shared) }) })
+        let inner = Arc::new(Inner { backend, shared });
+        let _ = inner.shared.pool.set(Arc::downgrade(&inner));
+        Ok(ThreadPool { inner })
     }
 }
 
@@ -792,6 +873,7 @@ impl fmt::Debug for PoolBuilder {
             .field("threads", &self.threads)
             .field("name", &self.name)
             .field("idle_limit", &self.idle)
+            .field("spin", &self.spin)
             .finish_non_exhaustive()
     }
 }

@@ -2,16 +2,33 @@
 //!
 //! # The protocol
 //!
-//! One producer, one consumer, and a word:
+//! One producer, one consumer, and a word of six bits:
 //!
-//! - `EMPTY`: no result. The consumer may leave callbacks and a waker.
-//! - `CLAIMED`: somebody writes the result, for a few instructions. To all others it is as `EMPTY`.
-//! - `SET`: the result is there and the callbacks run, in the producer's thread. Everybody may look, nobody may take.
-//! - `DONE`: the consumer may take.
+//! - [`CLAIMED`]: somebody writes the result, for a few instructions, or has written it.
+//! - [`SET`]: the result is there. Everybody may look, nobody may take.
+//! - [`DONE`]: the callbacks have run, and the consumer may take.
+//! - [`CALLS`]: the consumer has added a callback, or is about to.
+//! - [`WAITS`]: the consumer has left a waker.
+//! - [`GONE`]: the consumer has gone, and nobody will take.
 //!
-//! The producer claims the word, writes the result, sets `SET`, closes the list of callbacks and runs them, sets `DONE`, and wakes. The list
-//! of callbacks is an [`Inbox`]: a callback that comes after the close is refused by it and runs at once, where it is added.
-//! A producer that goes without a result leaves an error, so nobody waits for ever.
+//! *The producer* claims the word, and writes the result. If there is no callback it sets `SET | DONE` in one step, which fails if `CALLS` comes just
+//! then. Otherwise it sets `SET`, closes the list of callbacks and runs them in its thread, and sets `DONE`. The step that sets
+//! `DONE` says whether there is somebody to wake.
+//!
+//! *A callback.* The list is an [`Inbox`]. The consumer sets `CALLS`, and then pushes. If `SET` was there before, or the list
+//! refuses the push as it is closed, the callback runs at once, where it is added.
+//!
+//! *A waiter* leaves its waker, sets `WAITS`, and then looks for `DONE`: so either it sees that, or the producer sees `WAITS`. Once
+//! the bit is there it stays, and later wakers go by the rules of [`AtomicWaker`].
+//!
+//! *A consumer that goes* drops the result if it finds `DONE`. Otherwise it sets `GONE`, and whoever of the two sees the other's bit
+//! drops it. So no result is left in a cell that others still refer to, which may be longer than what the result borrows.
+//!
+//! So a result that nobody waits for yet costs two atomic steps. A producer that goes without a result leaves an error, so nobody
+//! waits for ever.
+//!
+//! *One allocation* holds the result, and behind it the [`Work`] that makes it, where that can be: a function for a pool, a future
+//! for a loop.
 //!
 //! *A producer that goes without a word.* A trap takes a frame without its destructors, and a Worker may be terminated. Whoever
 //! notices gives an error in its stead, by a [`StandIn`]. Mostly there is nobody left to give anything beside it, but not always:
@@ -22,8 +39,8 @@
 //! is dropped, and so is a trap. A thread that is terminated in a callback has noted what is left to do: to set `DONE`. What it
 //! had not called yet is not called.
 //!
-//! *Cancel* is a flag, and a waker of the work that should look at it. The producer decides what it means: a task is asked to
-//! end, a job that has not begun is withdrawn.
+//! *Cancel* is a flag, and then a word to the work, which decides what it means: a task is asked to end, a job that has not
+//! begun is withdrawn, in the thread that cancels. Then that thread is the producer.
 
 use std::{
     cell::UnsafeCell,
@@ -32,7 +49,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    ptr::NonNull,
+    ptr::{self, NonNull},
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -43,13 +60,95 @@ use crate::{
     inbox::{Inbox, Kind, Link},
     os,
     scheduler::Scheduler,
-    sync::{AtomicBool, AtomicU8, AtomicWaker, Ordering, fence},
+    sync::{AtomicBool, AtomicU32, AtomicWaker, Ordering, fence},
 };
 
-const EMPTY: u8 = 0;
-const CLAIMED: u8 = 1;
-const SET: u8 = 2;
-const DONE: u8 = 3;
+const SET: u32 = 1 << 0;
+const DONE: u32 = 1 << 1;
+const CALLS: u32 = 1 << 2;
+const WAITS: u32 = 1 << 3;
+const GONE: u32 = 1 << 4;
+const CLAIMED: u32 = 1 << 5;
+
+/// The word.
+struct Stage(AtomicU32);
+
+impl Stage {
+    fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) & SET != 0
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// Whether the caller is the one who writes the result.
+    fn claim(&self) -> bool {
+        self.0.fetch_or(CLAIMED, Ordering::Relaxed) & CLAIMED == 0
+    }
+
+    /// The result was written. Whether that is all; otherwise the callbacks come, and then [`done`](Self::done).
+    fn set(&self) -> Result<Consumer, Callbacks> {
+        let mut old = self.0.load(Ordering::Relaxed);
+        loop {
+            let new = old | if old & CALLS == 0 { SET | DONE } else { SET };
+            match self.0.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if old & CALLS == 0 => return Ok(Consumer(old)),
+                Ok(_) => return Err(Callbacks),
+                Err(now) => old = now,
+            }
+        }
+    }
+
+    /// The callbacks have run.
+    fn done(&self) -> Consumer {
+        Consumer(self.0.fetch_or(DONE, Ordering::AcqRel))
+    }
+
+    /// The consumer goes: whether the result is left to it.
+    fn go(&self) -> bool {
+        self.is_done() || self.0.fetch_or(GONE, Ordering::AcqRel) & DONE != 0
+    }
+
+    /// A waker was left: whether it comes too late, as it is done.
+    fn wait(&self) -> bool {
+        let now = self.0.load(Ordering::Acquire);
+        let now = if now & (DONE | WAITS) == 0 { self.0.fetch_or(WAITS, Ordering::AcqRel) } else { now };
+        now & DONE != 0
+    }
+
+    /// A callback is about to be added: whether it comes too late, as the result is there.
+    fn call(&self) -> bool {
+        self.0.fetch_or(CALLS, Ordering::AcqRel) & SET != 0
+    }
+}
+
+/// The word as the producer found it when it was done.
+struct Consumer(u32);
+
+impl Consumer {
+    /// It is to be woken.
+    fn waits(&self) -> bool {
+        self.0 & WAITS != 0
+    }
+
+    /// It was `DONE` before.
+    fn is_told(&self) -> bool {
+        self.0 & DONE != 0
+    }
+
+    /// It has left the result to the producer.
+    fn is_gone(&self) -> bool {
+        self.0 & GONE != 0
+    }
+}
+
+/// There are some.
+struct Callbacks;
 
 type Callback<T> = Box<dyn FnOnce(&Result<T, JoinError>) + Send>;
 
@@ -59,33 +158,73 @@ struct Entry<T> {
     callback: Callback<T>,
 }
 
-struct Shared<T> {
-    state: AtomicU8,
+/// What makes a result.
+pub(crate) trait Work: Send + Sync {
+    /// The consumer asks for an end. If this answers `true` the work never begins, and the caller is the producer: it gives the
+    /// result, and then calls [`release`](Self::release).
+    fn cancel(&self) -> bool;
+
+    /// See [`cancel`](Self::cancel).
+    fn release(&self) {}
+
+    /// Leaves a waker for a cancel.
+    fn listen(&self, _: &Waker) {}
+}
+
+/// Work that is elsewhere, and looks whether it is cancelled when it is woken.
+pub(crate) struct Elsewhere(AtomicWaker);
+
+impl Work for Elsewhere {
+    fn cancel(&self) -> bool {
+        self.0.wake();
+        false
+    }
+
+    fn listen(&self, waker: &Waker) {
+        self.0.register(waker);
+    }
+}
+
+/// Work that is elsewhere, and hears of a cancel in another way.
+pub(crate) struct Unheard;
+
+impl Work for Unheard {
+    fn cancel(&self) -> bool {
+        false
+    }
+}
+
+/// Both ends have it.
+#[repr(C)]
+pub(crate) struct Shared<T, W: ?Sized = dyn Work> {
+    stage: Stage,
+    cancelled: AtomicBool,
+    /// The work has begun.
+    started: AtomicBool,
     value: UnsafeCell<Option<Result<T, JoinError>>>,
     /// Stands for `value` in the models, which report an access that is not ordered with another.
     #[cfg(selkie_loom)]
     watched: loom::cell::UnsafeCell<()>,
     callbacks: Inbox,
     waiter: AtomicWaker,
-    cancelled: AtomicBool,
-    /// The work, which looks at `cancelled` when it is woken.
-    worker: AtomicWaker,
-    /// The work has begun.
-    started: AtomicBool,
     /// The loop that owes the result, if one does.
     debtor: Option<Arc<Scheduler>>,
+    pub(crate) work: W,
 }
 
 // SAFETY: the value is written once by the producer, then read shared, then taken by the one consumer, in this order by
-// `state`. Callbacks see it in the producer's thread, hence `Sync` is not needed: the consumer may only look meanwhile
+// `stage`. Callbacks see it in the producer's thread, hence `Sync` is not needed: the consumer may only look meanwhile
 // through `on_done`, which runs the callback in its own thread while others run in the producer's, so `T` must be `Sync`
 // for that; `on_done` asks for it.
-unsafe impl<T: Send> Send for Shared<T> {}
+unsafe impl<T: Send, W: Send + ?Sized> Send for Shared<T, W> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<T> {}
+unsafe impl<T: Send, W: Sync + ?Sized> Sync for Shared<T, W> {}
 
-impl<T> Drop for Shared<T> {
+impl<T, W: ?Sized> Drop for Shared<T, W> {
     fn drop(&mut self) {
+        if self.stage.0.load(Ordering::Relaxed) & CALLS == 0 {
+            return;
+        }
         for (link, _) in self.callbacks.close() {
             // SAFETY: `on_done` leaked it.
             drop(unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) });
@@ -93,10 +232,27 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-impl<T: Send> Shared<T> {
+impl<T: Send, W> Shared<T, W> {
+    pub(crate) fn new(debtor: Option<Arc<Scheduler>>, work: W) -> Self {
+        Self {
+            stage: Stage::new(),
+            cancelled: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            value: UnsafeCell::new(None),
+            #[cfg(selkie_loom)]
+            watched: loom::cell::UnsafeCell::new(()),
+            callbacks: Inbox::new(),
+            waiter: AtomicWaker::new(),
+            debtor,
+            work,
+        }
+    }
+}
+
+impl<T: Send, W: Send + Sync + ?Sized> Shared<T, W> {
     /// # Safety
     ///
-    /// The word is `CLAIMED`, by the caller.
+    /// The word is `CLAIMED`, by the caller, and not yet `SET`.
     unsafe fn write(&self, result: Result<T, JoinError>) {
         #[cfg(selkie_loom)]
         self.watched.with_mut(|_| ());
@@ -124,15 +280,46 @@ impl<T: Send> Shared<T> {
         unsafe { (*self.value.get()).take() }
     }
 
-    /// The consumer may take. Nothing changes if it may already.
-    fn end(&self) {
-        self.state.store(DONE, Ordering::Release);
-        // It may be anybody's, and fails nothing but itself.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.waiter.wake())) {
-            discard(payload);
+    /// The producer's last step. Does nothing if another has given a result. A panic of what is called or dropped is contained.
+    pub(crate) fn settle(this: &Arc<Self>, result: Result<T, JoinError>) {
+        if !this.stage.claim() {
+            return;
+        }
+        // SAFETY: claimed just now.
+        unsafe { this.write(result) };
+        let consumer = this.stage.set().unwrap_or_else(|Callbacks| {
+            let _risk = os::at_risk(|| Self::end_elsewhere(this));
+            for (link, _) in this.callbacks.close() {
+                // SAFETY: `on_done` leaked it and it was pushed once.
+                let entry = unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) };
+                // SAFETY: written above; nobody takes before `DONE`.
+                if let Some(value) = unsafe { this.look() } {
+                    call(entry.callback, value);
+                }
+            }
+            this.stage.done()
+        });
+        this.tell(&consumer);
+        if consumer.is_gone() && !consumer.is_told() {
+            // SAFETY: the consumer has left it, so it is ours alone.
+            let unwanted = unsafe { this.take() };
+            contain(|| drop(unwanted));
+        }
+    }
+
+    /// `DONE` was set just now, unless it was set before.
+    fn tell(&self, consumer: &Consumer) {
+        if consumer.is_told() {
+            return;
+        }
+        if consumer.waits() {
+            // It may be anybody's, and fails nothing but itself.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.waiter.wake())) {
+                discard(payload);
+            }
         }
         if let Some(debtor) = &self.debtor {
-            debtor.debts.paid(std::ptr::from_ref(self).addr());
+            debtor.debts.paid(ptr::from_ref(self).addr());
         }
     }
 
@@ -142,32 +329,44 @@ impl<T: Send> Shared<T> {
         Self: 'a,
     {
         let this = Arc::downgrade(this);
-        let end: Box<dyn FnOnce(bool) + Send + '_> = Box::new(move |_| {
+        let end: Box<dyn FnOnce(bool) + Send + 'a> = Box::new(move |_| {
             if let Some(this) = this.upgrade() {
-                this.end();
+                this.tell(&this.stage.done());
             }
         });
         // SAFETY: only the lifetime changes. The result is not touched, and not dropped either: this has no part in it, and
         // when it is called, the thread that has gone keeps its own for ever.
-        unsafe { std::mem::transmute::<Box<dyn FnOnce(bool) + Send + '_>, Box<dyn FnOnce(bool) + Send>>(end) }
+        unsafe { std::mem::transmute::<Box<dyn FnOnce(bool) + Send + 'a>, Box<dyn FnOnce(bool) + Send>>(end) }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Says that the work begins; whether it still should.
+    pub(crate) fn begin(&self) -> bool {
+        self.started.store(true, Ordering::Release);
+        !self.is_cancelled()
+    }
+
+    /// The error of work that goes without a result.
+    pub(crate) fn missing(&self) -> JoinError {
+        if self.is_cancelled() { JoinError::cancelled(None) } else { JoinError::LOST }
     }
 }
 
 /// Makes both ends. `debtor` is the loop that will produce the result.
 pub(crate) fn channel<T: Send>(debtor: Option<Arc<Scheduler>>) -> (Producer<T>, RemoteTask<T>) {
-    let shared = Arc::new(Shared {
-        state: AtomicU8::new(EMPTY),
-        value: UnsafeCell::new(None),
-        #[cfg(selkie_loom)]
-        watched: loom::cell::UnsafeCell::new(()),
-        callbacks: Inbox::new(),
-        waiter: AtomicWaker::new(),
-        cancelled: AtomicBool::new(false),
-        worker: AtomicWaker::new(),
-        started: AtomicBool::new(false),
-        debtor,
-    });
-    (Producer { shared: Some(shared.clone()) }, RemoteTask { shared })
+    channel_of(debtor, Elsewhere(AtomicWaker::new()))
+}
+
+/// As [`channel`], with what `work` makes of a cancel.
+pub(crate) fn channel_of<T: Send>(
+    debtor: Option<Arc<Scheduler>>,
+    work: impl Work + 'static,
+) -> (Producer<T>, RemoteTask<T>) {
+    let shared: Arc<Shared<T>> = Arc::new(Shared::new(debtor, work));
+    (Producer::new(shared.clone()), RemoteTask::new(shared))
 }
 
 /// The end that owes a result.
@@ -177,63 +376,51 @@ pub(crate) struct Producer<T: Send> {
 }
 
 impl<T: Send> Producer<T> {
+    /// There is no other.
+    pub(crate) fn new(shared: Arc<Shared<T>>) -> Self {
+        Self { shared: Some(shared) }
+    }
+
     pub(crate) fn give(mut self, result: Result<T, JoinError>) {
         self.settle(result);
     }
 
     fn settle(&mut self, result: Result<T, JoinError>) {
-        let Some(shared) = self.shared.take() else { return };
-        if shared.state.compare_exchange(EMPTY, CLAIMED, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return;
-        }
-        // SAFETY: claimed just now.
-        unsafe { shared.write(result) };
-        shared.state.store(SET, Ordering::Release);
-        let mut callbacks = shared.callbacks.close().peekable();
-        let risk = callbacks.peek().is_some().then(|| os::at_risk(|| Shared::end_elsewhere(&shared)));
-        for (link, _) in callbacks {
-            // SAFETY: `on_done` leaked it and it was pushed once.
-            let entry = unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) };
-            // SAFETY: written above; nobody takes before `DONE`.
-            if let Some(value) = unsafe { shared.look() } {
-                call(entry.callback, value);
-            }
-        }
-        shared.end();
-        drop(risk);
-        // What nobody wants any more is dropped here, and may panic.
-        if let Some(unwanted) = Arc::into_inner(shared) {
-            contain(|| drop(unwanted));
+        if let Some(shared) = self.shared.take() {
+            Shared::settle(&shared, result);
         }
     }
 
     /// For whoever may have to notice that this end has gone without having been dropped.
     pub(crate) fn stand_in(&self) -> StandIn<T> {
-        StandIn { shared: self.shared.as_ref().map(Arc::downgrade).unwrap_or_default() }
+        StandIn { shared: self.shared.as_ref().map(Arc::downgrade) }
+    }
+
+    /// Whether the consumer asked for an end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_cancelled())
     }
 
     /// Whether the consumer asked for an end. Registers `waker` for the time when it does.
     pub(crate) fn poll_cancelled(&self, waker: &Waker) -> bool {
         let Some(shared) = &self.shared else { return false };
-        if !shared.cancelled.load(Ordering::Acquire) {
-            shared.worker.register(waker);
+        if !shared.is_cancelled() {
+            shared.work.listen(waker);
         }
-        shared.cancelled.load(Ordering::Acquire)
+        shared.is_cancelled()
     }
 
     /// Says that the work begins; whether it still should.
     pub(crate) fn begin(&self) -> bool {
-        let Some(shared) = &self.shared else { return false };
-        shared.started.store(true, Ordering::Release);
-        !shared.cancelled.load(Ordering::Acquire)
+        self.shared.as_ref().is_some_and(|shared| shared.begin())
     }
 }
 
 impl<T: Send> Drop for Producer<T> {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
-            let asked = shared.cancelled.load(Ordering::Acquire);
-            self.settle(Err(if asked { JoinError::cancelled(None) } else { JoinError::LOST }));
+            let missing = shared.missing();
+            self.settle(Err(missing));
         }
     }
 }
@@ -242,17 +429,23 @@ impl<T: Send> Drop for Producer<T> {
 ///
 /// It keeps the memory and not the result, which so is dropped where it was given, not where this is.
 pub(crate) struct StandIn<T: Send> {
-    shared: Weak<Shared<T>>,
+    shared: Option<Weak<Shared<T>>>,
 }
 
 impl<T: Send> StandIn<T> {
+    pub(crate) fn new(shared: Arc<Shared<T>>) -> Self {
+        Self { shared: Some(Arc::downgrade(&shared)) }
+    }
+
     /// Gives `error`, unless there is a result already.
     pub(crate) fn give(&self, error: JoinError) {
-        Producer { shared: self.shared.upgrade() }.give(Err(error));
+        if let Some(shared) = self.shared.as_ref().and_then(Weak::upgrade) {
+            Shared::settle(&shared, Err(error));
+        }
     }
 
     fn key(&self) -> usize {
-        self.shared.as_ptr().addr()
+        self.shared.as_ref().map_or(0, |shared| shared.as_ptr().addr())
     }
 }
 
@@ -275,9 +468,9 @@ impl Debts {
         self.kept.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn owe<T: Send + 'static>(&self, producer: &Producer<T>) {
+    pub(crate) fn owe<T: Send + 'static>(&self, stand_in: impl FnOnce() -> StandIn<T>) {
         if self.kept.load(Ordering::Relaxed) {
-            let stand_in = producer.stand_in();
+            let stand_in = stand_in();
             let key = stand_in.key();
             let give: Box<dyn Fn(JoinError) + Send> = Box::new(move |error| stand_in.give(error));
             os::lock(&self.list).insert(key, give);
@@ -316,13 +509,26 @@ fn call<T>(callback: Callback<T>, value: &Result<T, JoinError>) {
 #[must_use = "dropping it detaches the work: await it, wait for it, or say `detach()`"]
 pub struct RemoteTask<T: Send> {
     shared: Arc<Shared<T>>,
+    /// Of a future on an [`Executor`](crate::Executor).
+    carrier: Option<os::Carrier>,
 }
 
 impl<T: Send> RemoteTask<T> {
+    /// There is no other of this work.
+    pub(crate) fn new(shared: Arc<Shared<T>>) -> Self {
+        Self { shared, carrier: None }
+    }
+
+    /// Keeps the memory of the work, so that it is freed by the thread that drops this.
+    pub(crate) fn carried_by(mut self, carrier: os::Carrier) -> Self {
+        self.carrier = Some(carrier);
+        self
+    }
+
     /// Whether the work has ended.
     #[doc(alias = "done")]
     pub fn is_finished(&self) -> bool {
-        self.shared.state.load(Ordering::Acquire) >= SET
+        self.shared.stage.is_set()
     }
 
     /// Whether the work has begun.
@@ -344,8 +550,15 @@ impl<T: Send> RemoteTask<T> {
         if self.is_finished() {
             return false;
         }
-        self.shared.cancelled.store(true, Ordering::Release);
-        self.shared.worker.wake();
+        let shared = &self.shared;
+        shared.cancelled.store(true, Ordering::Release);
+        if shared.work.cancel() {
+            Shared::settle(shared, Err(shared.missing()));
+            shared.work.release();
+        }
+        if let Some(carrier) = &self.carrier {
+            carrier.cancel();
+        }
         true
     }
 
@@ -361,12 +574,8 @@ impl<T: Send> RemoteTask<T> {
     /// - [`WaitError::Taken`] when the result was taken before.
     #[doc(alias = "result")]
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Result<T, JoinError>, WaitError> {
-        if self.shared.state.load(Ordering::Acquire) != DONE {
-            let shared = self.shared.clone();
-            let mut poll = |waker: &Waker| {
-                shared.waiter.register(waker);
-                shared.state.load(Ordering::Acquire) == DONE
-            };
+        if !self.is_done() {
+            let mut poll = |waker: &Waker| self.poll_done(waker);
             os::block(self.shared.debtor.as_ref(), timeout, &mut poll)?;
         }
         self.take().ok_or(WaitError::Taken)
@@ -374,16 +583,16 @@ impl<T: Send> RemoteTask<T> {
 
     /// Whether the result may be taken. Registers `waker`, instead of any before, for the time when it may.
     pub(crate) fn poll_done(&self, waker: &Waker) -> bool {
-        if self.shared.state.load(Ordering::Acquire) == DONE {
+        if self.is_done() {
             return true;
         }
         self.shared.waiter.register(waker);
-        self.shared.state.load(Ordering::Acquire) == DONE
+        self.shared.stage.wait()
     }
 
     /// Whether the result may be taken.
     pub(crate) fn is_done(&self) -> bool {
-        self.shared.state.load(Ordering::Acquire) == DONE
+        self.shared.stage.is_done()
     }
 
     /// The loop that owes the result, if one does.
@@ -393,10 +602,10 @@ impl<T: Send> RemoteTask<T> {
 
     /// The result, if it is there and was not taken.
     pub fn try_take(&mut self) -> Option<Result<T, JoinError>> {
-        if self.shared.state.load(Ordering::Acquire) == DONE { self.take() } else { None }
+        if self.is_done() { self.take() } else { None }
     }
 
-    /// The state is `DONE`.
+    /// `DONE` is set.
     fn take(&mut self) -> Option<Result<T, JoinError>> {
         // SAFETY: there is one consumer, borrowed exclusively, and its callers have seen `DONE`.
         unsafe { self.shared.take() }
@@ -413,23 +622,38 @@ impl<T: Send> RemoteTask<T> {
     where
         T: Sync + 'static,
     {
-        let entry =
-            NonNull::from(Box::leak(Box::new(Entry { link: Link::new(), callback: Box::new(callback) })));
-        // SAFETY: leaked until it is taken out; the link is its first field.
-        if unsafe { self.shared.callbacks.push(entry.cast(), Kind::Cell) }.is_err() {
+        let entry = Entry { link: Link::new(), callback: Box::new(callback) };
+        let entry = if self.shared.stage.call() {
+            entry
+        } else {
+            let entry = NonNull::from(Box::leak(Box::new(entry)));
+            // SAFETY: leaked until it is taken out; the link is its first field.
+            if unsafe { self.shared.callbacks.push(entry.cast(), Kind::Cell) }.is_ok() {
+                return;
+            }
             // SAFETY: the push failed, so it is still ours.
             let entry: Box<Entry<T>> = unsafe { Box::from_raw(entry.as_ptr()) };
             // The list was closed after the value was written.
             fence(Ordering::Acquire);
-            // SAFETY: taking needs the `RemoteTask` exclusively, so until then everybody only looks.
-            if let Some(value) = unsafe { self.shared.look() } {
-                call(entry.callback, value);
-            }
+            *entry
+        };
+        // SAFETY: the value is there, and taking needs the `RemoteTask` exclusively, so until then everybody only looks.
+        if let Some(value) = unsafe { self.shared.look() } {
+            call(entry.callback, value);
         }
     }
 
     /// Lets the work go on by itself. The same as dropping, said aloud.
     pub fn detach(self) {}
+}
+
+impl<T: Send> Drop for RemoteTask<T> {
+    fn drop(&mut self) {
+        if self.shared.stage.go() {
+            let unwanted = self.take();
+            contain(|| drop(unwanted));
+        }
+    }
 }
 
 impl<T: Send> Future for RemoteTask<T> {
@@ -439,13 +663,10 @@ impl<T: Send> Future for RemoteTask<T> {
     ///
     /// If the result was taken before.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.shared.state.load(Ordering::Acquire) != DONE {
-            self.shared.waiter.register(cx.waker());
-            if self.shared.state.load(Ordering::Acquire) != DONE {
-                static REMOTE: &str = "work of another thread";
-                crate::task::waits_for_text(&REMOTE);
-                return Poll::Pending;
-            }
+        if !self.poll_done(cx.waker()) {
+            static REMOTE: &str = "work of another thread";
+            crate::task::waits_for_text(&REMOTE);
+            return Poll::Pending;
         }
         match self.take() {
             Some(result) => Poll::Ready(result),

@@ -125,11 +125,32 @@ pub(crate) fn running() -> Option<ManuallyDrop<TaskRef>> {
         .map(|cell| ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) }))
 }
 
-/// Work that another thread hands over.
+/// Work that another thread hands over: what it is embedded in knows the rest.
 #[repr(C)]
 pub(crate) struct Call {
     link: Link,
-    run: Box<dyn FnOnce(&Scheduler) + Send>,
+    run: Runner,
+}
+
+/// Takes the call over, and runs it, or drops it where there is no loop.
+///
+/// # Safety
+///
+/// The call is that of [`Call::new`], and this is called once.
+pub(crate) type Runner = unsafe fn(NonNull<Call>, Option<&Scheduler>);
+
+impl Call {
+    pub(crate) fn new(run: Runner) -> Self {
+        Self { link: Link::new(), run }
+    }
+
+    /// # Safety
+    ///
+    /// `call` was taken out of an inbox, or refused by one.
+    unsafe fn run(call: NonNull<Self>, scheduler: Option<&Scheduler>) {
+        // SAFETY: whoever pushed it has given it away.
+        unsafe { (call.as_ref().run)(call, scheduler) }
+    }
 }
 
 pub(crate) struct Scheduler {
@@ -446,9 +467,31 @@ impl Scheduler {
     }
 
     /// Queues `run` from any thread.
-    pub(crate) fn call_remote(&self, run: Box<dyn FnOnce(&Scheduler) + Send>) -> Result<(), Closed> {
-        let call = NonNull::from(Box::leak(Box::new(Call { link: Link::new(), run })));
-        // SAFETY: the call is leaked until it is taken out; the link is its first field.
+    pub(crate) fn call_remote<F: FnOnce(&Scheduler) + Send + 'static>(&self, run: F) -> Result<(), Closed> {
+        #[repr(C)]
+        struct Boxed<F> {
+            call: Call,
+            run: F,
+        }
+        unsafe fn unbox<F: FnOnce(&Scheduler)>(call: NonNull<Call>, scheduler: Option<&Scheduler>) {
+            // SAFETY: made below, with the call as its first field.
+            let boxed = unsafe { Box::from_raw(call.cast::<Boxed<F>>().as_ptr()) };
+            if let Some(scheduler) = scheduler {
+                (boxed.run)(scheduler);
+            }
+        }
+        let boxed = Box::into_raw(Box::new(Boxed { call: Call::new(unbox::<F>), run }));
+        // SAFETY: not null, as it comes from a box. It stays until `unbox` takes it, once.
+        unsafe { self.push_call(NonNull::new_unchecked(boxed.cast())) }
+    }
+
+    /// Queues a call from any thread. If the loop has closed it is dropped here and now.
+    ///
+    /// # Safety
+    ///
+    /// The call stays where it is until it is run, and nobody else has it run.
+    pub(crate) unsafe fn push_call(&self, call: NonNull<Call>) -> Result<(), Closed> {
+        // SAFETY: the link is the first field of a call, which was in no inbox before, and is aligned to a pointer.
         match unsafe { self.inbox.push(call.cast(), Kind::Call) } {
             Ok(was_empty) => {
                 if was_empty {
@@ -458,7 +501,7 @@ impl Scheduler {
             }
             Err(closed) => {
                 // SAFETY: the push failed, so it is still ours.
-                drop(unsafe { Box::from_raw(call.as_ptr()) });
+                unsafe { Call::run(call, None) };
                 Err(closed)
             }
         }
@@ -472,9 +515,9 @@ impl Scheduler {
         for (link, kind) in self.inbox.close() {
             // A cell is what a waker has sent: it stays with the task.
             if kind == Kind::Call {
-                // SAFETY: `call_remote` leaked it, and the owner, who has gone, did not take it out.
-                let call = unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) };
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(call))) {
+                // SAFETY: pushed as a call, and the owner, who has gone, did not take it out.
+                let drop = || unsafe { Call::run(link.cast(), None) };
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(drop)) {
                     discard(payload);
                 }
             }
@@ -503,9 +546,9 @@ impl Scheduler {
                 // SAFETY: taken as a cell, on the owner's thread.
                 Kind::Cell => TaskRef::taken_from_inbox(unsafe { TaskRef::of_link(link) }),
                 Kind::Call => {
-                    // SAFETY: `call_remote` leaked it.
-                    let call = unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) };
-                    self.guarded("a call from another thread", || (call.run)(self));
+                    // SAFETY: taken as a call.
+                    let run = || unsafe { Call::run(link.cast(), Some(self)) };
+                    self.guarded("a call from another thread", run);
                 }
             }
         }
@@ -1026,7 +1069,7 @@ impl Scheduler {
                 pending.push((task.id.get(), 0, task.into_ptr().cast()));
             }
         });
-        timers::sort(&mut pending);
+        timers::sort(&mut pending, &mut Vec::new());
         // SAFETY: the references that were counted above.
         pending.into_iter().map(|(_, _, cell)| unsafe { TaskRef::from_ptr(cell.cast()) }).collect()
     }
@@ -1081,9 +1124,9 @@ impl Scheduler {
                 // SAFETY: taken as a cell, on the owner's thread.
                 Kind::Cell => TaskRef::taken_from_inbox(unsafe { TaskRef::of_link(link) }),
                 Kind::Call => {
-                    // SAFETY: `call_remote` leaked it.
-                    let call = unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) };
-                    self.guarded("dropping a call from another thread", || drop(call));
+                    // SAFETY: taken as a call.
+                    let drop = || unsafe { Call::run(link.cast(), None) };
+                    self.guarded("dropping a call from another thread", drop);
                 }
             }
         }
@@ -1255,8 +1298,8 @@ impl Drop for Scheduler {
         // Calls to a loop that never ran. Cells keep their scheduler, so none is left.
         for (link, kind) in self.inbox.close() {
             debug_assert_eq!(kind, Kind::Call);
-            // SAFETY: `call_remote` leaked it.
-            drop(unsafe { Box::from_raw(link.cast::<Call>().as_ptr()) });
+            // SAFETY: taken as a call.
+            unsafe { Call::run(link.cast(), None) };
         }
     }
 }

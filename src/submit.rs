@@ -4,24 +4,26 @@ use std::{
     cell::UnsafeCell,
     fmt,
     future::{Future, poll_fn},
+    mem::offset_of,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
+    ptr::NonNull,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use atomic_waker::AtomicWaker;
 
 use crate::{
     LoopClosed, LoopHandle, context,
-    error::{JoinError, contain, discard},
+    error::{JoinError, contain},
     os,
     ready::Priority,
-    remote::{Producer, RemoteTask, StandIn, channel, gone},
-    scheduler::{self, with_current},
+    remote::{Producer, RemoteTask, Shared, StandIn, Work, gone},
+    scheduler::{self, Call, Scheduler, with_current},
     task::{HANDLE, QUIET, Setup, spawn_on},
 };
 
@@ -46,16 +48,13 @@ impl LoopHandle {
         Fut: Future + 'static,
         Fut::Output: Send + 'static,
     {
-        let (producer, task) = channel(Some(self.scheduler().clone()));
-        self.scheduler().debts.owe(&producer);
-        let context = context::current();
-        let start = move |scheduler: &scheduler::Scheduler| {
-            if producer.begin() {
-                let setup = Setup { priority: Priority::Normal, flags: HANDLE | QUIET, context, name: None };
-                spawn_on(scheduler, body(f, producer), setup, true).detach();
-            }
-        };
-        self.scheduler().call_remote(Box::new(start)).map_err(|_| LoopClosed)?;
+        let scheduler = self.scheduler();
+        let shared = Arc::new(Shared::new(Some(scheduler.clone()), Submission::new::<Fut>(f)));
+        let task = RemoteTask::new(shared.clone());
+        scheduler.debts.owe(|| StandIn::new(shared.clone()));
+        let call = Submission::into_call(shared);
+        // SAFETY: `start` takes it, and nobody else does.
+        unsafe { scheduler.push_call(call) }.map_err(|_| LoopClosed)?;
         Ok(task)
     }
 
@@ -70,6 +69,73 @@ impl LoopHandle {
         F::Output: Send + 'static,
     {
         self.submit(move || future)
+    }
+}
+
+/// What a submit hands to the loop, in one allocation with its result.
+#[repr(C)]
+struct Submission<F> {
+    call: Call,
+    /// With the submitter's context.
+    f: UnsafeCell<Option<(F, Option<Arc<context::Variables>>)>>,
+    /// The task that looks whether it is cancelled.
+    task: AtomicWaker,
+}
+
+// SAFETY: `f` is written before it is shared and taken once, by `start`. The rest is made for several threads.
+unsafe impl<F: Send> Sync for Submission<F> {}
+
+impl<F: Send> Work for Submission<F> {
+    fn cancel(&self) -> bool {
+        self.task.wake();
+        false
+    }
+
+    fn listen(&self, waker: &Waker) {
+        self.task.register(waker);
+    }
+}
+
+impl<F: Send + 'static> Submission<F> {
+    fn new<Fut>(f: F) -> Self
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output: Send> + 'static,
+    {
+        let f = UnsafeCell::new(Some((f, context::current())));
+        Self { call: Call::new(start::<F, Fut>), f, task: AtomicWaker::new() }
+    }
+
+    /// The call keeps one reference.
+    fn into_call<T: Send>(shared: Arc<Shared<T, Self>>) -> NonNull<Call> {
+        let shared = Arc::into_raw(shared).cast_mut();
+        // SAFETY: it points into the allocation, which is as large as this type.
+        unsafe { NonNull::new_unchecked(&raw mut (*shared).work.call) }
+    }
+}
+
+/// The submission has come to its loop, or its loop has closed.
+///
+/// # Safety
+///
+/// `call` is that of `Submission::<F>::new::<Fut>`, and this is called once.
+unsafe fn start<F, Fut>(call: NonNull<Call>, scheduler: Option<&Scheduler>)
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output: Send> + 'static,
+{
+    let offset = offset_of!(Shared<Fut::Output, Submission<F>>, work) + offset_of!(Submission<F>, call);
+    // SAFETY: the pointer that `into_call` has made of an `Arc`, and the reference is given away here.
+    let shared: Arc<Shared<Fut::Output, Submission<F>>> =
+        unsafe { Arc::from_raw(call.as_ptr().byte_sub(offset).cast()) };
+    // SAFETY: nobody else takes it.
+    let f = unsafe { (*shared.work.f.get()).take() };
+    let producer = Producer::new(shared);
+    if let (Some((f, context)), Some(scheduler)) = (f, scheduler) {
+        if producer.begin() {
+            let setup = Setup { priority: Priority::Normal, flags: HANDLE | QUIET, context, name: None };
+            spawn_on(scheduler, body(f, producer), setup, true).detach();
+        }
     }
 }
 
@@ -92,14 +158,20 @@ where
     let mut future = pin!(future);
     let mut asked = false;
     let result = poll_fn(|cx| {
-        if !asked && producer.poll_cancelled(cx.waker()) {
-            asked = true;
-            if let Some(task) = scheduler::running() {
-                task.cancel(None);
+        let mut look = |is_asked: bool| {
+            if is_asked && !std::mem::replace(&mut asked, true) {
+                if let Some(task) = scheduler::running() {
+                    task.cancel(None);
+                }
             }
-        }
+        };
+        look(producer.is_cancelled());
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Ok),
+            Ok(Poll::Pending) => {
+                look(producer.poll_cancelled(cx.waker()));
+                Poll::Pending
+            }
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Err(payload) => Poll::Ready(Err(JoinError::panicked(label(), payload))),
         }
     });
@@ -144,13 +216,12 @@ impl<T: Send> Drop for LastWord<T> {
 #[doc(alias = "run_in_executor")]
 #[doc(alias = "spawn_blocking")]
 pub fn to_thread<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> ToThread<R> {
-    let (producer, task) = channel(None);
     let here = with_current(|scheduler| (scheduler.platform().clone(), scheduler.jobs.begin()));
     let (platform, running) = match here {
         Some((platform, running)) => (platform, Some(running)),
         None => (os::host(), None),
     };
-    let job = Job::new(f, producer, running);
+    let (job, task) = Job::new(f, running);
     let refused = platform.run_blocking(Box::new(move || job.run(Ok(()))));
     ToThread { task, refused: refused.err().map(JoinError::unavailable) }
 }
@@ -212,69 +283,150 @@ impl Kept for () {
     }
 }
 
-/// A job that was not run. It is called once, also to go: with the reason why not, or with nothing if it was withdrawn.
-type Work = Box<dyn FnOnce(Option<Result<(), JoinError>>) + Send>;
-
-/// The place of a job in a queue. A cancel empties it, where it is, in the thread that cancels.
-pub(crate) struct Slot {
+/// A function for a thread, in one allocation with its result. Whoever takes it first has the job: a thread that runs it, the
+/// queue as it is dropped, or a cancel, where it is, in the thread that cancels. That one is the producer.
+struct JobWork<F, G> {
     taken: AtomicBool,
-    work: UnsafeCell<Option<Work>>,
+    parts: UnsafeCell<Option<Parts<F, G>>>,
+    /// Of a job that was cancelled, until its result was given.
+    guard: UnsafeCell<Option<G>>,
 }
 
-// SAFETY: `work` is written before the slot is shared, and afterwards touched by the one who has set `taken`. It is `Send`.
-unsafe impl Send for Slot {}
-// SAFETY: as above.
-unsafe impl Sync for Slot {}
+/// Dropped in this order.
+struct Parts<F, G> {
+    f: F,
+    context: context::Context,
+    guard: G,
+}
 
-impl Slot {
-    fn take(&self) -> Option<Work> {
+// SAFETY: the parts are written before they are shared, and afterwards touched by the one who has set `taken`; so is the guard.
+unsafe impl<F: Send, G: Send> Sync for JobWork<F, G> {}
+
+impl<F, G> JobWork<F, G> {
+    fn take(&self) -> Option<Parts<F, G>> {
         if self.taken.swap(true, Ordering::AcqRel) {
             return None;
         }
         // SAFETY: the swap lets one through.
-        unsafe { (*self.work.get()).take() }
-    }
-
-    pub(crate) fn is_taken(&self) -> bool {
-        self.taken.load(Ordering::Acquire)
-    }
-
-    /// Runs the job, or gives it the reason why not. Does nothing if it has begun or was withdrawn.
-    pub(crate) fn run(&self, verdict: Result<(), JoinError>) {
-        if let Some(work) = self.take() {
-            work(Some(verdict));
-        }
-    }
-
-    fn withdraw(&self) {
-        if let Some(work) = self.take() {
-            work(None);
-        }
+        unsafe { (*self.parts.get()).take() }
     }
 }
 
-/// The waker that a cancel wakes.
-impl Wake for Slot {
-    fn wake(self: Arc<Self>) {
-        // The values of the context may panic as they go, and the canceller is not to blame.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.withdraw())) {
-            discard(payload);
-        }
+impl<F: Send, G: Kept> Work for JobWork<F, G> {
+    fn cancel(&self) -> bool {
+        let Some(Parts { f, context, guard }) = self.take() else { return false };
+        // SAFETY: whoever has taken the parts touches it, and `release` comes later in the same thread.
+        unsafe { *self.guard.get() = Some(guard) };
+        contain(|| drop((f, context)));
+        true
     }
+
+    fn release(&self) {
+        // SAFETY: as above.
+        let guard = unsafe { (*self.guard.get()).take() };
+        drop(guard);
+    }
+}
+
+/// A job of whatever type.
+pub(crate) trait Slot: Send + Sync {
+    /// Runs the job, or gives it the reason why not. Does nothing if it has begun or was withdrawn.
+    fn run(self: Arc<Self>, verdict: Result<(), JoinError>);
+
+    /// Gives the error of a lost result, unless the job has begun or was withdrawn.
+    fn lose(self: Arc<Self>);
+
+    fn is_taken(&self) -> bool;
+}
+
+impl<R, F, G> Shared<R, JobWork<F, G>>
+where
+    R: Send,
+    F: FnOnce() -> R + Send,
+    G: Kept,
+{
+    /// Runs the job, gives it the reason why not, or lets it go. Does nothing if somebody has done so.
+    fn go(self: Arc<Self>, verdict: Option<Result<(), JoinError>>) {
+        // Bindings go in the reverse order, also by a panic.
+        let Some(Parts { guard, context, f }) = self.work.take() else { return };
+        let shared = self;
+        let risk = os::at_risk(|| {
+            // SAFETY: it lets go of the result before it releases what the guard guards.
+            let stand_in = StandIn::new(unsafe { forever(shared.clone()) });
+            let release = guard.release();
+            let handler: Box<dyn FnOnce(bool) + Send + '_> = Box::new(move |trapped| {
+                stand_in.give(gone(trapped));
+                drop(stand_in);
+                release();
+            });
+            // SAFETY: only the lifetime changes. While the risk lives, so does `guard`, or nobody has dropped it; and what is
+            // called or dropped later has let go of the result by then.
+            unsafe {
+                std::mem::transmute::<Box<dyn FnOnce(bool) + Send + '_>, Box<dyn FnOnce(bool) + Send>>(
+                    handler,
+                )
+            }
+        });
+        let result = match verdict {
+            Some(Ok(())) if shared.begin() => catch_unwind(AssertUnwindSafe(|| context.run(f)))
+                .map_err(|payload| JoinError::panicked("a blocking job".to_owned(), payload)),
+            Some(Ok(())) | None => {
+                contain(|| drop(f));
+                Err(shared.missing())
+            }
+            Some(Err(error)) => {
+                contain(|| drop(f));
+                Err(error)
+            }
+        };
+        Shared::settle(&shared, result);
+        drop(shared);
+        drop(context);
+        drop(risk);
+        drop(guard);
+    }
+}
+
+impl<R, F, G> Slot for Shared<R, JobWork<F, G>>
+where
+    R: Send,
+    F: FnOnce() -> R + Send,
+    G: Kept,
+{
+    fn run(self: Arc<Self>, verdict: Result<(), JoinError>) {
+        self.go(Some(verdict));
+    }
+
+    fn lose(self: Arc<Self>) {
+        self.go(None);
+    }
+
+    fn is_taken(&self) -> bool {
+        self.work.taken.load(Ordering::Acquire)
+    }
+}
+
+/// Forgets how long what a job borrows lives.
+///
+/// # Safety
+///
+/// The work is gone and the result is too, or left to a `RemoteTask` of the right lifetime, when that ends.
+unsafe fn forever<'a, R: Send + 'a>(shared: Arc<Shared<R, dyn Work + 'a>>) -> Arc<Shared<R>> {
+    // SAFETY: only the lifetime changes.
+    unsafe { std::mem::transmute::<Arc<Shared<R, dyn Work + 'a>>, Arc<Shared<R, dyn Work>>>(shared) }
 }
 
 /// A job in a queue. Dropped, it leaves the error of a lost result.
-pub(crate) struct Job(Arc<Slot>);
+pub(crate) struct Job(Option<Arc<dyn Slot>>);
 
 impl Job {
     /// `guard` is dropped when nothing of the job is left, whether it was run or not.
     pub(crate) fn new<R: Send + 'static>(
         f: impl FnOnce() -> R + Send + 'static,
-        producer: Producer<R>,
         guard: impl Kept + 'static,
-    ) -> Self {
+    ) -> (Self, RemoteTask<R>) {
         // SAFETY: nothing of it is borrowed.
-        unsafe { Self::borrowing(f, producer, guard) }
+        unsafe { Self::borrowing(f, guard) }
     }
 
     /// As [`new`](Self::new), for a closure and a result that borrow.
@@ -284,81 +436,45 @@ impl Job {
     /// What they borrow lives until `guard` is dropped.
     pub(crate) unsafe fn borrowing<'a, R: Send + 'a>(
         f: impl FnOnce() -> R + Send + 'a,
-        producer: Producer<R>,
         guard: impl Kept + 'a,
-    ) -> Self {
-        /// Dropped in this order.
-        struct Parts<F, R: Send, G> {
-            f: F,
-            producer: Producer<R>,
-            context: context::Context,
-            guard: G,
+    ) -> (Self, RemoteTask<R>) {
+        let parts = Parts { f, context: context::Context::current(), guard };
+        let work = JobWork {
+            taken: AtomicBool::new(false),
+            parts: UnsafeCell::new(Some(parts)),
+            guard: UnsafeCell::new(None),
+        };
+        let shared = Arc::new(Shared::new(None, work));
+        // SAFETY: the function is taken, and the result given, before the guard is dropped. A result is then the task's, whose type
+        // says how long it lives, or was dropped as there was no task any more. What is left in the queue is memory.
+        let task = RemoteTask::new(unsafe { forever(shared.clone()) });
+        let slot: Arc<dyn Slot + 'a> = shared;
+        // SAFETY: only the lifetime changes; as above.
+        let slot = unsafe { std::mem::transmute::<Arc<dyn Slot + 'a>, Arc<dyn Slot>>(slot) };
+        (Self(Some(slot)), task)
+    }
+
+    /// For somebody else who may run it.
+    pub(crate) fn slot(&self) -> Option<Arc<dyn Slot>> {
+        self.0.clone()
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.as_ref().is_none_or(|slot| slot.is_taken())
+    }
+
+    pub(crate) fn run(mut self, verdict: Result<(), JoinError>) {
+        if let Some(slot) = self.0.take() {
+            slot.run(verdict);
         }
-        let slot = Arc::new(Slot { taken: AtomicBool::new(false), work: UnsafeCell::new(None) });
-        // Nobody has the other end yet, so it is not cancelled.
-        producer.poll_cancelled(&Waker::from(slot.clone()));
-        let parts = Parts { f, producer, context: context::Context::current(), guard };
-        let work = move |verdict| {
-            let parts = parts;
-            // Bindings go in the reverse order, also by a panic.
-            let Parts { guard, context, producer, f } = parts;
-            let risk = os::at_risk(|| {
-                let (stand_in, release) = (producer.stand_in(), guard.release());
-                let handler: Box<dyn FnOnce(bool) + Send + 'a> = Box::new(move |trapped| {
-                    stand_in.give(gone(trapped));
-                    release();
-                });
-                // SAFETY: only the lifetime changes. While the risk lives, so does `guard`, or nobody has dropped it; and
-                // what is called or dropped later has let go of the result by then.
-                unsafe {
-                    std::mem::transmute::<
-                        Box<dyn FnOnce(bool) + Send + 'a>,
-                        Box<dyn FnOnce(bool) + Send + 'static>,
-                    >(handler)
-                }
-            });
-            match verdict {
-                Some(Ok(())) if producer.begin() => {
-                    let result = catch_unwind(AssertUnwindSafe(|| context.run(f)));
-                    let panicked = |payload| JoinError::panicked("a blocking job".to_owned(), payload);
-                    producer.give(result.map_err(panicked));
-                }
-                Some(Err(error)) => {
-                    contain(|| drop(f));
-                    producer.give(Err(error));
-                }
-                Some(Ok(())) | None => {
-                    contain(|| drop(f));
-                    drop(producer);
-                }
-            }
-            drop(context);
-            drop(risk);
-            drop(guard);
-        };
-        let work: Box<dyn FnOnce(Option<Result<(), JoinError>>) + Send + 'a> = Box::new(work);
-        // SAFETY: only the lifetime changes. All that borrows is dropped before `guard` is, and the caller keeps it alive
-        // until then.
-        let work = unsafe {
-            std::mem::transmute::<Box<dyn FnOnce(Option<Result<(), JoinError>>) + Send + 'a>, Work>(work)
-        };
-        // SAFETY: nobody touches the slot before the job is queued or cancelled, for which this call has to end.
-        unsafe { *slot.work.get() = Some(work) };
-        Self(slot)
-    }
-
-    pub(crate) fn slot(&self) -> &Arc<Slot> {
-        &self.0
-    }
-
-    pub(crate) fn run(self, verdict: Result<(), JoinError>) {
-        self.0.run(verdict);
     }
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
-        self.0.withdraw();
+        if let Some(slot) = self.0.take() {
+            slot.lose();
+        }
     }
 }
 

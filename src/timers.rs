@@ -117,20 +117,30 @@ impl List {
         self.head.get().is_none()
     }
 
-    /// Takes out everything, in order, with the deadlines. `each` may link the node into another list.
-    fn drain(&self, mut each: impl FnMut(NonNull<Node>, u64)) {
-        let Some(head) = self.head.take() else { return };
-        let mut node = head;
-        loop {
-            // SAFETY: nodes in a list are live.
-            let n = unsafe { node.as_ref() };
-            let next = n.next.get().expect("a linked node has neighbours");
-            each(node, n.deadline());
-            if next == head {
-                return;
+    /// Takes out everything, in order, with the deadlines. `each` may link the node into another list. `spare` is empty, and is
+    /// so afterwards.
+    ///
+    /// It goes from both ends at once: nodes are scattered, and of two chains the processor waits for both at a time.
+    fn drain(&self, spare: &mut Vec<(u64, NonNull<Node>)>, mut each: impl FnMut(NonNull<Node>, u64)) {
+        let Some(mut front) = self.head.take() else { return };
+        // SAFETY: for this and what follows: nodes in a list are live.
+        let mut back = unsafe { front.as_ref() }.prev.get().expect("a linked node has neighbours");
+        while front != back {
+            // SAFETY: as above.
+            let (first, last) = unsafe { (front.as_ref(), back.as_ref()) };
+            let next = first.next.get().expect("a linked node has neighbours");
+            let prev = last.prev.get().expect("a linked node has neighbours");
+            spare.push((last.deadline(), back));
+            each(front, first.deadline());
+            if next == back {
+                // They have met, and nobody is left between.
+                return spare.drain(..).rev().for_each(|(deadline, node)| each(node, deadline));
             }
-            node = next;
+            (front, back) = (next, prev);
         }
+        // SAFETY: as above.
+        each(front, unsafe { front.as_ref() }.deadline());
+        spare.drain(..).rev().for_each(|(deadline, node)| each(node, deadline));
     }
 }
 
@@ -144,17 +154,49 @@ pub(crate) struct Timers {
     len: Cell<usize>,
     /// What `fire` sorts in, kept so that a timer allocates nothing. Empty between its calls.
     due: Cell<Vec<Numbered>>,
+    /// The other half of what is sorted, and what a list is taken out by; kept as well.
+    sorted: Cell<Vec<Numbered>>,
+    taken: Cell<Vec<(u64, NonNull<Node>)>>,
 }
 
 /// Something to be put in order: by the number, then by the place among those of the same number. What lies there is the
 /// owner's to know, so that all that is sorted is sorted by the same code: it is large.
 pub(crate) type Numbered = (u64, u32, NonNull<()>);
 
-/// In place: a stable sort would have to allocate.
+/// Of those with the same number, what comes first has the lower place. `spare` is what it needs room in.
+///
+/// A few are sorted in place. Many, as of a burst of timers, go by one byte of the number after the other, as far as the
+/// numbers differ: each of these steps keeps the order of the steps before.
 #[inline(never)]
-pub(crate) fn sort(list: &mut [Numbered]) {
-    list.sort_unstable_by_key(|&(number, place, _)| (number, place));
+pub(crate) fn sort(list: &mut Vec<Numbered>, spare: &mut Vec<Numbered>) {
+    if list.len() <= A_FEW {
+        return list.sort_unstable_by_key(|&(number, place, _)| (number, place));
+    }
+    let least = list.iter().map(|entry| entry.0).min().unwrap_or(0);
+    let greatest = list.iter().map(|entry| entry.0).max().unwrap_or(0);
+    spare.clone_from(list);
+    let mut shift = 0;
+    while shift < u64::BITS && (greatest - least) >> shift != 0 {
+        let byte = |entry: &Numbered| ((entry.0 - least) >> shift) as usize & 0xff;
+        let mut places = [0; 256];
+        list.iter().for_each(|entry| places[byte(entry)] += 1);
+        let mut before = 0;
+        for place in &mut places {
+            before += std::mem::replace(place, before);
+        }
+        for entry in &*list {
+            let place = &mut places[byte(entry)];
+            spare[*place] = *entry;
+            *place += 1;
+        }
+        std::mem::swap(list, spare);
+        shift += 8;
+    }
+    spare.clear();
 }
+
+/// Up to so many, comparing them costs less.
+const A_FEW: usize = 64;
 
 /// A burst of more timers than this gives its memory back.
 pub(crate) const KEPT: usize = 4096;
@@ -175,6 +217,8 @@ impl Timers {
             overdue: List::default(),
             len: Cell::new(0),
             due: Cell::default(),
+            sorted: Cell::default(),
+            taken: Cell::default(),
         }
     }
 
@@ -309,7 +353,8 @@ impl Timers {
         }
         // The nodes are scattered, so they are sorted by a copy of their deadlines.
         let mut due = self.due.take();
-        self.overdue.drain(|node, deadline| due.push((deadline, due.len() as u32, node.cast())));
+        let mut taken = self.taken.take();
+        self.overdue.drain(&mut taken, |node, deadline| due.push((deadline, due.len() as u32, node.cast())));
         while let Some((level, slot, first)) = self.first_slot() {
             // The slot's own start, not its first node: once `elapsed` is inside a slot, its nodes must be below.
             let start = first >> (level * BITS) << (level * BITS);
@@ -320,7 +365,7 @@ impl Timers {
             list.occupied.set(list.occupied.get() & !(1 << slot));
             // Everything before the slot has been processed.
             self.elapsed.set(start);
-            list.slots[slot].drain(|node, deadline| {
+            list.slots[slot].drain(&mut taken, |node, deadline| {
                 let tick = self.tick(deadline);
                 // All of a higher level's slot that are due go straight there.
                 if tick <= target {
@@ -332,7 +377,8 @@ impl Timers {
             });
         }
         self.elapsed.set(target.max(self.elapsed.get()));
-        sort(&mut due);
+        let mut sorted = self.sorted.take();
+        sort(&mut due, &mut sorted);
         self.len.set(self.len.get() - due.len());
         for &(_, _, node) in &due {
             fire(node.cast());
@@ -340,6 +386,12 @@ impl Timers {
         due.clear();
         if due.capacity() <= KEPT {
             self.due.set(due);
+        }
+        if sorted.capacity() <= KEPT {
+            self.sorted.set(sorted);
+        }
+        if taken.capacity() <= KEPT {
+            self.taken.set(taken);
         }
     }
 
@@ -508,6 +560,44 @@ mod tests {
             model.timers.clear(|_| gone += 1);
             prop_assert_eq!(gone, left);
             prop_assert!(model.timers.is_empty() && model.timers.next_deadline().is_none());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(Config { cases: 64, ..Config::default() })]
+
+        #[test]
+        fn many_come_in_the_order_of_deadline_and_place(
+            bits in 0..63u32,
+            numbers in vec(any::<u64>(), 0..1000),
+            base in any::<u32>(),
+        ) {
+            let entry = |(place, number): (u32, u64)| (u64::from(base) + (number & ((1 << bits) - 1)), place, NonNull::dangling());
+            let mut list: Vec<super::Numbered> = (0..).zip(numbers).map(entry).collect();
+            let mut expected = list.clone();
+            expected.sort();
+            let mut spare = Vec::new();
+            super::sort(&mut list, &mut spare);
+            prop_assert_eq!(list, expected);
+            prop_assert!(spare.is_empty());
+        }
+
+        #[test]
+        fn a_list_is_taken_out_in_order(len in 0..40usize) {
+            let nodes: Vec<_> = (0..len).map(|_| Node::default()).collect();
+            let (from, to) = (super::List::default(), super::List::default());
+            // SAFETY: the nodes outlive both lists, and are in one at a time.
+            nodes.iter().for_each(|node| unsafe { from.push(NonNull::from(node)) });
+            let mut order = Vec::new();
+            from.drain(&mut Vec::new(), |node, _| {
+                order.push(node);
+                // SAFETY: as above.
+                unsafe { to.push(node) };
+            });
+            prop_assert_eq!(order, nodes.iter().map(NonNull::from).collect::<Vec<_>>());
+            prop_assert!(from.is_empty());
+            let again: Vec<_> = std::iter::from_fn(|| to.pop()).collect();
+            prop_assert_eq!(again.len(), len);
         }
     }
 

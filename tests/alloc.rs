@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use selkie::{Task, sleep, spawn, spawn_lazy, yield_now};
+use selkie::{EventLoop, Executor, RemoteTask, Task, ThreadPool, sleep, spawn, spawn_lazy, yield_now};
 
 struct Counting;
 
@@ -188,4 +188,35 @@ fn an_item_of_a_queue_allocates_nothing() {
         assert_eq!(passes!(shared).await, 0);
         assert_eq!(passes!(unbounded).await, 0);
     });
+}
+
+/// The allocations of the calling thread for one of many works that it hands over.
+fn handing_over(submit: impl Fn() -> RemoteTask<usize>) -> f64 {
+    let round = || {
+        let mut tasks = Vec::with_capacity(100);
+        let before = allocations();
+        tasks.extend((0..100).map(|_| submit()));
+        let count = allocations() - before;
+        tasks.into_iter().for_each(|mut task| assert_eq!(task.wait(None).unwrap().unwrap(), 7));
+        count as f64 / 100.0
+    };
+    round();
+    round()
+}
+
+#[test]
+fn a_submit_to_a_loop_and_a_job_of_a_pool_allocate_once_and_a_future_of_an_executor_twice() {
+    let thread = EventLoop::spawn_thread("alloc").unwrap();
+    assert_eq!(handing_over(|| thread.handle().submit(async || 7).unwrap()), 1.0);
+    thread.join(None).unwrap();
+
+    let pool = ThreadPool::new(1).unwrap();
+    // The queue grows by doubling, and is given back when it was long.
+    let jobs = handing_over(|| pool.submit(|| 7).unwrap());
+    assert!((1.0..1.1).contains(&jobs), "{jobs}");
+
+    let executor = Executor::with_threads(1).unwrap();
+    // Its queue comes in blocks of 31.
+    let futures = handing_over(|| executor.spawn(async { 7 }).unwrap());
+    assert!((2.0..2.1).contains(&futures), "{futures}");
 }

@@ -248,6 +248,22 @@ impl Blocking for SelkiePool {
     }
 }
 
+/// The same with a thread that looks for jobs for a while before it sleeps.
+pub struct SelkieSpin(selkie::ThreadPool);
+
+impl Blocking for SelkieSpin {
+    fn run(main: impl AsyncFnOnce(Self) -> f64 + 'static) -> f64 {
+        let pool = selkie::ThreadPool::builder(2).spin(std::time::Duration::from_millis(1)).build();
+        let pool = Self(pool.expect("threads start"));
+        selkie::EventLoop::new().run_until_complete(main(pool)).expect("nothing stops the loop")
+    }
+
+    fn call(&self) -> impl Future<Output = ()> {
+        let task = self.0.submit(|| ()).expect("the pool is open");
+        async { task.await.expect("nothing cancels it") }
+    }
+}
+
 /// `selkie::to_thread`.
 pub struct SelkieToThread;
 

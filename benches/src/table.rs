@@ -108,6 +108,7 @@ macro_rules! blocking {
         vec![
             entry(SELKIE, pools::$measure::<pools::SelkiePool>),
             unfair("selkie::to_thread", pools::$measure::<pools::SelkieToThread>, "is another form"),
+            unfair("selkie, spin of 1 ms", pools::$measure::<pools::SelkieSpin>, "costs a processor"),
             entry("tokio spawn_blocking", pools::$measure::<pools::TokioBlocking>),
             entry("blocking", pools::$measure::<pools::BlockingCrate>),
             entry("rayon", pools::$measure::<pools::Rayon>),

@@ -26,7 +26,7 @@ use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 
 pub use block::{NoWait, block};
 use park::Parker;
-pub use pool::{Counts, Pool, Refused, StillRunning};
+pub use pool::{Counts, Pool, Refused, Run, StillRunning};
 
 /// A loop's thread of the operating system.
 ///

@@ -21,7 +21,7 @@ use std::{
     cell::Cell,
     collections::VecDeque,
     error::Error,
-    fmt, io,
+    fmt, hint, io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -36,6 +36,23 @@ use selkie_platform::Job;
 
 use crate::park::Parker;
 
+/// What a [`Pool`] runs.
+pub trait Run: Send + 'static {
+    /// What all that is in one pool has in common. The pool keeps it, so that no entry of the queue has to.
+    type Owner: Send + Sync + 'static;
+
+    /// Runs it, on a thread of the pool.
+    fn run(self, owner: &Self::Owner);
+}
+
+impl Run for Job {
+    type Owner = ();
+
+    fn run(self, (): &()) {
+        self();
+    }
+}
+
 /// Threads that run blocking jobs in the order of submission.
 ///
 /// Threads are started when a job finds none idle, up to a maximum, and end after they were idle for some time.
@@ -43,8 +60,8 @@ use crate::park::Parker;
 /// own panics.
 ///
 /// Dropping the pool is [`shutdown`](Self::shutdown): no new jobs, what is queued still runs, and nobody waits.
-pub struct Pool {
-    shared: Arc<Shared>,
+pub struct Pool<J: Run = Job> {
+    shared: Arc<Shared<J>>,
 }
 
 impl Pool {
@@ -53,8 +70,35 @@ impl Pool {
     ///
     /// No thread is started yet.
     pub fn new(max: NonZeroUsize, idle: Duration, name: impl Into<String>) -> Self {
+        Self::owned_by(max, idle, Duration::ZERO, name, ())
+    }
+
+    /// The pool that all loops of this process share: `min(32, cpus + 4)` threads named `selkie-blocking-N`, idle
+    /// for 10 seconds at most.
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Pool> = LazyLock::new(|| {
+            let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            let max = NonZeroUsize::new((cpus + 4).min(32)).expect("at least four");
+            Pool::new(max, Duration::from_secs(10), "selkie-blocking")
+        });
+        &SHARED
+    }
+}
+
+impl<J: Run> Pool<J> {
+    /// As [`Pool::new`], with what the jobs have in common. A thread that has run out of jobs looks for the next one for as long as
+    /// `spin` before it sleeps; one at a time does.
+    pub fn owned_by(
+        max: NonZeroUsize,
+        idle: Duration,
+        spin: Duration,
+        name: impl Into<String>,
+        owner: J::Owner,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
+                owner,
+                spin,
                 max: max.get(),
                 idle,
                 name: name.into(),
@@ -72,17 +116,6 @@ impl Pool {
         }
     }
 
-    /// The pool that all loops of this process share: `min(32, cpus + 4)` threads named `selkie-blocking-N`, idle
-    /// for 10 seconds at most.
-    pub fn shared() -> &'static Self {
-        static SHARED: LazyLock<Pool> = LazyLock::new(|| {
-            let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-            let max = NonZeroUsize::new((cpus + 4).min(32)).expect("at least four");
-            Pool::new(max, Duration::from_secs(10), "selkie-blocking")
-        });
-        &SHARED
-    }
-
     /// Queues a job. It starts after all that were submitted before, as soon as a thread is free.
     ///
     /// Callable from any thread, also from a job of this pool. Never waits for a job.
@@ -91,7 +124,7 @@ impl Pool {
     ///
     /// [`Refused`], with the job, after a shutdown, or when there is no thread and none can be started. A pool
     /// that has a thread keeps the job when the system refuses another one.
-    pub fn submit(&self, job: Job) -> Result<(), Refused> {
+    pub fn submit(&self, job: J) -> Result<(), Refused<J>> {
         let mut state = self.shared.lock();
         if state.closed {
             drop(state);
@@ -125,7 +158,7 @@ impl Pool {
     ///
     /// Returns at once; jobs that run go on, and [`join`](Self::join) waits for them. May follow a
     /// [`shutdown`](Self::shutdown).
-    pub fn shutdown_now(&self) -> Vec<Job> {
+    pub fn shutdown_now(&self) -> Vec<J> {
         let queue = self.shared.close(|state| {
             self.shared.queued.store(0, Ordering::Relaxed);
             std::mem::take(&mut state.queue)
@@ -146,7 +179,7 @@ impl Pool {
         let mut state = self.shared.lock();
         while !state.closed || state.threads > 0 {
             let still = StillRunning { threads: state.threads };
-            if CURRENT.get() == Arc::as_ptr(&self.shared) {
+            if CURRENT.get() == Arc::as_ptr(&self.shared).addr() {
                 return Err(still);
             }
             state = match deadline {
@@ -175,13 +208,13 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl<J: Run> Drop for Pool<J> {
     fn drop(&mut self) {
         self.shutdown();
     }
 }
 
-impl fmt::Debug for Pool {
+impl<J: Run> fmt::Debug for Pool<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("name", &self.shared.name)
@@ -205,23 +238,23 @@ pub struct Counts {
 
 /// The pool did not take the job, and gives it back.
 #[non_exhaustive]
-pub enum Refused {
+pub enum Refused<J = Job> {
     /// The pool was shut down.
-    ShutDown(Job),
+    ShutDown(J),
     /// The pool has no thread, and the system refuses to start one.
-    NoThread(Job, io::Error),
+    NoThread(J, io::Error),
 }
 
-impl Refused {
+impl<J> Refused<J> {
     /// The job, to be run elsewhere or dropped.
-    pub fn into_job(self) -> Job {
+    pub fn into_job(self) -> J {
         match self {
             Self::ShutDown(job) | Self::NoThread(job, _) => job,
         }
     }
 }
 
-impl fmt::Debug for Refused {
+impl<J> fmt::Debug for Refused<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ShutDown(_) => f.write_str("ShutDown(..)"),
@@ -230,7 +263,7 @@ impl fmt::Debug for Refused {
     }
 }
 
-impl fmt::Display for Refused {
+impl<J> fmt::Display for Refused<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ShutDown(_) => f.write_str("the pool is shut down"),
@@ -260,19 +293,21 @@ impl fmt::Display for StillRunning {
 
 impl Error for StillRunning {}
 
-struct Shared {
+struct Shared<J: Run> {
+    owner: J::Owner,
     max: usize,
     idle: Duration,
+    spin: Duration,
     name: String,
-    /// The length of the queue, for workers that look round without the mutex. A hint only.
+    /// The length of the queue, for workers that look round without the mutex. A hint only; not zero when the pool has closed.
     queued: AtomicUsize,
-    state: Mutex<State>,
+    state: Mutex<State<J>>,
     /// The pool was shut down and its last thread has ended.
     ended: Condvar,
 }
 
-struct State {
-    queue: VecDeque<Job>,
+struct State<J> {
+    queue: VecDeque<J>,
     /// Workers that sleep. The last one is woken first.
     idle: Vec<Arc<Parker>>,
     threads: usize,
@@ -283,16 +318,16 @@ struct State {
     named: usize,
 }
 
-impl Shared {
+impl<J: Run> Shared<J> {
     /// No user code runs under this mutex, so it is never poisoned with the state half changed.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one more worker to the queue if the invariant asks for it. The caller unparks the one that is
     /// returned, after it has released the mutex, which the woken thread takes at once.
     #[must_use]
-    fn send(self: &Arc<Self>, state: &mut State) -> Option<Arc<Parker>> {
+    fn send(self: &Arc<Self>, state: &mut State<J>) -> Option<Arc<Parker>> {
         if state.coming || state.queue.is_empty() {
             return None;
         }
@@ -309,7 +344,7 @@ impl Shared {
     }
 
     /// Starts a worker. Under the mutex, so that no other thread counts on a start that fails.
-    fn start(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+    fn start(self: &Arc<Self>, state: &mut State<J>) -> io::Result<()> {
         let shared = self.clone();
         let name = format!("{}-{}", self.name, state.named);
         thread::Builder::new().name(name).spawn(move || shared.work())?;
@@ -321,7 +356,7 @@ impl Shared {
 
     /// The life of a worker, which begins as the one that is coming.
     fn work(self: Arc<Self>) {
-        CURRENT.set(Arc::as_ptr(&self));
+        CURRENT.set(Arc::as_ptr(&self).addr());
         let parker = Arc::new(Parker::new());
         parker.bind();
         let mut state = self.lock();
@@ -334,7 +369,7 @@ impl Shared {
                 if let Some(worker) = woken {
                     worker.pend();
                 }
-                run(job);
+                run(job, &self.owner);
                 state = self.lock();
             }
             if state.closed {
@@ -387,27 +422,44 @@ impl Shared {
     }
 
     /// The last step of a worker.
-    fn end(&self, mut state: MutexGuard<'_, State>) {
+    fn end(&self, mut state: MutexGuard<'_, State<J>>) {
         state.threads -= 1;
         if state.closed && state.threads == 0 {
             self.ended.notify_all();
         }
     }
 
-    /// Lets other threads run for a moment, until there is something in the queue.
+    /// Lets other threads run for a moment, and then waits for as long as is set, until there is something in the queue.
     fn look_round(&self) {
+        let is_due = || self.queued.load(Ordering::Relaxed) > 0;
         for _ in 0..LOOKS {
-            if self.queued.load(Ordering::Relaxed) > 0 {
+            if is_due() {
                 return;
             }
             thread::yield_now();
         }
+        if self.spin.is_zero() {
+            return;
+        }
+        let start = Instant::now();
+        while start.elapsed() < self.spin {
+            for _ in 0..SPINS {
+                if is_due() {
+                    return;
+                }
+                hint::spin_loop();
+            }
+            // Who shares the processor is not held up.
+            thread::yield_now();
+        }
     }
 
-    fn close<R>(&self, also: impl FnOnce(&mut State) -> R) -> R {
+    fn close<R>(&self, also: impl FnOnce(&mut State<J>) -> R) -> R {
         let mut state = self.lock();
         state.closed = true;
         let result = also(&mut state);
+        // For one that looks round.
+        self.queued.fetch_max(1, Ordering::Relaxed);
         let sleeping = std::mem::take(&mut state.idle);
         if state.threads == 0 {
             self.ended.notify_all();
@@ -421,8 +473,8 @@ impl Shared {
 }
 
 /// Runs a job. Neither its panic nor one in the drop of what it threw reaches the worker.
-fn run(job: Job) {
-    if let Err(thrown) = catch_unwind(AssertUnwindSafe(job)) {
+fn run<J: Run>(job: J, owner: &J::Owner) {
+    if let Err(thrown) = catch_unwind(AssertUnwindSafe(|| job.run(owner))) {
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
             std::mem::forget(again);
         }
@@ -430,12 +482,15 @@ fn run(job: Job) {
 }
 
 thread_local! {
-    /// The pool whose worker this thread is. Compared, never followed.
-    static CURRENT: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+    /// The address of the pool whose worker this thread is.
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How often a worker yields before it sleeps.
 const LOOKS: usize = 32;
+
+/// Between two yields of one that waits for longer.
+const SPINS: usize = 4;
 
 /// A burst's queue is given back to the allocator when it has grown beyond this many jobs.
 const KEPT_CAPACITY: usize = 1024;
@@ -778,6 +833,19 @@ mod tests {
             pool.join(Some(LONG)).unwrap();
             assert_eq!(taken.into_inner(), ran.load(Ordering::Relaxed) + given_back);
         }
+    }
+
+    #[test]
+    fn a_thread_that_spins_takes_jobs_and_ends_with_the_pool() {
+        let pool = Pool::<Job>::owned_by(NonZeroUsize::MIN, LONG, LONG, "test", ());
+        for _ in 0..100 {
+            let (done, is_done) = mpsc::channel();
+            pool.submit(Box::new(move || done.send(()).unwrap())).unwrap();
+            is_done.recv_timeout(LONG).unwrap();
+        }
+        assert_eq!(pool.counts(), Counts { threads: 1, idle: 0, queued: 0 });
+        pool.shutdown();
+        pool.join(Some(LONG / 2)).unwrap();
     }
 
     #[test]

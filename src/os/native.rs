@@ -12,12 +12,13 @@ use std::{
 };
 
 use selkie_native::Refused;
-use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Job, Platform, Unavailable};
+use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Platform, Unavailable};
 
-pub(crate) use self::workers::Workers;
+pub(crate) use self::workers::{Carrier, Workers};
 use crate::{
-    EventLoop, JoinError, WaitError,
+    EventLoop, JoinError, WaitError, pool,
     scheduler::{Scheduler, current_scheduler},
+    submit,
 };
 
 /// Standard input and files as asynchronous readers, writers and streams, through threads of the crate
@@ -138,15 +139,29 @@ const NO_THREAD: Unavailable =
     Unavailable::new("the system refuses to start a thread; try again when fewer are running");
 
 /// The threads of a [`ThreadPool`](crate::ThreadPool).
-pub(crate) struct Pool(selkie_native::Pool);
+pub(crate) struct Pool(selkie_native::Pool<submit::Job>);
+
+impl selkie_native::Run for submit::Job {
+    type Owner = Arc<pool::Shared>;
+
+    fn run(self, owner: &Arc<pool::Shared>) {
+        let _counted = pool::Uncount(owner);
+        pool::run(owner, self);
+    }
+}
 
 impl Pool {
-    pub(crate) fn new(max: NonZeroUsize, idle: Duration, name: &str) -> Result<Self, Unavailable> {
-        Ok(Self(selkie_native::Pool::new(max, idle, name)))
+    pub(crate) fn new(
+        max: NonZeroUsize,
+        idle: Duration,
+        spin: Duration,
+        owner: &Arc<pool::Shared>,
+    ) -> Result<Self, Unavailable> {
+        Ok(Self(selkie_native::Pool::owned_by(max, idle, spin, owner.name(), owner.clone())))
     }
 
-    /// Whether it took the job; it does not after a shutdown.
-    pub(crate) fn submit(&self, job: Job) -> Result<bool, Unavailable> {
+    /// Whether it took the job, which was counted; it does not after a shutdown.
+    pub(crate) fn submit(&self, job: submit::Job, _: &Arc<pool::Shared>) -> Result<bool, Unavailable> {
         match self.0.submit(job) {
             Ok(()) => Ok(true),
             Err(Refused::ShutDown(_)) => Ok(false),
@@ -158,8 +173,16 @@ impl Pool {
         self.0.shutdown();
     }
 
-    pub(crate) fn shutdown_now(&self) -> Vec<Job> {
-        self.0.shutdown_now()
+    /// Runs those that have not begun, or drops them.
+    pub(crate) fn shutdown_now(&self, runs: bool, owner: &Arc<pool::Shared>) {
+        for job in self.0.shutdown_now() {
+            let _counted = pool::Uncount(owner);
+            if runs {
+                pool::run(owner, job);
+            } else {
+                drop(job);
+            }
+        }
     }
 
     pub(crate) fn join(&self, timeout: Option<Duration>) -> Result<(), WaitError> {

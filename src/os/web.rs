@@ -17,10 +17,12 @@ pub use wasm_bindgen_futures::JsFuture;
 pub use self::forever::{Stopped, run_forever};
 #[cfg(not(target_feature = "atomics"))]
 pub(crate) use self::one_thread::{
-    LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
+    Carrier, LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
 };
 #[cfg(target_feature = "atomics")]
-pub(crate) use self::threads::{LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name};
+pub(crate) use self::threads::{
+    Carrier, LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
+};
 use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, spawn};
 
 pub(crate) fn host() -> Arc<dyn Platform> {

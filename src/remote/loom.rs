@@ -83,7 +83,7 @@ fn what_a_loop_owes_is_lost_beside_a_submit_that_fails() {
         let debts = Arc::new(Debts::default());
         debts.keep();
         let (producer, task) = channel::<u32>(None);
-        debts.owe(&producer);
+        debts.owe(|| producer.stand_in());
         let lost = thread::spawn(move || debts.lose());
         let waits = thread::spawn(move || block(task).unwrap_err().is_lost());
         drop(producer);

@@ -895,3 +895,47 @@ fn tasks_and_their_parts_may_outlive_the_thread_locals_of_their_thread() {
     .join()
     .unwrap();
 }
+
+/// In every way in which a job may go: detached, cancelled, awaited, forgotten, and run by the scope's own thread.
+#[test]
+fn what_a_scoped_job_borrows_and_gives_is_gone_when_the_scope_ends() {
+    const ROUNDS: usize = if cfg!(miri) { 3 } else { 200 };
+    /// What a result and a closure own of the frame below.
+    struct Borrows<'a>(&'a AtomicUsize);
+    impl Drop for Borrows<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let pool = selkie::ThreadPool::new(1).unwrap();
+    for _ in 0..ROUNDS {
+        let alive = AtomicUsize::new(0);
+        let lend = || {
+            alive.fetch_add(1, Ordering::Relaxed);
+            Borrows(&alive)
+        };
+        pool.scope(|scope| {
+            for way in 0..4 {
+                let owned = lend();
+                let task = scope.submit(|| (owned, lend())).unwrap();
+                match way {
+                    0 => drop(task),
+                    1 => _ = task.cancel(),
+                    2 => _ = { task }.wait(None),
+                    _ => std::mem::forget(task),
+                }
+            }
+            scope
+                .submit(|| {
+                    let inner = pool.scope(|inner| inner.submit(lend).unwrap().detach());
+                    inner.unwrap();
+                })
+                .unwrap()
+                .detach();
+        })
+        .unwrap();
+        // Two of the one that was forgotten, which has run.
+        assert_eq!(alive.into_inner(), 2);
+    }
+    pool.join(None).unwrap();
+}

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use selkie_platform::{Job, Unavailable};
+use selkie_platform::Unavailable;
 use selkie_web::ONE_THREAD;
 
-use crate::{WaitError, scheduler::Scheduler};
+use crate::{WaitError, executor::Load, pool, scheduler::Scheduler, submit::Job};
 
 /// Whether this thread may wait.
 pub(crate) fn may_wait() -> bool {
@@ -52,11 +52,16 @@ pub(crate) fn at_risk(_: impl FnOnce() -> Box<dyn FnOnce(bool) + Send>) -> Risk 
 pub(crate) enum Pool {}
 
 impl Pool {
-    pub(crate) fn new(_: NonZeroUsize, _: Duration, _: &str) -> Result<Self, Unavailable> {
+    pub(crate) fn new(
+        _: NonZeroUsize,
+        _: Duration,
+        _: Duration,
+        _: &Arc<pool::Shared>,
+    ) -> Result<Self, Unavailable> {
         Err(ONE_THREAD)
     }
 
-    pub(crate) fn submit(&self, _: Job) -> Result<bool, Unavailable> {
+    pub(crate) fn submit(&self, _: Job, _: &Arc<pool::Shared>) -> Result<bool, Unavailable> {
         match *self {}
     }
 
@@ -64,7 +69,7 @@ impl Pool {
         match *self {}
     }
 
-    pub(crate) fn shutdown_now(&self) -> Vec<Job> {
+    pub(crate) fn shutdown_now(&self, _: bool, _: &Arc<pool::Shared>) {
         match *self {}
     }
 
@@ -85,7 +90,15 @@ impl Workers {
         Err(ONE_THREAD)
     }
 
-    pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn host(&self) -> Arc<Load> {
+        match *self {}
+    }
+
+    pub(crate) fn lease(&self) -> Arc<Load> {
+        match *self {}
+    }
+
+    pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) -> Carrier {
         match *self {}
     }
 
@@ -97,4 +110,12 @@ impl Workers {
 /// A page and a Worker have no name of their own.
 pub(crate) fn thread_name() -> Option<Arc<str>> {
     None
+}
+
+/// The memory in which a future runs, which the queue has here.
+pub(crate) struct Carrier;
+
+impl Carrier {
+    /// The future listens itself.
+    pub(crate) fn cancel(&self) {}
 }

@@ -10,13 +10,16 @@ use std::{
     time::Duration,
 };
 
-use selkie_platform::{Job, Unavailable};
+use selkie_platform::Unavailable;
 use selkie_web::{NoWait, Refused};
 pub(crate) use selkie_web::{at_risk, is_member as may_wait, thread_name};
 
 use crate::{
     WaitError,
+    executor::Load,
+    pool::{self, PoolJob},
     scheduler::{Scheduler, current_scheduler},
+    submit::Job,
 };
 
 /// Whether a thread may go alone: a Worker can be terminated.
@@ -52,13 +55,19 @@ pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, 
 pub(crate) struct Pool(selkie_web::Pool);
 
 impl Pool {
-    pub(crate) fn new(max: NonZeroUsize, idle: Duration, name: &str) -> Result<Self, Unavailable> {
-        Ok(Self(selkie_web::Pool::new(max, idle, name)?))
+    pub(crate) fn new(
+        max: NonZeroUsize,
+        idle: Duration,
+        _spin: Duration,
+        owner: &Arc<pool::Shared>,
+    ) -> Result<Self, Unavailable> {
+        Ok(Self(selkie_web::Pool::new(max, idle, owner.name())?))
     }
 
-    /// Whether it took the job; it does not after a shutdown.
-    pub(crate) fn submit(&self, job: Job) -> Result<bool, Unavailable> {
-        match self.0.submit(job) {
+    /// Whether it took the job, which was counted; it does not after a shutdown.
+    pub(crate) fn submit(&self, job: Job, owner: &Arc<pool::Shared>) -> Result<bool, Unavailable> {
+        let job = PoolJob::new(job, owner);
+        match self.0.submit(Box::new(move || job.run())) {
             Ok(()) => Ok(true),
             Err(Refused::ShutDown) => Ok(false),
             Err(Refused::Unavailable(error)) => Err(error),
@@ -69,8 +78,13 @@ impl Pool {
         self.0.shutdown();
     }
 
-    pub(crate) fn shutdown_now(&self) -> Vec<Job> {
-        self.0.shutdown_now()
+    /// Runs those that have not begun, or drops them.
+    pub(crate) fn shutdown_now(&self, runs: bool, _: &Arc<pool::Shared>) {
+        for job in self.0.shutdown_now() {
+            if runs {
+                job();
+            }
+        }
     }
 
     pub(crate) fn join(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
@@ -90,6 +104,15 @@ pub(crate) struct Workers {
     pool: Arc<selkie_web::Pool>,
     threads: usize,
     alive: Arc<Alive>,
+    load: Arc<Load>,
+}
+
+/// The memory in which a future runs, which the queue has here.
+pub(crate) struct Carrier;
+
+impl Carrier {
+    /// The future listens itself.
+    pub(crate) fn cancel(&self) {}
 }
 
 /// The futures that have not ended, by number.
@@ -106,10 +129,20 @@ impl Workers {
         let processors = selkie_web::processors()?;
         let threads = threads.or(NonZeroUsize::new(processors)).unwrap_or(NonZeroUsize::MIN);
         let pool = Arc::new(selkie_web::Pool::new(threads, IDLE, name)?);
-        Ok(Self { pool, threads: threads.get(), alive: Arc::default() })
+        Ok(Self { pool, threads: threads.get(), alive: Arc::default(), load: Arc::default() })
     }
 
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+    /// Where its futures run.
+    pub(crate) fn host(&self) -> Arc<Load> {
+        self.load.clone()
+    }
+
+    /// As [`host`](Self::host).
+    pub(crate) fn lease(&self) -> Arc<Load> {
+        self.load.clone()
+    }
+
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Carrier {
         let alive = self.alive.clone();
         let number = {
             let mut alive = lock(&alive.0);
@@ -129,6 +162,7 @@ impl Workers {
         let waker = runnable.waker();
         lock(&self.alive.0).1.insert(number, waker);
         runnable.schedule();
+        Carrier
     }
 
     pub(crate) fn threads(&self) -> usize {
