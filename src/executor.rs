@@ -285,19 +285,20 @@ pin_project! {
             let this = this.project();
             // `poll` has done it already, mostly.
             if this.loaded.is_some() {
-                end(this.future, this.producer, this.loaded, None);
+                drop(end(this.future, this.producer, this.loaded, None));
             }
         }
     }
 }
 
-/// The end of a body, with what its future has come to. Nothing of it panics.
+/// The end of a body, with what its future has come to. Nothing of it panics. The count goes last, so the caller gets it.
 fn end<F, H>(
     mut future: Pin<&mut Option<F>>,
     producer: &mut Option<Producer<F::Output>>,
     loaded: &mut Option<Loaded<H>>,
     polled: Option<Result<F::Output, JoinError>>,
-) where
+) -> Option<Loaded<H>>
+where
     F: Future,
     F::Output: Send,
     H: Host,
@@ -306,8 +307,6 @@ fn end<F, H>(
         discard(payload);
     }
     let producer = producer.take();
-    // The count goes last, also when what nobody wants panics as it is dropped.
-    let _loaded = loaded.take();
     let settle = || match (producer, polled) {
         (Some(producer), Some(result)) => producer.give(result),
         (producer, _) => drop(producer),
@@ -315,6 +314,7 @@ fn end<F, H>(
     if let Err(payload) = catch_unwind(AssertUnwindSafe(settle)) {
         discard(payload);
     }
+    loaded.take()
 }
 
 impl<F, H> Body<F, H>
@@ -382,8 +382,10 @@ where
                 Err(payload) => Some(Err(JoinError::panicked("a future of an executor".to_owned(), payload))),
             };
         }
-        end(this.future, this.producer, this.loaded, polled);
+        let loaded = end(this.future, this.producer, this.loaded, polled);
+        // Before the count, which a trap would otherwise take twice.
         drop(risk);
+        drop(loaded);
         Poll::Ready(())
     }
 }
