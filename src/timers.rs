@@ -564,12 +564,12 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(Config { cases: 64, ..Config::default() })]
+        #![proptest_config(config())]
 
         #[test]
         fn many_come_in_the_order_of_deadline_and_place(
             bits in 0..63u32,
-            numbers in vec(any::<u64>(), 0..1000),
+            numbers in vec(any::<u64>(), 0..if cfg!(miri) { 100 } else { 1000 }),
             base in any::<u32>(),
         ) {
             let entry = |(place, number): (u32, u64)| (u64::from(base) + (number & ((1 << bits) - 1)), place, NonNull::dangling());

@@ -900,6 +900,8 @@ fn tasks_and_their_parts_may_outlive_the_thread_locals_of_their_thread() {
 #[test]
 fn what_a_scoped_job_borrows_and_gives_is_gone_when_the_scope_ends() {
     const ROUNDS: usize = if cfg!(miri) { 3 } else { 200 };
+    // Miri reports what was forgotten as leaked, which it is.
+    const FORGETS: bool = !cfg!(miri);
     /// What a result and a closure own of the frame below.
     struct Borrows<'a>(&'a AtomicUsize);
     impl Drop for Borrows<'_> {
@@ -915,7 +917,7 @@ fn what_a_scoped_job_borrows_and_gives_is_gone_when_the_scope_ends() {
             Borrows(&alive)
         };
         pool.scope(|scope| {
-            for way in 0..4 {
+            for way in 0..if FORGETS { 4 } else { 3 } {
                 let owned = lend();
                 let task = scope.submit(|| (owned, lend())).unwrap();
                 match way {
@@ -935,7 +937,7 @@ fn what_a_scoped_job_borrows_and_gives_is_gone_when_the_scope_ends() {
         })
         .unwrap();
         // Two of the one that was forgotten, which has run.
-        assert_eq!(alive.into_inner(), 2);
+        assert_eq!(alive.into_inner(), if FORGETS { 2 } else { 0 });
     }
     pool.join(None).unwrap();
 }
