@@ -27,8 +27,8 @@
 //! So a result that nobody waits for yet costs two atomic steps. A producer that goes without a result leaves an error, so nobody
 //! waits for ever.
 //!
-//! *One allocation* holds the result, and behind it the [`Work`] that makes it, where that can be: a function for a pool, a future
-//! for a loop.
+//! *One allocation* holds the result, and behind it the [`Work`] that makes it, where that can be: a function for a pool, or
+//! what a loop makes a task of.
 //!
 //! *A producer that goes without a word.* A trap takes a frame without its destructors, and a Worker may be terminated. Whoever
 //! notices gives an error in its stead, by a [`StandIn`]. Mostly there is nobody left to give anything beside it, but not always:
@@ -287,19 +287,26 @@ impl<T: Send, W: Send + Sync + ?Sized> Shared<T, W> {
         }
         // SAFETY: claimed just now.
         unsafe { this.write(result) };
-        let consumer = this.stage.set().unwrap_or_else(|Callbacks| {
-            let _risk = os::at_risk(|| Self::end_elsewhere(this));
-            for (link, _) in this.callbacks.close() {
-                // SAFETY: `on_done` leaked it and it was pushed once.
-                let entry = unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) };
-                // SAFETY: written above; nobody takes before `DONE`.
-                if let Some(value) = unsafe { this.look() } {
-                    call(entry.callback, value);
-                }
+        let consumer = match this.stage.set() {
+            Ok(consumer) => {
+                this.tell(&consumer);
+                consumer
             }
-            this.stage.done()
-        });
-        this.tell(&consumer);
+            Err(Callbacks) => {
+                let _risk = os::at_risk(|| Self::end_elsewhere(this));
+                for (link, _) in this.callbacks.close() {
+                    // SAFETY: `on_done` leaked it and it was pushed once.
+                    let entry = unsafe { Box::from_raw(link.cast::<Entry<T>>().as_ptr()) };
+                    // SAFETY: written above; nobody takes before `DONE`.
+                    if let Some(value) = unsafe { this.look() } {
+                        call(entry.callback, value);
+                    }
+                }
+                let consumer = this.stage.done();
+                this.tell(&consumer);
+                consumer
+            }
+        };
         if consumer.is_gone() && !consumer.is_told() {
             // SAFETY: the consumer has left it, so it is ours alone.
             let unwanted = unsafe { this.take() };
@@ -307,19 +314,17 @@ impl<T: Send, W: Send + Sync + ?Sized> Shared<T, W> {
         }
     }
 
-    /// `DONE` was set just now, unless it was set before.
+    /// `DONE` was set. It may be told twice, where a thread has gone as it told.
     fn tell(&self, consumer: &Consumer) {
-        if consumer.is_told() {
-            return;
+        // First, as it cannot fail.
+        if let Some(debtor) = &self.debtor {
+            debtor.debts.paid(ptr::from_ref(self).addr());
         }
         if consumer.waits() {
             // It may be anybody's, and fails nothing but itself.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.waiter.wake())) {
                 discard(payload);
             }
-        }
-        if let Some(debtor) = &self.debtor {
-            debtor.debts.paid(ptr::from_ref(self).addr());
         }
     }
 
