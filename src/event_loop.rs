@@ -524,6 +524,7 @@ pub(crate) async fn shut_down(limit: Duration) {
         if scheduler.jobs.poll_ended(cx.waker()) { Poll::Ready(()) } else { over }
     });
     jobs.await;
+    scheduler.jobs.forget_waiter();
     match scheduler.jobs.count() {
         0 => {}
         left => scheduler.report(&format!("{left} blocking jobs of the loop still run as it ends"), None),

@@ -244,9 +244,15 @@ impl Jobs {
         self.count.load(Ordering::Acquire)
     }
 
+    /// Keeps `waker` until the last one ends, or [`forget_waiter`](Self::forget_waiter).
     pub(crate) fn poll_ended(&self, waker: &Waker) -> bool {
         self.waiter.register(waker);
         self.count() == 0
+    }
+
+    /// A waker leads to the loop, which owns this: kept, it would keep both for ever.
+    pub(crate) fn forget_waiter(&self) {
+        drop(self.waiter.take());
     }
 }
 
@@ -381,7 +387,7 @@ where
         };
         Shared::settle(&shared, result);
         drop(shared);
-        drop(context);
+        contain(|| drop(context));
         drop(risk);
         drop(guard);
     }
