@@ -13,7 +13,7 @@
 //! - *Leave* uncounts, and then looks whether it is closed; if so, it sums. Either it sees the mark, or the sums after the close
 //!   see what it did. So the last one, or the closer, finds zero; several may.
 //!
-//! Zero is final: nobody is taken after the close.
+//! Zero is final: nobody is taken after the close. Whoever knows that nobody can enter any more may sum without one.
 
 use std::cell::Cell;
 
@@ -98,6 +98,11 @@ impl Census {
     pub(crate) fn set_closed(&self, is_closed: bool) {
         self.closed.store(is_closed, Ordering::SeqCst);
         model_fence();
+    }
+
+    /// As [`count`](Self::count), for people: while others count, the sum may be less than nothing.
+    pub(crate) fn about(&self) -> usize {
+        usize::try_from(self.count() as isize).unwrap_or(0)
     }
 
     pub(crate) fn count(&self) -> usize {

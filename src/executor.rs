@@ -18,7 +18,7 @@ use crate::{
     Context, LoopHandle, PoolError, RemoteTask,
     census::Census,
     context,
-    error::{JoinError, discard},
+    error::{JoinError, contain, discard},
     os,
     remote::{Producer, Unheard, channel, channel_of, gone},
     scheduler::with_current,
@@ -140,8 +140,15 @@ impl Executor {
         lease.load().census.set_closed(true);
         poll_fn(move |cx| {
             let load = lease.load();
-            load.waiter.register(cx.waker());
-            if load.census.count() == 0 { Poll::Ready(()) } else { Poll::Pending }
+            if load.census.count() > 0 {
+                load.waiter.register(cx.waker());
+                if load.census.count() > 0 {
+                    return Poll::Pending;
+                }
+                // A load may be used again, and must not keep it.
+                drop(load.waiter.take());
+            }
+            Poll::Ready(())
         })
     }
 
@@ -157,8 +164,8 @@ impl Executor {
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let futures = match &*self.inner {
-            Inner::Workers(workers) => workers.host().load().census.count(),
-            Inner::Simulated(_, load) => load.census.count(),
+            Inner::Workers(workers) => workers.host().load().census.about(),
+            Inner::Simulated(_, load) => load.census.about(),
         };
         f.debug_struct("Executor")
             .field("threads", &self.threads())
@@ -240,7 +247,7 @@ struct Loaded<H: Host> {
 
 impl<H: Host> Loaded<H> {
     fn new(host: H) -> Result<Self, PoolError> {
-        // Counted again by `drop` where it is refused.
+        // Uncounted by `drop` where it is refused.
         let is_open = host.load().census.enter();
         let loaded = Self { host, place: H::Place::default() };
         if is_open { Ok(loaded) } else { Err(PoolError::ShutDown) }
@@ -252,7 +259,8 @@ impl<H: Host> Drop for Loaded<H> {
         self.host.forget(std::mem::take(&mut self.place));
         let load = self.host.load();
         if load.census.leave() {
-            load.waiter.wake();
+            // It may be anybody's, and fails nothing but itself.
+            contain(|| load.waiter.wake());
         }
     }
 }
@@ -285,7 +293,7 @@ pin_project! {
             let this = this.project();
             // `poll` has done it already, mostly.
             if this.loaded.is_some() {
-                drop(end(this.future, this.producer, this.loaded, None));
+                drop(end(this.future, this.producer, this.context, this.loaded, None));
             }
         }
     }
@@ -295,6 +303,7 @@ pin_project! {
 fn end<F, H>(
     mut future: Pin<&mut Option<F>>,
     producer: &mut Option<Producer<F::Output>>,
+    context: &mut Context,
     loaded: &mut Option<Loaded<H>>,
     polled: Option<Result<F::Output, JoinError>>,
 ) -> Option<Loaded<H>>
@@ -314,6 +323,8 @@ where
     if let Err(payload) = catch_unwind(AssertUnwindSafe(settle)) {
         discard(payload);
     }
+    let context = std::mem::take(context);
+    contain(|| drop(context));
     loaded.take()
 }
 
@@ -382,7 +393,7 @@ where
                 Err(payload) => Some(Err(JoinError::panicked("a future of an executor".to_owned(), payload))),
             };
         }
-        let loaded = end(this.future, this.producer, this.loaded, polled);
+        let loaded = end(this.future, this.producer, this.context, this.loaded, polled);
         // Before the count, which a trap would otherwise take twice.
         drop(risk);
         drop(loaded);

@@ -378,7 +378,7 @@ impl fmt::Debug for ThreadPool {
             .field("name", &self.name())
             .field("max_threads", &self.max_threads())
             .field("threads", &self.threads())
-            .field("jobs", &self.inner.shared.census.count())
+            .field("jobs", &self.inner.shared.census.about())
             .finish_non_exhaustive()
     }
 }
@@ -389,12 +389,7 @@ impl Inner {
         let counted = shared.admit()?;
         match &self.backend {
             Backend::Threads(threads) => {
-                let taken = threads.submit(job, shared);
-                // The queue counts it from here on.
-                if matches!(taken, Ok(true)) {
-                    std::mem::forget(counted);
-                }
-                match taken {
+                match threads.submit(job, counted) {
                     Ok(true) => Ok(()),
                     // It was closed just now, by a shutdown or because it broke.
                     Ok(false) => shared.check().and(Err(PoolError::ShutDown)),
@@ -466,7 +461,7 @@ impl Shared {
     }
 
     /// Counts a job.
-    fn admit(&self) -> Result<Uncount<'_>, PoolError> {
+    fn admit(self: &Arc<Self>) -> Result<Uncount<'_>, PoolError> {
         self.census.enter();
         let counted = Uncount(self);
         self.check()?;
@@ -544,7 +539,7 @@ pub(crate) fn run(shared: &Shared, job: Job) {
 }
 
 /// Uncounts a job when dropped.
-pub(crate) struct Uncount<'a>(pub(crate) &'a Shared);
+pub(crate) struct Uncount<'a>(pub(crate) &'a Arc<Shared>);
 
 impl Drop for Uncount<'_> {
     fn drop(&mut self) {

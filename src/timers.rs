@@ -6,8 +6,9 @@
 //!
 //! Level `n` has 64 slots of 64^n ticks. A node lies at the level of the highest group of six bits in which its
 //! tick differs from `elapsed`, the last tick that was processed. When `elapsed` reaches a slot of a higher level,
-//! its nodes move down (they *cascade*) in their order. All of a tick's nodes that were set earlier are at its
-//! lower level before a later one can be put there directly, so lists stay in order of insertion.
+//! its nodes move down (they *cascade*) in their order, but for those that are due by then, which go with the rest.
+//! All of a tick's nodes that were set earlier are at its lower level before a later one can be put there directly,
+//! so lists stay in order of insertion.
 //!
 //! Each slot remembers a lower bound of its ticks, so that a loop sleeps until the first deadline and is not
 //! woken only to cascade.

@@ -363,7 +363,7 @@ impl<J: Run> Shared<J> {
         state.coming = false;
         loop {
             while let Some(job) = state.queue.pop_front() {
-                self.queued.store(state.queue.len(), Ordering::Relaxed);
+                self.queued.store(state.queue.len().max(usize::from(state.closed)), Ordering::Relaxed);
                 let woken = self.send(&mut state);
                 drop(state);
                 if let Some(worker) = woken {

@@ -16,7 +16,9 @@ use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Platform, Unavaila
 
 pub(crate) use self::workers::{Carrier, Workers};
 use crate::{
-    EventLoop, JoinError, WaitError, pool,
+    EventLoop, JoinError, WaitError,
+    error::contain,
+    pool,
     scheduler::{Scheduler, current_scheduler},
     submit,
 };
@@ -160,10 +162,13 @@ impl Pool {
         Ok(Self(selkie_native::Pool::owned_by(max, idle, spin, owner.name(), owner.clone())))
     }
 
-    /// Whether it took the job, which was counted; it does not after a shutdown.
-    pub(crate) fn submit(&self, job: submit::Job, _: &Arc<pool::Shared>) -> Result<bool, Unavailable> {
+    /// Whether it took the job, and the count with it; it does not after a shutdown.
+    pub(crate) fn submit(&self, job: submit::Job, counted: pool::Uncount<'_>) -> Result<bool, Unavailable> {
         match self.0.submit(job) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                std::mem::forget(counted);
+                Ok(true)
+            }
             Err(Refused::ShutDown(_)) => Ok(false),
             Err(_) => Err(NO_THREAD),
         }
@@ -177,11 +182,8 @@ impl Pool {
     pub(crate) fn shutdown_now(&self, runs: bool, owner: &Arc<pool::Shared>) {
         for job in self.0.shutdown_now() {
             let _counted = pool::Uncount(owner);
-            if runs {
-                pool::run(owner, job);
-            } else {
-                drop(job);
-            }
+            // One that panics as it goes must not take the others, uncounted, with it.
+            contain(|| if runs { pool::run(owner, job) } else { drop(job) });
         }
     }
 

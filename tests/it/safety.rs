@@ -11,15 +11,16 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
 use selkie::{
-    AnyTask, ContextVar, Deferred, Event, EventLoop, Instrument, RLock, RunError, Task, TaskError, TaskGroup,
-    all_tasks, sleep, spawn, spawn_lazy, testing::Sim, try_gather, yield_now,
+    AnyTask, ContextVar, Deferred, Event, EventLoop, Executor, Instrument, RLock, RunError, Task, TaskError,
+    TaskGroup, ThreadPool, all_tasks, sleep, spawn, spawn_lazy, testing::Sim, try_gather, yield_now,
 };
 
 /// Calls a function when it is dropped.
@@ -909,7 +910,7 @@ fn what_a_scoped_job_borrows_and_gives_is_gone_when_the_scope_ends() {
             self.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
-    let pool = selkie::ThreadPool::new(1).unwrap();
+    let pool = ThreadPool::new(1).unwrap();
     for _ in 0..ROUNDS {
         let alive = AtomicUsize::new(0);
         let lend = || {
@@ -940,4 +941,101 @@ fn what_a_scoped_job_borrows_and_gives_is_gone_when_the_scope_ends() {
         assert_eq!(alive.into_inner(), if FORGETS { 2 } else { 0 });
     }
     pool.join(None).unwrap();
+}
+
+/// Polls until it is ready.
+fn wait_for(mut future: impl Future<Output = ()> + Unpin) {
+    for _ in 0..1000 {
+        if Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it never ends");
+}
+
+/// Panics when its last clone goes, in a thread whose name begins so.
+#[derive(Clone)]
+struct PanicsIn(#[allow(dead_code, reason = "what matters is that it goes")] Arc<Fuse>);
+
+struct Fuse(&'static str);
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        let is_there = std::thread::current().name().is_some_and(|name| name.starts_with(self.0));
+        assert!(!is_there || std::thread::panicking(), "a value of a context");
+    }
+}
+
+static FUSE: ContextVar<PanicsIn> = ContextVar::new();
+
+#[test]
+#[cfg_attr(miri, ignore = "of the last thread of an executor Miri cannot tell that it ends")]
+fn a_shutdown_of_an_executor_lets_go_of_its_waker() {
+    static VAR: ContextVar<Arc<()>> = ContextVar::new();
+    let owned = Arc::new(());
+    let inner = owned.clone();
+    selkie::run(async move {
+        VAR.set(inner);
+        Executor::with_threads(1).unwrap().shutdown().await;
+    });
+    let all_gone = poll_fn(|_| if Arc::strong_count(&owned) == 1 { Poll::Ready(()) } else { Poll::Pending });
+    wait_for(all_gone);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "of the last thread of an executor Miri cannot tell that it ends")]
+fn an_executors_shutdown_survives_the_waker_that_it_wakes() {
+    struct Panics(AtomicBool);
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+            panic!("a waker");
+        }
+    }
+    let executor = Executor::with_threads(1).unwrap();
+    let task = executor.spawn(std::future::pending::<()>()).unwrap();
+    let panics = Arc::new(Panics(AtomicBool::new(false)));
+    let waker = Waker::from(panics.clone());
+    let mut shutdown = Box::pin(executor.shutdown());
+    assert!(shutdown.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    task.cancel();
+    wait_for(poll_fn(|_| if panics.0.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }));
+    wait_for(shutdown);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "of the last thread of an executor Miri cannot tell that it ends")]
+fn a_context_of_an_executors_future_may_panic_as_it_goes_and_goes_before_the_shutdown_ends() {
+    let executor = Executor::with_threads(1).unwrap();
+    let task = executor.spawn(async {
+        FUSE.set(PanicsIn(Arc::new(Fuse("selkie-executor"))));
+        1
+    });
+    assert_eq!(task.unwrap().wait(None).unwrap().unwrap(), 1);
+    wait_for(Box::pin(executor.shutdown()));
+}
+
+#[test]
+fn a_context_that_panics_as_it_goes_keeps_no_pool_from_its_end() {
+    let pool = ThreadPool::new(1).unwrap();
+    let (free, wait) = mpsc::channel::<()>();
+    let (started, is_started) = mpsc::channel();
+    let first = move || {
+        started.send(()).unwrap();
+        let _ = wait.recv();
+    };
+    pool.submit(first).unwrap().detach();
+    is_started.recv().unwrap();
+    let name = std::thread::current().name().unwrap_or("main").to_owned();
+    let fuse = Arc::new(Fuse(name.leak()));
+    let scope = FUSE.scope(PanicsIn(fuse));
+    pool.submit(|| ()).unwrap().detach();
+    drop(scope);
+    for _ in 0..2 {
+        pool.submit(|| ()).unwrap().detach();
+    }
+    drop(pool.shutdown_now());
+    drop(free);
+    wait_for(pool.shutdown());
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use selkie::{
-    EventLoop, Executor, IsolatedPool, LoopLocal, Thread, ThreadPool, current_thread_name,
+    EventLoop, Executor, IsolatedPool, LoopLocal, PoolError, Thread, ThreadPool, current_thread_name,
     os::web::from_promise, sleep, spawn_lazy, timeout, to_thread,
 };
 use wasm_bindgen::prelude::*;
@@ -577,6 +577,32 @@ async fn what_traps_as_it_goes_leaves_no_one_waiting() {
             .unwrap();
         assert!(timeout(LONG, pool.submit(|| ()).unwrap()).await.unwrap().unwrap_err().is_broken());
         timeout(LONG, pool.shutdown()).await.unwrap();
+    })
+    .await;
+}
+
+/// A page has no more than 128 Workers.
+#[test]
+async fn a_job_that_finds_no_worker_is_refused_and_not_counted() {
+    on_the_page(async {
+        let go = Arc::new(AtomicBool::new(false));
+        let all = ThreadPool::new(128).unwrap();
+        for _ in 0..128 {
+            let go = go.clone();
+            let wait = move || {
+                while !go.load(Ordering::Relaxed) {
+                    std::thread::sleep(ms(5));
+                }
+            };
+            all.submit(wait).unwrap().detach();
+        }
+        let pool = ThreadPool::new(1).unwrap();
+        let refused = pool.submit(|| ());
+        let ended = timeout(ms(2000), pool.shutdown()).await;
+        go.store(true, Ordering::Relaxed);
+        timeout(LONG, all.shutdown()).await.unwrap();
+        assert!(matches!(refused, Err(PoolError::Unavailable(_))), "all Workers are in use");
+        ended.expect("the shutdown ends");
     })
     .await;
 }

@@ -61,7 +61,7 @@ impl Pool {
         Err(ONE_THREAD)
     }
 
-    pub(crate) fn submit(&self, _: Job, _: &Arc<pool::Shared>) -> Result<bool, Unavailable> {
+    pub(crate) fn submit(&self, _: Job, _: pool::Uncount<'_>) -> Result<bool, Unavailable> {
         match *self {}
     }
 

@@ -64,9 +64,11 @@ impl Pool {
         Ok(Self(selkie_web::Pool::new(max, idle, owner.name())?))
     }
 
-    /// Whether it took the job, which was counted; it does not after a shutdown.
-    pub(crate) fn submit(&self, job: Job, owner: &Arc<pool::Shared>) -> Result<bool, Unavailable> {
-        let job = PoolJob::new(job, owner);
+    /// Whether it took the job, and the count with it; it does not after a shutdown.
+    pub(crate) fn submit(&self, job: Job, counted: pool::Uncount<'_>) -> Result<bool, Unavailable> {
+        let job = PoolJob::new(job, counted.0);
+        // The job's own, also where it is refused and dropped.
+        std::mem::forget(counted);
         match self.0.submit(Box::new(move || job.run())) {
             Ok(()) => Ok(true),
             Err(Refused::ShutDown) => Ok(false),
