@@ -246,23 +246,53 @@ where
     }
 }
 
+/// What a promise can be fulfilled with: all that a [`JsValue`] can be made from, and `()`, which becomes `undefined`.
+///
+/// `Kind` is found by the compiler: it keeps apart the implementation for `()` and the general one, which wasm-bindgen might make
+/// one for `()` as well some day.
+pub trait PromiseValue<Kind>: 'static {
+    #[doc(hidden)]
+    fn into_value(self) -> JsValue;
+}
+
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Unit {}
+
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Value {}
+
+impl PromiseValue<Unit> for () {
+    fn into_value(self) -> JsValue {
+        JsValue::UNDEFINED
+    }
+}
+
+impl<T: Into<JsValue> + 'static> PromiseValue<Value> for T {
+    fn into_value(self) -> JsValue {
+        self.into()
+    }
+}
+
 /// A promise that settles as `task` ends, for JavaScript to await.
 ///
-/// It is fulfilled with the task's value. A task that was cancelled or failed rejects it with an `Error` whose message says
-/// why and whose `name` is `AbortError` for a cancelled one, as fetch has it. The task runs on if nobody keeps the promise.
-pub fn into_promise<T: Into<JsValue> + 'static>(task: Task<T>) -> Promise {
-    settle(async move { task.await.map(Into::into).map_err(|error| to_error(&error)) })
+/// It is fulfilled with the task's value, and with `undefined` if that is `()`. A task that was cancelled or failed rejects it
+/// with an `Error` whose message says why and whose `name` is `AbortError` for a cancelled one, as fetch has it. The task runs
+/// on if nobody keeps the promise.
+pub fn into_promise<T: PromiseValue<Kind>, Kind>(task: Task<T>) -> Promise {
+    settle(async move { task.await.map(T::into_value).map_err(|error| to_error(&error)) })
 }
 
 /// As [`into_promise`], for a task whose own `Err` rejects the promise as it is.
-pub fn try_into_promise<T, E>(task: Task<Result<T, E>>) -> Promise
+pub fn try_into_promise<T, E, Kind>(task: Task<Result<T, E>>) -> Promise
 where
-    T: Into<JsValue> + 'static,
+    T: PromiseValue<Kind>,
     E: Into<JsValue> + 'static,
 {
     settle(async move {
         match task.await {
-            Ok(result) => result.map(Into::into).map_err(Into::into),
+            Ok(result) => result.map(T::into_value).map_err(Into::into),
             Err(error) => Err(to_error(&error)),
         }
     })

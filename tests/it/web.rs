@@ -504,6 +504,16 @@ async fn a_task_that_returns_err_rejects_its_promise_with_that() {
 }
 
 #[test]
+async fn a_task_without_a_value_fulfills_its_promise_with_undefined() {
+    let slept = into_promise(spawn(sleep(ms(1))));
+    assert_eq!(JsFuture::from(slept).await.unwrap(), JsValue::UNDEFINED);
+    let good = try_into_promise(spawn(async { Ok::<_, JsValue>(()) }));
+    assert_eq!(JsFuture::from(good).await.unwrap(), JsValue::UNDEFINED);
+    let bad = try_into_promise(spawn(async { Err::<(), _>(JsValue::from("no luck")) }));
+    assert_eq!(JsFuture::from(bad).await.unwrap_err(), JsValue::from("no luck"));
+}
+
+#[test]
 async fn a_task_waits_for_promises_of_javascript() {
     let task = spawn(async {
         let good = from_promise(Promise::resolve(&JsValue::from(1))).await;
