@@ -251,6 +251,16 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         return this.promise.then(fulfilled, rejected);
     }
 
+    /** As that of promises. To wait for the end whatever it is, and not care why, there is `ended`. */
+    catch<B = never>(rejected?: ((reason: any) => B | PromiseLike<B>) | null): Promise<T | B> {
+        return this.promise.catch(rejected);
+    }
+
+    /** As that of promises: gives what the task gives, and rejects as it does. */
+    finally(f?: (() => void) | null): Promise<T> {
+        return this.promise.finally(f);
+    }
+
     /** Cancels it and waits for its end, for `await using`. */
     declare readonly [Symbol.asyncDispose]: () => Promise<void>;
 

@@ -51,6 +51,21 @@ timed('a body that never waits is done when spawn returns', async ({ loop }) => 
     equal(await task, 7);
 });
 
+timed('a task has the methods of a promise', async ({ loop }) => {
+    const failed = loop.spawn(worker([], 'a', 1, new Error('no')));
+    const caught = failed.catch((error) => error.message);
+    const fine = loop.spawn(worker([], 'b', 1));
+    const seen = [];
+    const passed = fine.finally(() => seen.push(fine.state));
+    const failing = rejection(failed.finally(() => seen.push(failed.state)));
+    await loop.runUntilIdle();
+    equal(await caught, 'no');
+    equal(await passed, 'b');
+    equal(await fine.catch(() => 'not called'), 'b');
+    ok((await failing) === failed.error(), 'the same error');
+    equal(seen.sort(), ['done', 'failed']);
+});
+
 timed('a task that starts at its next turn keeps the order of the calls', async ({ loop, log }) => {
     for (const name of ['a', 'b', 'c']) loop.spawn(() => log.push(name), { start: 'next' });
     loop.soon(() => log.push('soon'));

@@ -29,6 +29,10 @@ const c = loop.spawn(() => 5);
 same<typeof c, Task<number>>(true);
 same<Awaited<typeof a>, string>(true);
 same<ReturnType<typeof c.result>, number>(true);
+const caught = await a.catch(() => 5);
+same<typeof caught, string | number>(true);
+const finished = await a.finally(() => {});
+same<typeof finished, string>(true);
 declare function fetchNumber(): Promise<number>;
 
 // A promise is no body, and options are known.
