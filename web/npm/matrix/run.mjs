@@ -1,7 +1,7 @@
 // Tries the packed package as its users do: `node matrix/run.mjs [CONSUMER...]`, all of them without a name.
 //
 // Each consumer is an application in a folder of its own, with the package as the registry would deliver it, built by its
-// tool with no settings beyond those of the README, and opened in headless Chromium.
+// tool with no settings beyond those of the README, and opened in headless Chromium, and some in Firefox.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { windows } from '../../../tools/lib.mjs';
 import { serve } from '../../../tools/serve.mjs';
-import { launch, visit } from '../test/browser.mjs';
+import { launch, launchFirefox, visit } from '../test/browser.mjs';
 import { pack } from '../tools/pack.mjs';
 import { examples } from '../tools/readme.mjs';
 
@@ -50,6 +50,18 @@ async function open(url) {
     const said = [];
     const result = await visit(browser, url, (line) => said.push(line), 30_000).catch((error) => [`${error.message}\n${said.join('\n')}`]);
     return JSON.stringify(result) === EXPECTED ? undefined : `${result.join('\n')}\n${said.join('\n')}`;
+}
+
+async function firefox(folder, options) {
+    const other = await launchFirefox();
+    const server = await serve(folder, 0, options);
+    try {
+        const result = await other.visit(`http://localhost:${server.address().port}/`, 30_000);
+        return JSON.stringify(result) === EXPECTED ? undefined : result.join('\n');
+    } finally {
+        server.close();
+        await other.close();
+    }
 }
 
 /** Serves a folder and opens it. */
@@ -214,6 +226,14 @@ const CONSUMERS = {
     'script tag': () => page(application('script', paths)),
     'script tag, isolated': () => page(application('script-isolated', paths), { isolated: true }),
     'CSP with wasm-unsafe-eval only': () => page(application('csp', paths), { isolated: false, headers: csp }),
+    'script tag, Firefox': () => firefox(application('script-firefox', paths), { isolated: false }),
+    'script tag, isolated, Firefox': () => firefox(application('script-isolated-firefox', paths), { isolated: true }),
+    async 'vite build, Firefox'() {
+        const folder = application('vite-firefox');
+        const { build } = await load('vite', tools);
+        await build({ root: folder, logLevel: 'error', build: { target: 'es2022' } });
+        return firefox(join(folder, 'dist'), { isolated: false });
+    },
     [`Node ${process.versions.node.split('.')[0]}`]: () => node(join(application('node'), 'node.js')),
     // Both with the Workers of Node and those of the web, which they have as well.
     'Deno': () => runtimes('deno', own.resolve(`@deno/${DENO}/package.json`), 'deno', ['run', '--quiet', '--allow-all']),

@@ -1,4 +1,5 @@
-// Builds the package and tests it: `node tools/test.mjs` as `just test` does, `node tools/test.mjs matrix` in all bundlers.
+// Builds the package and tests it: `node tools/test.mjs` as `just test` does, `node tools/test.mjs matrix` in all bundlers
+// and in Firefox.
 
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
@@ -17,8 +18,10 @@ function node(...args) {
 }
 
 if (!node(join('tools', 'build.mjs'))) process.exit(1);
-if (matrix) node(join('matrix', 'run.mjs'));
-else {
+if (matrix) {
+    node(join('matrix', 'run.mjs'));
+    node(join('test', 'page.mjs'), '--firefox');
+} else {
     let [passed, wrong] = [0, 0];
     const packaging = (name, ok) => {
         console.log(`test packaging: ${name} ... ${ok ? 'ok' : 'FAILED'}`);
