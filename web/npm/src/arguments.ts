@@ -14,15 +14,15 @@ export function time(value: unknown, name: string): void {
     if (typeof value !== 'number' || !(value >= 0 && value < Infinity)) refuse(name, 'a finite number of milliseconds from 0 on', value);
 }
 
-/** @internal A whole number from `least` on. */
-export function count(value: unknown, name: string, least: number): void {
-    if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > 0x7fffffff) refuse(name, `a whole number from ${least} on`, value);
-}
+/** @internal A whole number from `least` to `most`, or Infinity if that is the most. */
+export const count = (least: number, most = 0x7fffffff) => (value: unknown, name: string): void => {
+    if (!(Number.isInteger(value) ? (value as number) >= least && (value as number) <= 0x7fffffff : value === most)) {
+        refuse(name, `a whole number from ${least} on`, value);
+    }
+};
 
 /** @internal How many at most. */
-export function limit(value: unknown, name: string): void {
-    if (value !== Infinity) count(value, name, 1);
-}
+export const limit = /* @__PURE__ */ count(1, Infinity);
 
 /** @internal */
 export function callable(value: unknown, name: string): void {

@@ -1,14 +1,15 @@
 // What all entries have in common. Importing it does nothing.
 
-import { callable, options as check, signal, text } from './arguments.js';
+import { options as check } from './arguments.js';
 import { type Module, engineSync } from './engine.js';
 import { ArgumentError } from './errors.js';
 import { Loop, type LoopOptions } from './loop.js';
+import { LOOP } from './make.js';
 
 /** Makes a loop at once, from a module that was compiled before. */
 export function createLoopSync(module: Module, options?: LoopOptions): Loop {
     if (!(module instanceof WebAssembly.Module)) throw new ArgumentError('module', 'a WebAssembly.Module');
-    const checked = check(options, { name: text, signal, onUnhandled: callable });
+    const checked = check(options, LOOP);
     return new Loop(engineSync(module), checked);
 }
 

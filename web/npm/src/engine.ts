@@ -52,6 +52,9 @@ export interface Exports {
     trap_(): void;
 }
 
+/** @internal A function of the scheduler that begins an operation. They need no `this`. */
+export type Start = (slot: number, a: number, b?: any, c?: any) => void;
+
 /** @internal What the scheduler calls. */
 export interface Guest {
     step_(slot: number): number;

@@ -1,7 +1,7 @@
 // The loop: makes tasks, keeps what the scheduler knows by number, and ends.
 
 import { callable, options as check, signalOf, time } from './arguments.js';
-import { type Engine, type Exports, type Guest, later, settled } from './engine.js';
+import { type Engine, type Exports, type Guest, type Start, later, settled } from './engine.js';
 import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disposable, dispose, report } from './errors.js';
 import { Pause, type Undo } from './pause.js';
 import { type Leaver, offAbort, onAbort } from './signals.js';
@@ -85,8 +85,7 @@ export class Loop {
         this.wasm_.open_(manual ? 1 : 0, manual?.seed ?? -1);
         const { signal } = options;
         this.signal_ = signal;
-        if (signal?.aborted) this.leave_();
-        else if (signal) onAbort(signal, this);
+        onAbort(signal, this);
     }
 
     /** @internal Its signal is aborted. */
@@ -115,7 +114,7 @@ export class Loop {
     /** Waits for so many milliseconds: never less, and longer while the page is hidden. */
     sleep(ms: number, options?: WaitOptions): Promise<void> {
         time(ms, 'ms');
-        return this.wait_(signalOf(options), (slot) => this.wasm_.timer_(slot, ms)) as Promise<unknown> as Promise<void>;
+        return this.wait_(signalOf(options), this.wasm_.timer_, ms) as Promise<unknown> as Promise<void>;
     }
 
     /**
@@ -156,22 +155,22 @@ export class Loop {
 
     /** Calls `f` at the loop's next turn, in order with the tasks that are ready. */
     soon(f: () => void): Handle {
-        return this.call_(f, (slot) => this.wasm_.soon_(slot, 1));
+        return this.call_(f, this.wasm_.soon_, 1);
     }
 
     /** Calls `f` after so many milliseconds. Equal times are called in the order of the calls. */
     later(ms: number, f: () => void): Handle {
         time(ms, 'ms');
-        return this.call_(f, (slot) => this.wasm_.timer_(slot, ms));
+        return this.call_(f, this.wasm_.timer_, ms);
     }
 
-    private call_(f: () => void, start: (slot: number) => void): Handle {
+    private call_(f: () => void, start: Start, how: number): Handle {
         callable(f, 'f');
         this.check_();
         // The slot serves others once this call was made.
         const call = { fire_: () => f() };
         const slot = this.operation_(call);
-        start(slot);
+        start(slot, how);
         const cancel = (): boolean => this.operations_.list_[slot] === call && this.revoke_(slot);
         return { cancel, [dispose]: () => void cancel() } as unknown as Handle;
     }
@@ -343,12 +342,11 @@ export class Loop {
         });
     }
 
-    /** @internal A promise for an operation's answer. `undone` is called when it was given up. */
-    wait_(by: AbortSignal | Task<unknown> | undefined, start: (slot: number) => void, undone?: () => void): Promise<number> {
+    /** @internal A promise for the answer of an operation, which `start`, one of the scheduler's functions, begins. */
+    wait_(by: AbortSignal | Task<unknown> | undefined, start: Start, a: number, b?: number, c?: number): Promise<number> {
         return this.pause_(by, (pause) => {
             pause.slot_ = this.operation_(pause);
-            start(pause.slot_);
-            return undone && ((left) => left && undone());
+            start(pause.slot_, a, b, c);
         });
     }
 

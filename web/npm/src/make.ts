@@ -10,10 +10,10 @@ export interface CreateOptions extends LoopOptions {
 }
 
 /** @internal */
-export const LOOP: Rules = { wasm: any, name: text, signal, onUnhandled: callable };
+export const LOOP: Rules = { name: text, signal, onUnhandled: callable };
 
 /** @internal */
 export async function make(options: CreateOptions | undefined, engine: (wasm: WasmSource | undefined) => Promise<Engine>): Promise<Loop> {
-    const checked = check(options, LOOP);
+    const checked = check(options, { wasm: any, ...LOOP });
     return new Loop(await engine(checked.wasm), checked);
 }

@@ -286,11 +286,11 @@ export function createPool<M extends Functions = Functions>(loop: Loop, spawn: (
     loop.check_();
     callable(spawn, 'spawn');
     const rules: Rules = {
-        min: (value, name) => count(value, name, 0),
-        max: (value, name) => count(value, name, 1),
+        min: count(0),
+        max: count(1),
         idleMs: (value, name) => value === Infinity || time(value, name),
-        maxQueue: (value, name) => value === Infinity || count(value, name, 0),
-        concurrencyPerWorker: (value, name) => count(value, name, 1),
+        maxQueue: count(0, Infinity),
+        concurrencyPerWorker: count(1),
         killAfterMs: time,
         readyMs: time,
         name: text,

@@ -61,10 +61,11 @@ export class Queue<T> extends Thing {
         by?.throwIfAborted();
         if (this.add_(item, order)) return;
         const index = this.items_.add_(item);
-        const drop = (): unknown => this.items_.take_(index);
-        if ((await this.loop_.wait_(by, (slot) => this.loop_.wasm_.put_(slot, this.id_, index, order), drop)) < 0) {
-            drop();
-            throw new QueueClosedError();
+        try {
+            if ((await this.wait_(by, this.wasm_.put_, index, order)) < 0) throw new QueueClosedError();
+        } catch (error) {
+            this.items_.take_(index);
+            throw error;
         }
     }
 
@@ -75,9 +76,8 @@ export class Queue<T> extends Thing {
 
     /** Takes an item, and waits while there is none. Given up, no item is lost. Rejects with a QueueClosedError at the end. */
     async take(options?: WaitOptions): Promise<T> {
-        const by = signalOf(options);
-        by?.throwIfAborted();
-        return (this.tryTake() ?? this.took_(await this.loop_.wait_(by, (slot) => this.loop_.wasm_.take_(slot, this.id_)))!).value;
+        const by = this.begin_(options);
+        return (this.tryTake() ?? this.took_(await this.wait_(by, this.wasm_.take_))!).value;
     }
 
     /** Takes an item if there is one that nobody waits for. Throws a QueueClosedError at the end. */
@@ -92,7 +92,7 @@ export class Queue<T> extends Thing {
 
     /** Waits until `taskDone` was called for every item that was put. */
     async join(options?: WaitOptions): Promise<void> {
-        await this.loop_.wait_(signalOf(options), (slot) => this.loop_.wasm_.join_(slot, this.id_));
+        await this.wait_(signalOf(options), this.wasm_.join_);
     }
 
     /** Refuses what is put from now on; those who take get what is there, and then a QueueClosedError. `immediate` drops it. */

@@ -18,8 +18,10 @@ class Listeners extends Set<Leaver> {
 
 const listened = new WeakMap<AbortSignal, Listeners>();
 
-/** @internal Has `one` leave with the reason when the signal is aborted, which it is not yet. */
-export function onAbort(signal: AbortSignal, one: Leaver): void {
+/** @internal Has `one` leave with the reason when the signal is aborted, at once if it is. */
+export function onAbort(signal: AbortSignal | undefined, one: Leaver): void {
+    if (!signal) return;
+    if (signal.aborted) return one.leave_(signal.reason);
     let all = listened.get(signal);
     if (!all) {
         all = new Listeners(signal);

@@ -14,7 +14,7 @@ export interface Release {
 /** Lets so many in at once. */
 export class Semaphore extends Thing {
     constructor(loop: Loop, permits: number) {
-        super(loop, () => (count(permits, 'permits', 0), loop.wasm_.semaphore_(permits)));
+        super(loop, () => (count(0)(permits, 'permits'), loop.wasm_.semaphore_(permits)));
     }
 
     /** How many can be had without waiting. */
@@ -24,12 +24,12 @@ export class Semaphore extends Thing {
 
     /** Waits for a permit; call the answer to give it back. */
     async acquire(options?: WaitOptions): Promise<Release> {
-        return this.tryAcquire(options) ?? (await this.loop_.wait_(options?.signal, (slot) => this.loop_.wasm_.acquire_(slot, this.id_)), this.release_());
+        return this.tryAcquire(options) ?? (await this.wait_(options?.signal, this.wasm_.acquire_), this.release_());
     }
 
     /** A permit if one can be had at once. */
     tryAcquire(options?: WaitOptions): Release | undefined {
-        signalOf(options)?.throwIfAborted();
+        this.begin_(options);
         return this.wasm_.try_acquire_(this.id_) ? this.release_() : undefined;
     }
 
@@ -90,9 +90,7 @@ export class Event extends Thing {
     }
 
     async wait(options?: WaitOptions): Promise<void> {
-        const signal = signalOf(options);
-        signal?.throwIfAborted();
-        this.loop_.check_();
+        const signal = this.begin_(options);
         if (!this.set_) await this.wait_(signal);
     }
 }
@@ -126,9 +124,7 @@ export class Condition extends Thing {
     async wait(options?: WaitOptions): Promise<void> {
         const release = this.release_;
         if (!release || !this.lock.locked) throw new SelkieError('invalid-state', 'wait() is for within the function given to with()');
-        const signal = signalOf(options);
-        signal?.throwIfAborted();
-        const notified = this.wait_(signal);
+        const notified = this.wait_(this.begin_(options));
         release();
         try {
             await notified;
@@ -145,7 +141,7 @@ export class Condition extends Thing {
 
     /** Wakes so many of those who wait, in the order in which they came. */
     notify(waiters = 1): void {
-        count(waiters, 'waiters', 0);
+        count(0)(waiters, 'waiters');
         this.wasm_.notify_(this.id_, waiters);
     }
 
@@ -160,7 +156,7 @@ export class Barrier extends Thing {
     private broken_ = false;
 
     constructor(loop: Loop, parties: number) {
-        super(loop, () => (count(parties, 'parties', 1), loop.wasm_.barrier_(parties)));
+        super(loop, () => (count(1)(parties, 'parties'), loop.wasm_.barrier_(parties)));
         this.parties = parties;
     }
 

@@ -3,7 +3,7 @@
 import { type Rules, callable, signal, text, time } from './arguments.js';
 import { ArgumentError, SelkieError, aborted, asyncDispose, define, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
-import { SLICE, settled } from './engine.js';
+import { SLICE, type Start, settled } from './engine.js';
 import { type Leaver, offAbort, onAbort } from './signals.js';
 
 /** How urgent a task's turns are: in front of all others; the default; when nothing else is ready, and now and then. */
@@ -159,7 +159,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         loop_.adopt_(this);
         this.by_ = signal;
         this.ms_ = timeoutMs;
-        if (signal) onAbort(signal, this);
+        onAbort(signal, this);
         if (timeoutMs !== undefined) {
             this.timer_ = loop_.operation_(this);
             loop_.wasm_.timer_(this.timer_, timeoutMs);
@@ -496,16 +496,16 @@ export class Context {
 
     sleep(ms: number): unknown {
         time(ms, 'ms');
-        return this.pause_(new Request(ms), (slot) => this.loop.wasm_.timer_(slot, ms));
+        return this.pause_(new Request(ms), this.loop.wasm_.timer_, ms);
     }
 
     yield(): unknown {
-        return this.pause_(turn, (slot) => this.loop.wasm_.soon_(slot, priorityOf(this.task.priority)));
+        return this.pause_(turn, this.loop.wasm_.soon_, priorityOf(this.task.priority));
     }
 
-    private pause_(request: Request, start: (slot: number) => void): unknown {
+    private pause_(request: Request, start: Start, how: number): unknown {
         this.since_ = 0;
-        return this.stepwise_ ? request : this.loop.wait_(this.task, start);
+        return this.stepwise_ ? request : this.loop.wait_(this.task, start, how);
     }
 
     wait(what: PromiseLike<unknown>, shield = false): unknown {

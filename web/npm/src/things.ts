@@ -1,6 +1,8 @@
 // What queues and locks have in common.
 
-import type { Loop } from './loop.js';
+import { signalOf } from './arguments.js';
+import type { Start } from './engine.js';
+import type { Loop, WaitOptions } from './loop.js';
 
 /** A queue, or one of the locks: the scheduler keeps it until nobody can name it. */
 export class Thing {
@@ -22,8 +24,16 @@ export class Thing {
         return this.loop_.wasm_;
     }
 
-    /** @internal */
-    wait_(signal: AbortSignal | undefined): Promise<number> {
-        return this.loop_.wait_(signal, (slot) => this.loop_.wasm_.wait_for_(slot, this.id_));
+    /** @internal The signal, if it and the loop allow to begin. */
+    begin_(options: WaitOptions | undefined): AbortSignal | undefined {
+        const signal = signalOf(options);
+        this.loop_.check_();
+        signal?.throwIfAborted();
+        return signal;
+    }
+
+    /** @internal Waits for the answer to what the scheduler is asked of this thing. */
+    wait_(signal: AbortSignal | undefined, ask: Start = this.wasm_.wait_for_, item?: number, order?: number): Promise<number> {
+        return this.loop_.wait_(signal, ask, this.id_, item, order);
     }
 }

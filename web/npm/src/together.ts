@@ -178,8 +178,7 @@ export class Group {
         private readonly parent_: Task<unknown> | undefined,
     ) {
         disposable(this, () => this.close());
-        if (by_?.aborted) this.cancel(by_.reason);
-        else if (by_) onAbort(by_, this);
+        onAbort(by_, this);
     }
 
     /** @internal Its signal is aborted, or the task around it is cancelled. */

@@ -11,17 +11,18 @@ const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(here, 'dist');
 
 /**
- * As [what, the code of an application, limit of gzip in KB]. Tasks stay below 9 KB, which was the aim for the whole; the
- * limits are close to what there is, so that nothing grows unseen.
+ * As [what, the code of an application, limit of gzip in KB]. Tasks stay below 9 KB, which was the aim for everything: that
+ * would take a third of what the package can do, as texts are 1.1 KB and no function more than 0.4. The limits are close to
+ * what there is, so that nothing grows unseen.
  */
 const BUDGETS = [
-    ['tasks, timers, gather, wait, groups: createLoop', "export { createLoop } from './index.js'", 8.3],
-    ['and queues and locks', "export { createLoop, Queue, Lock, Semaphore, Event, Condition, Barrier } from './index.js'", 9.6],
-    ['createLoop and createPool', "export { createLoop, createPool } from './index.js'", 10.8],
-    ['everything', "export * from './index.js'", 13],
-    ["a Worker's side", "export { expose, job } from './worker.js'", 2],
-    ['loop.wasm', undefined, 36],
-    ['createLoop of selkie/inline, with its WebAssembly', "export { createLoop } from './inline.js'", 56],
+    ['tasks, timers, gather, wait, groups: createLoop', "export { createLoop } from './index.js'", 8.2],
+    ['and queues and locks', "export { createLoop, Queue, Lock, Semaphore, Event, Condition, Barrier } from './index.js'", 9.4],
+    ['createLoop and createPool', "export { createLoop, createPool } from './index.js'", 10.7],
+    ['everything', "export * from './index.js'", 12.9],
+    ["a Worker's side", "export { expose, job } from './worker.js'", 1.8],
+    ['loop.wasm', undefined, 35],
+    ['createLoop of selkie/inline, with its WebAssembly', "export { createLoop } from './inline.js'", 54],
 ];
 
 /** Answers rows of [what, minified, gzip, brotli, limit], in bytes. */
