@@ -2,7 +2,7 @@
 //
 // An instance is one loop. That of a closed loop serves the next one.
 
-import { attach, disarm, later as hop, now, open, report, soon } from '../../js/host.js';
+import { attach, disarm, later as hop, now, open, soon } from '../../js/host.js';
 import { LoopCrashedError, SelkieError } from './errors.js';
 
 /** A `WebAssembly.Module`, where the compiler knows it: the types of Node alone do not. */
@@ -13,7 +13,6 @@ export type WasmSource = URL | string | Response | ArrayBuffer | ArrayBufferView
 
 /** @internal The build gives the module's exports, and its imports, the short names that these become. */
 export interface Exports {
-    memory_: WebAssembly.Memory;
     table_: WebAssembly.Table;
     start_(): void;
     open_(manual: number, seed: number): void;
@@ -91,8 +90,6 @@ function restart(): void {
     kept = since = 0;
 }
 
-const nothing = (): number => 0;
-
 /** @internal */
 export class Engine {
     wasm_!: Exports;
@@ -103,7 +100,7 @@ export class Engine {
     /** What the module imports: ours, the host's from js/host.js, and what its generated glue would give. */
     imports_(): WebAssembly.Imports {
         if (WebAssembly.Module.imports(this.module_)[0]?.module !== SELKIE_BUILD) {
-            throw new SelkieError('load-failed', 'the file of the scheduler is not of this version of the package: use its own dist/loop.wasm');
+            throw new SelkieError('load-failed', 'loop.wasm is of another version: use the one of the package');
         }
         let call: Call;
         return {
@@ -117,15 +114,15 @@ export class Engine {
                 later_: hop,
                 open_: open,
                 selkie_now_: now,
-                selkie_report_: report,
-                attach_: (table: WebAssembly.Table, memory: WebAssembly.Memory, turn: number, f: number) => {
-                    call = table.get(f) as Call;
-                    const original = table.get(turn) as Call;
+                attach_: (_table: 0, _memory: 0, turn: number, f: number) => {
+                    const { table_ } = this.wasm_;
+                    call = table_.get(f) as Call;
+                    const original = table_.get(turn) as Call;
                     const counted = (slot: number, task: number): number => {
                         if (task) restart();
                         return original(slot, task);
                     };
-                    return attach({ get: (index) => (index === turn ? counted : call) }, memory, turn, f);
+                    return attach({ get: (index) => (index === turn ? counted : call) }, undefined, turn, f);
                 },
                 selkie_guard_: (_: number, address: number) => {
                     try {
@@ -138,16 +135,8 @@ export class Engine {
                 },
                 // The functions that a turn resumes run after it, in microtasks that it cannot measure.
                 soon_: (handle: number) => (isOver() ? hop(handle) : soon(handle)),
-                function_table_: () => this.wasm_.table_,
-                memory_: () => this.wasm_.memory_,
-                throw_: () => {
-                    throw new Error('the scheduler threw');
-                },
-                init_externref_table_: nothing,
-                // This instance is no worker of an isolated pool, and never asks to be one.
-                selkie_role_: nothing,
-                selkie_reply_: nothing,
-                selkie_panicked_: nothing,
+                // All else that it imports, and never needs: tools/build.mjs has the list.
+                idle_: () => 0,
             },
         };
     }

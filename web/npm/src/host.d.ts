@@ -8,7 +8,6 @@ declare module '*/js/host.js' {
     export function later(handle: number): void;
     export function disarm(handle: number): void;
     export function now(): number;
-    export function report(instance: number, start: number, length: number): void;
 }
 
 declare module '*/wasm.js' {

@@ -167,7 +167,7 @@ export class Barrier extends Thing {
     /** Waits until all have come, and gives the place of arrival, from 0 on. */
     async wait(options?: WaitOptions): Promise<number> {
         const place = await this.wait_(signalOf(options));
-        if (place < 0) throw new SelkieError('barrier-broken', 'the barrier was broken or reset while it was waited for');
+        if (place < 0) throw new SelkieError('barrier-broken', 'the barrier was broken or reset');
         return place;
     }
 

@@ -16,6 +16,7 @@ const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(here, "dist");
 const bin = (name) => join(here, "node_modules", ".bin", windows ? `${name}.cmd` : name);
 const WASM = "wasm32-unknown-unknown";
+const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 function must(ok, what) {
     if (ok) return;
@@ -50,6 +51,12 @@ function wasm() {
 }
 
 /**
+ * What the module imports and has no need of here. It is no worker of an isolated pool, what it reports goes to its loop's handler, and
+ * `attach` knows the table and the memory. After a throw that returns there is a trap, which is all that a throw would come to.
+ */
+const IDLE = ["selkie_role", "selkie_reply", "selkie_panicked", "selkie_report", "function_table", "memory", "init_externref_table", "throw"];
+
+/**
  * Gives imports and exports the names that src/engine.ts has for them, as short as those of what else is private there, and
  * the module that they come from one that only this build has. What JavaScript does not call is not exported.
  */
@@ -57,20 +64,19 @@ function rename(bytes) {
     const source = readFileSync(join(here, "src", "engine.ts"), "utf8");
     const known = new Set(source.match(/\b[a-z_]+_\b/g));
     const short = {};
-    const shorten = (name) => {
-        const bare = name === "__wbindgen_export" ? "table" : name.replace(/^__wbg_/, "").replace(/^__wbindgen_/, "").replace(/_[0-9a-f]{16}$/, "");
-        return known.has(`${bare}_`) ? (short[`${bare}_`] ??= `_${Object.keys(short).length.toString(36)}`) : undefined;
-    };
+    const shorten = (bare) => (known.has(`${bare}_`) ? (short[`${bare}_`] ??= `$${DIGITS[Object.keys(short).length]}`) : undefined);
+    const plain = (name) => name.replace(/^__wbg_/, "").replace(/^__wbindgen_/, "").replace(/_[0-9a-f]{16}$/, "");
     const module = read(bytes);
     const id = createHash("sha256").update(bytes).digest("hex").slice(0, 8);
     for (const one of module.imports) {
-        const name = shorten(one.name);
+        const bare = plain(one.name);
+        const name = shorten(IDLE.includes(bare) ? "idle" : bare);
         if (name) one.name = name;
         // What serves an isolated pool is called by nothing here: wasm-opt leaves it out.
         else must(one.module.endsWith("/js/isolated-worker.js") || one.name.includes("exports"), `src/engine.ts does not know the import ${one.module} ${one.name}: the build`);
         one.module = id;
     }
-    module.exports = module.exports.filter((one) => (one.name = shorten(one.name)));
+    module.exports = module.exports.filter((one) => (one.name = shorten(one.name === "__wbindgen_export" ? "table" : plain(one.name))));
     return { bytes: write(module), short, id };
 }
 
