@@ -55,9 +55,11 @@ export async function runAll(tests, host, report, filter = '') {
             error = why;
         }
         clearTimeout(over);
-        results.push({ name, error: error && (error.stack ?? String(error)) });
+        // Not all hosts have the message in the stack.
+        const what = error && (error.stack?.includes(error.message) ? error.stack : `${error}\n${error.stack ?? ''}`);
+        results.push({ name, error: what });
         report(`test ${name} ... ${error ? 'FAILED' : 'ok'}`);
-        if (error) report(String(error.stack ?? error));
+        if (error) report(what);
     }
     return results;
 }
