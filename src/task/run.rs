@@ -680,7 +680,8 @@ impl TaskRef {
         if self.has(CALLBACK) {
             format!("a callback ({})", self.type_name())
         } else {
-            format!("task {:?}", self.name())
+            // Not by `Debug` of a text, which brings the tables of Unicode and 4 KB (compressed) into every program.
+            format!("task \"{}\"", self.name())
         }
     }
 }
