@@ -1,89 +1,64 @@
-// selkie beside its peers in headless Chromium: `node tools/bench-web.mjs [B1 B2 ...] [--quick]`.
+// selkie beside its peers in headless Chromium and Firefox: `node tools/bench-web.mjs [B1 B2 ...] [--quick]`.
 //
 // A round gives every workload and peer a fresh page, in an order that moves on from round to round, so that what the
 // machine does meanwhile meets all of them. Compare ratios of one run; absolute numbers are those of the machine.
 
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { brotliCompressSync } from "node:zlib";
+import { SIZES, WORKLOADS } from "../benches/web/workloads.mjs";
 import { bindgen } from "./bindgen.mjs";
 import { browser } from "./browser.mjs";
-import { bold, dim, green, heading, red, root, run, table } from "./lib.mjs";
+import { NIGHTLY, bold, dim, green, heading, red, root, run, table, windows } from "./lib.mjs";
+import { BUILDS } from "./hosts.mjs";
 import { serve } from "./serve.mjs";
 import { prepare } from "./setup.mjs";
-
-// A goal is [number, of which peer]: selkie's number is at most so many times that peer's, or so much without a peer.
-const WORKLOADS = {
-    B1: {
-        title: "100,000 ready tasks, spawn and await all", repeats: 7, unit: { ns: "ns/task" },
-        peers: ["selkie", "selkie lazy", "n0-future", "spawn_local", "FuturesUnordered", "LocalPool", "Promise.all", "floor: once", "floor: ring"],
-        goals: { ns: [[0.35, "n0-future"], [0.6, "Promise.all"], [2.2, "floor: once"]] },
-    },
-    B2: {
-        title: "10,000 tasks that wake themselves 10 times", repeats: 7, unit: { ns: "ns/switch" },
-        peers: ["selkie", "n0-future", "spawn_local", "FuturesUnordered", "LocalPool", "await", "floor: ring"],
-        goals: { ns: [[0.7, "spawn_local"], [2, "floor: ring"]] },
-    },
-    B2b: {
-        title: "1000 pairs that hand over 50 times", repeats: 7, unit: { ns: "ns/handover" },
-        peers: ["selkie", "n0-future", "spawn_local", "FuturesUnordered", "LocalPool", "promises"],
-        goals: { ns: [[0.7, "spawn_local"]] },
-    },
-    B3: {
-        title: "100,000 timers in 500 ms", repeats: 1, unit: { cpu: "us CPU/timer", p50: "late p50, ms", p99: "late p99, ms" }, count: 100_000,
-        peers: ["selkie", "n0-future", "setTimeout"],
-        goals: { cpu: [[0.08, "n0-future"], [0.13, "setTimeout"]], p50: [[0.5]], p99: [[2]] },
-    },
-    B3L: {
-        title: "1000 timers in 500 ms", repeats: 1, unit: { cpu: "us CPU/timer", p50: "late p50, ms", p99: "late p99, ms" }, count: 1000,
-        peers: ["selkie", "n0-future", "setTimeout"],
-        // Beside that p50 no ratio has a meaning: the host's own timers come early, by the part of a ms that they cut off.
-        goals: { cpu: [[0.6, "n0-future"]], p50: [[0.5]], p99: [[1, "n0-future"]] },
-    },
-    B3c: {
-        title: "making and dropping a timer", repeats: 1, unit: { create: "create, ns", cancel: "cancel, ns" },
-        peers: ["selkie", "n0-future", "setTimeout"],
-        goals: { create: [[0.04, "setTimeout"]], cancel: [[0.041, "setTimeout"]] },
-    },
-    B4: {
-        title: "200,000 ready tasks of 20 us, beside a page", repeats: 1,
-        unit: { gap: "longest frame gap, ms", delay: "longest message delay, ms", ms: "ms", cpu: "ms CPU" },
-        peers: ["selkie lazy", "selkie", "spawn_local", "n0-future", "promises", "postTask", "idle"],
-        goals: { gap: [[25]], delay: [[10]], ms: [[1.2, "spawn_local"]], cpu: [[1.03, "spawn_local"]] }, subject: "selkie lazy",
-    },
-};
-
-/** The rows of B7, which is no workload of the page: sizes of a program that sleeps and spawns, brotli at its best. */
-const SIZES = {
-    title: "a program that spawns, joins and sleeps: wasm and glue, brotli", unit: { bytes: "bytes" },
-    peers: ["selkie", "wasm-bindgen-futures", "n0-future"],
-    goals: { bytes: [[9216], [1, "wasm-bindgen-futures"]] },
-};
 
 const args = process.argv.slice(2);
 const quick = args.includes("--quick");
 const chosen = args.filter((arg) => arg !== "--quick");
-const known = [...Object.keys(WORKLOADS), "B7"];
+const known = [...Object.keys(WORKLOADS), ...Object.keys(SIZES)];
 const unknown = chosen.filter((name) => !known.some((key) => key.startsWith(name)));
 if (unknown.length) {
     console.error(`no workload ${unknown.join(", ")}; there are ${known.join(", ")}`);
     process.exit(2);
 }
-const withSizes = chosen.length === 0 || chosen.some((name) => "B7".startsWith(name));
-const names = Object.keys(WORKLOADS).filter((key) => chosen.length === 0 || chosen.some((name) => key.startsWith(name)));
+const wanted = (all) => all.filter((key) => chosen.length === 0 || chosen.some((name) => key.startsWith(name)));
+const names = wanted(Object.keys(WORKLOADS));
+const sized = wanted(Object.keys(SIZES));
 const rounds = quick ? 1 : 5;
 
-prepare(["rust", "linker", "wasm", "bindgen", "chromium"]);
+const uses = (what) => names.some((name) => WORKLOADS[name].browser === what || WORKLOADS[name].pages === what);
+const withThreads = uses("threads");
+prepare(["rust", "linker", "wasm", "bindgen", "chromium", "nightly", "npm", "bench", ...(uses("firefox") ? ["firefox", "geckodriver"] : [])]);
 const target = join(root, "target", "bench-web");
 const site = join(target, "site");
 const source = join(root, "benches", "web");
-const built = names.length === 0 || run("cargo", ["build", "--release", "--target", "wasm32-unknown-unknown", "--manifest-path", join(source, "Cargo.toml")],
-    { CARGO_TARGET_DIR: target });
+
+/** Builds the module of the page into `folder` of the site. */
+function build(folder, { toolchain, flags, env }, ...more) {
+    const wasm = "wasm32-unknown-unknown";
+    const args = [...toolchain, "build", "--release", "--target", wasm, ...flags, "--manifest-path", join(source, "Cargo.toml"), ...more];
+    const built = run("cargo", args, env) && bindgen(join(root, env.CARGO_TARGET_DIR, wasm, "release", "selkie_bench_web.wasm"), join(site, folder));
+    if (!built) process.exit(1);
+}
+
 mkdirSync(site, { recursive: true });
-const wasm = join(target, "wasm32-unknown-unknown", "release", "selkie_bench_web.wasm");
-if (!built || (names.length && !bindgen(wasm, join(site, "pkg")))) process.exit(1);
-copyFileSync(join(source, "page.html"), join(site, "index.html"));
-copyFileSync(join(source, "page.js"), join(site, "page.js"));
+const npm = join(root, "web", "npm");
+if ((names.length || sized.includes("N5")) && !run(process.execPath, [join(npm, "tools", "build.mjs")])) process.exit(1);
+const { build: bundle } = await import(pathToFileURL(join(source, "node_modules", "esbuild", "lib", "main.js")));
+if (names.length) {
+    build("pkg", { toolchain: [], flags: [], env: { CARGO_TARGET_DIR: join("target", "bench-web") } });
+    if (withThreads) build("threads", BUILDS.bench, "--features", "threads");
+    cpSync(join(npm, "dist"), join(site, "selkie"), { recursive: true });
+    copyFileSync(join(source, "page.html"), join(site, "index.html"));
+    copyFileSync(join(source, "page.js"), join(site, "page.js"));
+    await bundle({
+        entryPoints: [join(source, "pools.js"), join(source, "worker.js")], outdir: site, bundle: true, format: "esm", target: "es2022", logLevel: "warning",
+        external: ["./pkg/*", "./selkie/*", "worker_threads", "os", "child_process", "url"],
+    });
+}
 
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 const show = (value) => (value === undefined ? "" : value >= 100 ? value.toFixed(0) : value.toPrecision(3));
@@ -95,38 +70,51 @@ const samples = Object.fromEntries(
 const failures = [];
 
 const server = names.length && (await serve(site, 0));
-const chromium = names.length && (await browser());
+const browsers = {};
+const PATIENCE = 60_000; // ms for a sample
+/** In Firefox a browser for each page takes longer than what is measured there. */
+async function open(name, url) {
+    browsers[name] ??= await browser(name);
+    if (name === "chromium") return browsers[name].page(url, PATIENCE);
+    const page = (browsers[name].only ??= await browsers[name].page("about:blank", PATIENCE));
+    await page.go("about:blank");
+    await page.go(url);
+    return { ...page, close() {} };
+}
 try {
     for (let round = 0; round < rounds; round += 1) {
         for (const name of names) {
-            const { peers, repeats, count = 1 } = WORKLOADS[name];
+            const { peers, repeats, count = 1, pages, browser = "chromium" } = WORKLOADS[name];
             for (let at = 0; at < peers.length; at += 1) {
                 const peer = peers[(at + round) % peers.length];
                 if (process.stderr.isTTY) process.stderr.write(dim(`\rround ${round + 1} of ${rounds}: ${name}, ${peer}`.padEnd(70)));
-                const page = await chromium.page(`http://localhost:${server.address().port}/`);
+                const query = pages === "threads" && !peer.endsWith(", one thread") ? "?threads" : "";
+                let page;
                 try {
-                    await page.devtools("Performance.enable", {});
-                    await page.run("await window.ready");
+                    page = await open(browser, `http://localhost:${server.address().port}/${query}`);
+                    if (browser === "chromium") await page.devtools("Performance.enable", {});
+                    await page.run("while (!window.ready) await new Promise((go) => setTimeout(go, 10)); await window.ready; await window.warm(...args)", name, peer);
                     for (let repeat = 0; repeat < repeats; repeat += 1) {
-                        const before = await busy(page);
+                        const before = browser === "chromium" && (await busy(page));
                         const measured = await page.run("return await window.measure(...args)", name, peer);
                         // In us for each of many, in ms for one whole.
-                        measured.cpu = ((await busy(page)) - before) * (count > 1 ? 1e6 / count : 1e3);
+                        if (browser === "chromium") measured.cpu = ((await busy(page)) - before) * (count > 1 ? 1e6 / count : 1e3);
                         for (const [quantity, value] of Object.entries(measured)) (samples[name][peer][quantity] ??= []).push(value);
                     }
                 } catch (error) {
                     failures.push(`${name}, ${peer}: ${error.message.split("\n")[0]}`);
                 } finally {
-                    await page.close();
+                    await page?.close();
                 }
             }
         }
     }
 } finally {
-    if (names.length) {
-        chromium.close();
-        server.close();
+    for (const { only, close } of Object.values(browsers)) {
+        await only?.close().catch(() => {});
+        close();
     }
+    if (names.length) server.close();
     if (process.stderr.isTTY) process.stderr.write("\n");
 }
 
@@ -136,40 +124,71 @@ async function busy(page) {
     return metrics.find(({ name }) => name === "TaskDuration").value;
 }
 
-if (withSizes) {
-    WORKLOADS.B7 = SIZES;
-    names.push("B7");
-    samples.B7 = Object.fromEntries(SIZES.peers.map((peer) => [peer, {}]));
-    for (const peer of SIZES.peers) {
-        const bytes = size(peer);
-        if (bytes) samples.B7[peer].bytes = [bytes];
-        else failures.push(`B7, ${peer}: does not build`);
+for (const name of sized) {
+    WORKLOADS[name] = SIZES[name];
+    names.push(name);
+    samples[name] = Object.fromEntries(SIZES[name].peers.map((peer) => [peer, {}]));
+    for (const peer of SIZES[name].peers) {
+        const bytes = name === "B7" ? await hello(peer) : await loaded(peer);
+        if (bytes) samples[name][peer].bytes = [bytes];
+        else failures.push(`${name}, ${peer}: does not build`);
     }
 }
 
-/** The bytes of the program on `peer`: the module and its glue, each compressed on its own as a server would. */
-function size(peer) {
-    const folder = join(target, "hello");
+/** The bytes of files as a server would send them. */
+function sent(...files) {
+    return files.reduce((sum, file) => sum + brotliCompressSync(file).length, 0);
+}
+
+/** The text of an application of one module, as bundlers make it. */
+async function bundled(contents, resolveDir, options) {
+    const { outputFiles } = await bundle({ stdin: { contents, resolveDir }, bundle: true, minify: true, format: "esm", write: false, logLevel: "error", ...options });
+    return outputFiles[0].contents;
+}
+
+/** The bytes of the program on `peer`: the module and its glue, both made small by the tools that there are. */
+async function hello(peer) {
+    const [feature, own] = peer.split(", ");
+    const folder = join(target, own ? "hello-std" : "hello");
     const manifest = join(root, "benches", "hello", "Cargo.toml");
-    const flags = ["--release", "--target", "wasm32-unknown-unknown", "--manifest-path", manifest, "--features", peer];
-    if (!run("cargo", ["build", ...flags], { CARGO_TARGET_DIR: folder })) return undefined;
+    const std = ["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"];
+    const flags = ["--release", "--target", "wasm32-unknown-unknown", "--manifest-path", manifest, "--features", feature];
+    const RUSTFLAGS = own ? "-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none -Zfmt-debug=none" : "";
+    if (!run("cargo", [...(own ? [`+${NIGHTLY}`] : []), "build", ...flags, ...(own ? std : [])], { CARGO_TARGET_DIR: folder, RUSTFLAGS })) return undefined;
     const module = join(folder, "wasm32-unknown-unknown", "release", "selkie_bench_hello.wasm");
-    const out = join(folder, peer);
-    if (!bindgen(module, out, "--remove-name-section", "--remove-producers-section")) return undefined;
-    const files = readdirSync(out).filter((file) => /\.(js|wasm)$/.test(file));
-    return files.reduce((sum, file) => sum + brotliCompressSync(readFileSync(join(out, file))).length, 0);
+    const out = join(folder, feature);
+    rmSync(out, { recursive: true, force: true });
+    if (!bindgen(module, out, "--no-typescript")) return undefined;
+    const small = join(out, "small.wasm");
+    const features = ["bulk-memory", "bulk-memory-opt", "mutable-globals", "nontrapping-float-to-int", "sign-ext", "multivalue", "reference-types", "call-indirect-overlong"];
+    const opt = ["-Oz", ...features.map((name) => `--enable-${name}`), "--strip-debug", "--strip-producers"];
+    if (!run(join(npm, "node_modules", ".bin", windows ? "wasm-opt.cmd" : "wasm-opt"), [...opt, join(out, "selkie_bench_hello_bg.wasm"), "-o", small])) return undefined;
+    const glue = await bundled("import init from './selkie_bench_hello.js'; init();", out, {});
+    return sent(readFileSync(small), glue);
+}
+
+/** The bytes of an application that runs functions, so many at once, here and in Workers. */
+async function loaded(peer) {
+    if (peer === "selkie") {
+        const dist = join(npm, "dist");
+        const page = await bundled("export { createLoop, createPool } from './index.js'", dist, {});
+        return sent(page, await bundled("export { expose } from './worker.js'", dist, {}), readFileSync(join(dist, "loop.wasm")));
+    }
+    const options = { external: ["worker_threads", "os", "child_process", "url"] };
+    const all = ["export { default as PQueue } from 'p-queue'", "export * from 'comlink'", "export { default as workerpool } from 'workerpool'"];
+    return sent(await bundled(all.join("; "), source, options));
 }
 
 let missed = 0;
 const verdicts = {};
 for (const name of names) {
-    const { title, peers, unit, goals, subject = "selkie" } = WORKLOADS[name];
+    const { title, peers, unit, goals, subject = "selkie", unfair = {} } = WORKLOADS[name];
     verdicts[name] = [];
     heading(`${name}: ${title}`);
     const value = (peer, quantity) => samples[name][peer][quantity] && median(samples[name][peer][quantity]);
     const quantities = Object.keys(unit);
     const rows = peers.map((peer) => [
-        peer,
+        peer in unfair ? dim(`${peer} (${unfair[peer]})`) : peer,
         ...quantities.flatMap((quantity) => {
             const list = samples[name][peer][quantity];
             if (!list) return ["failed", "", ""];

@@ -1,24 +1,25 @@
-// Headless Chromium by the WebDriver protocol, for what is no test of wasm-bindgen.
+// Headless Chromium and Firefox by the WebDriver protocol, for what is no test of wasm-bindgen.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { chromedriver, root } from "./lib.mjs";
+import { chromedriver, geckodriver, root } from "./lib.mjs";
 
 /** Starts a driver; resolves to `{ page, close }`, where `page(url)` resolves to a fresh browser that shows `url`. */
-export async function browser() {
-    const program = chromedriver();
-    if (!program) throw new Error("chromedriver is missing: run `npx -y rust-just setup`");
-    const driver = spawn(program, ["--port=0"], { stdio: ["ignore", "pipe", "inherit"] });
+export async function browser(name = "chromium") {
+    const firefox = name === "firefox";
+    const program = firefox ? geckodriver() : chromedriver();
+    if (!program) throw new Error(`the driver of ${name} is missing: run \`npx -y rust-just setup\``);
+    const driver = spawn(program, ["--port=0", ...(firefox ? ["--websocket-port=0"] : [])], { stdio: ["ignore", "pipe", "inherit"] });
     const port = await new Promise((found, failed) => {
         let text = "";
         driver.stdout.on("data", (chunk) => {
             text += chunk;
-            const match = text.match(/successfully on port (\d+)/);
+            const match = text.match(/successfully on port (\d+)/) ?? text.match(/Listening on [\d.]+:(\d+)/);
             if (match) found(match[1]);
         });
         driver.on("error", failed);
-        driver.on("close", () => failed(new Error(`chromedriver ended: ${text}`)));
+        driver.on("close", () => failed(new Error(`${program} ended: ${text}`)));
     });
 
     async function call(method, path, body) {
@@ -31,18 +32,21 @@ export async function browser() {
     }
 
     const flags = JSON.parse(readFileSync(join(root, "webdriver.json"), "utf8"));
-    const capabilities = { alwaysMatch: { ...flags, "goog:loggingPrefs": { browser: "ALL" } } };
+    const chromium = { ...flags, "goog:loggingPrefs": { browser: "ALL" } };
+    const capabilities = { alwaysMatch: firefox ? { "moz:firefoxOptions": { args: ["-headless"] } } : chromium };
 
     return {
-        async page(url) {
+        /** A script of it may take `patience` ms. */
+        async page(url, patience = 300_000) {
             const { sessionId } = await call("POST", "/session", { capabilities });
             const at = `/session/${sessionId}`;
-            await call("POST", `${at}/timeouts`, { script: 300_000 });
+            await call("POST", `${at}/timeouts`, { script: patience });
             await call("POST", `${at}/url`, { url });
             return {
                 /** What the body of an async function answers in the page; `args` are its arguments. */
                 run: (body, ...args) =>
                     call("POST", `${at}/execute/sync`, { script: `return (async (...args) => { ${body} })(...arguments)`, args }),
+                go: (to) => call("POST", `${at}/url`, { url: to }),
                 /** What a command of the DevTools protocol answers. */
                 devtools: (cmd, params) => call("POST", `${at}/goog/cdp/execute`, { cmd, params }),
                 /** The lines of the console since the last call. */

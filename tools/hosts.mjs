@@ -80,6 +80,12 @@ export const BUILDS = {
         flags: ["-Z", "build-std=std,panic_unwind"],
         env: { ...lean, RUSTFLAGS: `${threads} ${unwind}`, CARGO_TARGET_DIR: "target/threads" },
     },
+    // The benchmark's: tokio_with_wasm does not compile where panics unwind.
+    bench: {
+        toolchain: [`+${NIGHTLY}`],
+        flags: ["-Z", "build-std=std,panic_abort"],
+        env: { RUSTFLAGS: threads, CARGO_TARGET_DIR: "target/bench-web/threads" },
+    },
 };
 
 const page = { WASM_BINDGEN_USE_BROWSER: "1" };

@@ -187,6 +187,11 @@ const NEEDS = {
         // Not `npm ci`, which refuses a lock file without the binaries of all other systems, and not every registry has those.
         get: () => npmInstall(["install", "--no-save"], "web", "npm", "matrix"),
     },
+    bench: {
+        what: "what the benchmarks compare the npm package with",
+        has: () => hasModules("benches", "web"),
+        get: () => npmInstall(["ci"], "benches", "web"),
+    },
     playground: {
         what: "what the playground is made with",
         has: () => hasModules("web", "playground"),

@@ -1,6 +1,11 @@
 // The page of the benchmarks: `measure(workload, peer)` runs one, once. tools/bench-web.mjs calls it.
 
-import init, * as wasm from './pkg/selkie_bench_web.js';
+import { jobs, limited, trips } from './pools.js';
+
+// A module with threads, or for one; the address says which.
+const threads = location.search === '?threads';
+const { default: init, ...wasm } = await import(threads ? './threads/selkie_bench_web.js' : './pkg/selkie_bench_web.js');
+const inRust = new Set(['selkie', 'selkie loop', 'rayon', 'rayon, one latch', 'tokio_with_wasm', 'tokio_with_wasm, 2 at once']);
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 const quantile = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))];
@@ -103,6 +108,10 @@ function watch() {
 const B1 = 100_000;
 const B2 = [10_000, 10];
 const B2B = [1000, 50];
+const B5 = 1000;
+const B6 = 10_000;
+const N1 = 10_000;
+const N4 = 50_000;
 
 const WORKLOADS = {
   async B1(peer) {
@@ -141,7 +150,47 @@ const WORKLOADS = {
     else ms = await wasm.b4(peer, count, rounds);
     return { ms, ...(await watched()) };
   },
+  B5: (peer) => pooled(peer, 'b5', trips, B5),
+  B6: (peer) => pooled(peer, 'b6', jobs, B6, wasm.calibrate(20)),
+  B6e: (peer) => pooled(peer, 'b6', jobs, B6, 0),
+  async N1(peer) {
+    const ms = await limited(peer, N1, 100, async (i) => (await undefined, i & 1));
+    return { ns: (ms * 1e6) / N1 };
+  },
+  async N2(peer) {
+    return { us: ((await trips(peer, B5)) * 1e3) / B5 };
+  },
+  async N3(peer) {
+    return { us: ((await jobs(peer, B6, wasm.calibrate(20))) * 1e3) / B6 };
+  },
+  async N4(peer) {
+    const rounds = wasm.calibrate(20);
+    await sleep(200);
+    const watched = watch();
+    await sleep(100);
+    const ms = await limited(peer, N4, 100, async (i) => (await undefined, wasm.work_once(rounds), i & 1));
+    return { ms, ...(await watched()) };
+  },
 };
+
+/** What `f` of the module measures, or `other` in JavaScript, in us for each of `count`. */
+async function pooled(peer, f, other, count, ...rest) {
+  const ms = inRust.has(peer) ? await wasm[f](peer, count, ...rest) : await other(peer, count, ...rest);
+  return { us: (ms * 1e3) / count };
+}
+
+/** Before anything is measured the Workers are there, and have run the code that is measured. */
+async function warm(workload, peer) {
+  if (!/^(B5|B6|N)/.test(workload)) return;
+  if (/rayon/.test(peer)) await wasm.initThreadPool(2);
+  if (workload === 'B5') await pooled(peer, 'b5', trips, 200);
+  else if (workload === 'N2') await trips(peer, 200);
+  // With work, so that its code is the fast one from then on.
+  else if (/^B6/.test(workload)) await pooled(peer, 'b6', jobs, 2000, wasm.calibrate(20));
+  else if (workload === 'N3') await jobs(peer, 2000, wasm.calibrate(20));
+  else await limited(peer, 200, 100, async (i) => i & 1);
+  await sleep(100);
+}
 
 async function timers(peer, count, sample) {
   // The window begins when all are made, by those who make them in time.
@@ -157,4 +206,10 @@ window.ready = init().then(async () => {
   await wasm.b1('selkie', 10);
   await sleep(100);
 });
-window.measure = (workload, peer) => WORKLOADS[workload](peer);
+// What comes behind a comma or a blank says where a peer or a workload runs.
+const plain = (workload, peer) => [workload.split(' ')[0], peer.replace(', one thread', '')];
+window.warm = (workload, peer) => warm(...plain(workload, peer));
+window.measure = (workload, peer) => {
+  const [name, who] = plain(workload, peer);
+  return WORKLOADS[name.replace(/mt$/, '')](who);
+};

@@ -1,6 +1,9 @@
-//! The workloads B1 to B4, each with the same bodies under every executor.
+//! The workloads B1 to B4, each with the same bodies under every executor; B5 and B6 are in `threads.rs`.
 //!
 //! What a workload measures is taken on the executor that is measured, so that no other one's latency is part of it.
+
+#[cfg(feature = "threads")]
+mod threads;
 
 use std::{
     cell::{Cell, RefCell},
@@ -34,6 +37,8 @@ enum Peer {
     SelkieLazy,
     N0,
     Wbf,
+    #[cfg(feature = "threads")]
+    Tokio,
     Unordered,
     LocalPool,
     /// Boxes in a ring, polled until they are ready, with a waker that does nothing.
@@ -48,6 +53,8 @@ fn peer(name: &str) -> Peer {
         "selkie lazy" => Peer::SelkieLazy,
         "n0-future" => Peer::N0,
         "spawn_local" => Peer::Wbf,
+        #[cfg(feature = "threads")]
+        "tokio_with_wasm" => Peer::Tokio,
         "FuturesUnordered" => Peer::Unordered,
         "LocalPool" => Peer::LocalPool,
         "floor: ring" => Peer::Ring,
@@ -87,6 +94,17 @@ where
         Peer::N0 => {
             let start = now();
             let tasks: Vec<_> = (0..count).map(|i| n0_future::task::spawn(make(i))).collect();
+            let mut sum = 0;
+            for task in tasks {
+                sum += task.await.unwrap();
+            }
+            black_box(sum);
+            now() - start
+        }
+        #[cfg(feature = "threads")]
+        Peer::Tokio => {
+            let start = now();
+            let tasks: Vec<_> = (0..count).map(|i| tokio_with_wasm::spawn(make(i))).collect();
             let mut sum = 0;
             for task in tasks {
                 sum += task.await.unwrap();
@@ -300,6 +318,13 @@ pub async fn b3_create(name: String, count: u32) -> Vec<f64> {
         Peer::N0 => burst(count, n0_future::time::sleep).await,
         _ => on_selkie(burst(count, selkie::sleep)).await,
     }
+}
+
+/// As a task of `rounds` does it: its result depends on all of them.
+#[cfg(feature = "threads")]
+fn job(i: u32, rounds: u32) -> u32 {
+    work(rounds);
+    i & 1
 }
 
 /// Not inlined, so that it is as fast where it is used as where it was calibrated.
