@@ -56,7 +56,7 @@ if (names.length) {
     copyFileSync(join(source, "page.js"), join(site, "page.js"));
     await bundle({
         entryPoints: [join(source, "pools.js"), join(source, "worker.js")], outdir: site, bundle: true, format: "esm", target: "es2022", logLevel: "warning",
-        external: ["./pkg/*", "./selkie/*", "worker_threads", "os", "child_process", "url"],
+        external: ["./pkg/*", "./threads/*", "./selkie/*", "worker_threads", "os", "child_process", "url"],
     });
 }
 

@@ -7,7 +7,7 @@ import workerpool from 'workerpool';
 
 const WORKERS = 2;
 const MOST = 10_000; // Jobs of a batch.
-const address = (peer) => new URL(`./worker.js?${peer}`, import.meta.url);
+const address = (peer) => new URL(`./worker.js?${peer}${location.search.replace('?', '&')}`, import.meta.url);
 
 /** Workers that are ready. */
 function workers(peer, count) {

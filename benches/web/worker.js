@@ -1,9 +1,12 @@
-// The Workers of those peers that bring none: `worker.js?<peer>`. Each has an instance of the module for one thread.
+// The Workers of those peers that bring none: `worker.js?<peer>`. Each has an instance of the page's module to itself, so that its
+// work is the same code.
 
 import * as comlink from 'comlink';
 import { expose } from './selkie/worker.js';
 import workerpool from 'workerpool';
-import init, * as wasm from './pkg/selkie_bench_web.js';
+
+const [peer, threads] = location.search.slice(1).split('&');
+const { default: init, ...wasm } = await import(threads ? './threads/selkie_bench_web.js' : './pkg/selkie_bench_web.js');
 
 const PEERS = {
   postMessage() {
@@ -33,6 +36,6 @@ function job(i, rounds) {
 }
 
 await init();
-PEERS[location.search.slice(1)]();
+PEERS[peer]();
 // workerpool and selkie wait for messages of their own; the others for this one.
-if (/postMessage|comlink|floor/.test(location.search)) postMessage('ready');
+if (/postMessage|comlink|floor/.test(peer)) postMessage('ready');
