@@ -25,7 +25,8 @@ if (unknown.length) {
     process.exit(2);
 }
 const wanted = (all) => all.filter((key) => chosen.length === 0 || chosen.some((name) => key.startsWith(name)));
-const names = wanted(Object.keys(WORKLOADS));
+// What is quick has no time for two browsers, unless it is told to.
+const names = wanted(Object.keys(WORKLOADS)).filter((key) => chosen.length || !quick || !WORKLOADS[key].browser);
 const sized = wanted(Object.keys(SIZES));
 const rounds = quick ? 1 : 5;
 
@@ -94,7 +95,7 @@ try {
                     page = await open(browser, `http://localhost:${server.address().port}/${query}`);
                     if (browser === "chromium") await page.devtools("Performance.enable", {});
                     await page.run("while (!window.ready) await new Promise((go) => setTimeout(go, 10)); await window.ready; await window.warm(...args)", name, peer);
-                    for (let repeat = 0; repeat < repeats; repeat += 1) {
+                    for (let repeat = 0; repeat < (quick ? Math.min(repeats, 3) : repeats); repeat += 1) {
                         const before = browser === "chromium" && (await busy(page));
                         const measured = await page.run("return await window.measure(...args)", name, peer);
                         // In us for each of many, in ms for one whole.
