@@ -39,9 +39,6 @@ export function attach(table, memory, turn, call) {
   return instances.push({ table, memory, turn: table.get(turn), call: table.get(call) }) - 1;
 }
 
-/** As `attach`, for a Worker that has no loop of JavaScript's: it waits by itself. */
-export const adopt = (table, memory, call) => instances.push({ table, memory, call: table.get(call) }) - 1;
-
 /** Has this thread's clock count from the origin of the one that started it. */
 export function synchronize(clock) {
   // The origins are by the clock of the wall, which may have been set meanwhile: time must not go back.

@@ -1,15 +1,40 @@
 // A Worker that is a thread of the program. It has the module and what this crate asks of a host, and not the application's
 // glue, which a library cannot find once a bundler was at work. So all that needs no JavaScript runs here; a call of JavaScript
 // panics with the name of what is missing.
-
-import * as host from './host.js';
+//
+// All of it is this one file, though some functions of `host.js` are here again: where no bundler has joined the two, each Worker
+// would fetch the second file after it has read the first, and that is a third of the time in which it comes up.
 
 const port = typeof WorkerGlobalScope === 'function' ? self : process.getBuiltinModule('node:worker_threads').parentPort;
+
+/** What calls back, and the memory: there is one instance of the module here, and its name is 0. */
+let call;
+let memory;
+/** From this thread's clock to that of the root. */
+let offset = 0;
+
+/** As in `host.js`, for a thread that has no loop of JavaScript's: it waits by itself. */
+const host = {
+  selkie_guard(_, address) {
+    try {
+      call(address);
+      return 1;
+    } catch (error) {
+      console.error(error);
+      return 0;
+    }
+  },
+  selkie_now: () => performance.now() + offset,
+  // A copy, since a decoder refuses shared memory.
+  selkie_report: (_, start, length) =>
+    console.error(new TextDecoder().decode(new Uint8Array(memory.buffer, start, length).slice())),
+};
 
 /** The generated names end in a hash; ours begin with the name of the crate. */
 const known = (name) => host[name.match(/^(?:__wbg_)?(selkie_\w+?)(?:_[0-9a-f]{16})?$/)?.[1]];
 
-function begin({ module, memory, work, missing, call, stack, clock, address }) {
+function begin({ module, work, missing, stack, clock, address, ...data }) {
+  memory = data.memory;
   let wasm;
   let functions;
   const absent = (name) => () => {
@@ -32,8 +57,10 @@ function begin({ module, memory, work, missing, call, stack, clock, address }) {
   const tables = Object.values(wasm).filter((table) => table instanceof WebAssembly.Table && table.length > work);
   functions = tables.find((table) => typeof table.get(work) === 'function');
   wasm.__wbindgen_start(stack);
-  host.synchronize(clock);
-  functions.get(work)(host.adopt(functions, memory, call), address);
+  // The origins are by the clock of the wall, which may have been set meanwhile: time must not go back.
+  offset = Math.max(performance.timeOrigin - clock.origin, clock.now - performance.now());
+  call = functions.get(data.call);
+  functions.get(work)(0, address);
   // Frees the stack and the thread's variables.
   wasm.__wbindgen_thread_destroy(0, 0, 0);
 }
