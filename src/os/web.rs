@@ -6,7 +6,14 @@ mod one_thread;
 #[cfg(target_feature = "atomics")]
 mod threads;
 
-use std::{cell::RefCell, future::Future, panic::AssertUnwindSafe, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+};
 
 use js_sys::{Function, Promise};
 use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Platform, Unavailable};
@@ -19,10 +26,14 @@ pub use self::forever::{Stopped, run_forever};
 pub(crate) use self::one_thread::{
     Carrier, LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
 };
+#[cfg(not(target_feature = "atomics"))]
+use self::one_thread::{keep, poll_up};
 #[cfg(target_feature = "atomics")]
 pub(crate) use self::threads::{
     Carrier, LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
 };
+#[cfg(target_feature = "atomics")]
+use self::threads::{keep, poll_up};
 use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, spawn};
 
 pub(crate) fn host() -> Arc<dyn Platform> {
@@ -132,6 +143,41 @@ pub(crate) fn divert(hello: fn() -> Vec<u8>, answer: fn(&str, &[u8]) -> Vec<u8>)
 /// function under `#[wasm_bindgen(start)]`) has to come by a place that [diverts](mod@crate::isolated).
 pub fn set_isolated_worker(make: Option<&Function>) {
     selkie_web::isolated::set_worker(make.into());
+}
+
+/// In a build with threads: has `count` Workers there from now on, and waits until they are.
+///
+/// A thread of the program runs in a Worker. A browser takes 30 to 60 ms until a new one has come up, so the program uses its Workers
+/// again; but one that was free for 5 seconds retires, and then the next job waits for another to come up. Here a
+/// program says how many it wants to have at hand whatever happens: those that are missing are started at the call, and
+/// while there are no more than `count`, busy ones included, none retires. More than that come and go as before. A Worker that
+/// is free costs some megabytes of the host, and its stack of 1 MiB.
+///
+/// The last call counts, from whichever thread; `keep_workers(0)` is how a program begins. One that dies is not replaced before
+/// the next call, or before a thread needs one. In Node, Workers that are kept and free do not hold the process.
+///
+/// ```no_run
+/// # async fn demo() -> Result<(), selkie::Unavailable> {
+/// // As the page loads, so that the first click is as fast as the tenth.
+/// selkie::os::web::keep_workers(2).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Unavailable`] where there are no threads, above 128, and if a Worker does not come up. Those that did are kept.
+///
+/// # Cancel safety
+///
+/// What is started and kept is so since the call; the future only waits.
+#[doc(alias = "warm_up")]
+pub fn keep_workers(count: usize) -> impl Future<Output = Result<(), Unavailable>> + Send {
+    let kept = keep(count);
+    poll_fn(move |cx| match &kept {
+        Ok(()) => poll_up(count, cx.waker()),
+        Err(error) => Poll::Ready(Err(error.clone())),
+    })
 }
 
 thread_local! {

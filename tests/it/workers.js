@@ -48,6 +48,12 @@ async function none(seconds) {
   }
 }
 
+/** How many Workers hold their lock, and so are up. */
+export async function count() {
+  const { held } = await navigator.locks.query();
+  return held.filter(({ name }) => name.startsWith('selkie')).length;
+}
+
 /** Whether Workers that are made from now on find no file. */
 export const failFrom = (now) => void (failing = now);
 

@@ -10,7 +10,8 @@ use std::{
 
 use selkie::{
     EventLoop, Executor, IsolatedPool, LoopLocal, PoolError, Thread, ThreadPool, current_thread_name,
-    os::web::from_promise, sleep, spawn_lazy, timeout, to_thread,
+    os::web::{from_promise, keep_workers},
+    sleep, spawn_lazy, timeout, to_thread,
 };
 use wasm_bindgen::prelude::*;
 
@@ -26,6 +27,7 @@ extern "C" {
     fn terminate(worker: &JsValue);
     fn gone() -> js_sys::Promise;
     fn retired() -> js_sys::Promise;
+    fn count() -> js_sys::Promise;
     #[wasm_bindgen(js_name = failFrom)]
     fn fail_from(now: bool);
     fn hurry(now: bool);
@@ -92,6 +94,7 @@ async fn there_are_threads_where_memory_is_shared_and_nowhere_else() {
             ThreadPool::new(1).err().map(|error| error.to_string()),
             Executor::new().err().map(|error| error.to_string()),
             to_thread(|| ()).await.err().map(|error| error.to_string()),
+            keep_workers(0).await.err().map(|error| error.to_string()),
         ];
         for refused in refused {
             assert_eq!(refused.is_none(), isolated());
@@ -413,6 +416,81 @@ async fn workers_that_retire_give_their_stacks_back() {
         from_promise(retired()).await.unwrap();
         let after = eight().await;
         assert!(after < before + 64, "{before} pages grew to {after}");
+    })
+    .await;
+}
+
+/// How many Workers there are.
+async fn workers() -> f64 {
+    from_promise(count()).await.unwrap().as_f64().unwrap()
+}
+
+/// Waits until there are so many.
+async fn come_down_to(wanted: f64) {
+    let down = async {
+        while workers().await > wanted {
+            sleep(ms(5)).await;
+        }
+    };
+    timeout(LONG, down).await.unwrap();
+    assert_eq!(workers().await, wanted);
+}
+
+/// Both kinds: those that park, and those that have JavaScript.
+#[test]
+async fn workers_that_are_kept_are_there_and_do_not_retire() {
+    on_the_page(async {
+        if !has_pages() {
+            timeout(LONG, keep_workers(2)).await.unwrap().unwrap();
+            drop(keep_workers(0));
+            return;
+        }
+        for own in [false, true] {
+            from_promise(gone()).await.unwrap();
+            own_script(own);
+            timeout(LONG, keep_workers(3)).await.unwrap().unwrap();
+            assert_eq!(workers().await, 3.0);
+            // They are those that threads run in, and when they are too few, another one comes and goes.
+            let pool = ThreadPool::builder(4).idle_limit(ms(1)).build().unwrap();
+            let barrier = Arc::new(std::sync::Barrier::new(4));
+            let jobs: Vec<_> = (0..4)
+                .map(|_| {
+                    let barrier = barrier.clone();
+                    pool.submit(move || drop(barrier.wait())).unwrap()
+                })
+                .collect();
+            for job in jobs {
+                timeout(LONG, job).await.unwrap().unwrap();
+            }
+            assert_eq!(workers().await, 4.0);
+            come_down_to(3.0).await;
+            // Longer than a free one lives: the three have had their time.
+            sleep(ms(1000)).await;
+            assert_eq!(workers().await, 3.0);
+            timeout(LONG, keep_workers(1)).await.unwrap().unwrap();
+            come_down_to(1.0).await;
+            drop(keep_workers(0));
+            come_down_to(0.0).await;
+        }
+        own_script(false);
+    })
+    .await;
+}
+
+#[test]
+async fn workers_that_cannot_be_kept_are_told() {
+    on_the_page(async {
+        let many = keep_workers(129).await.unwrap_err();
+        assert!(many.to_string().contains("128"), "{many}");
+        if has_pages() {
+            from_promise(gone()).await.unwrap();
+            fail_from(true);
+            let failed = timeout(LONG, keep_workers(2)).await.unwrap().unwrap_err();
+            fail_from(false);
+            assert!(failed.to_string().contains("come up"), "{failed}");
+            timeout(LONG, keep_workers(2)).await.unwrap().unwrap();
+        }
+        drop(keep_workers(0));
     })
     .await;
 }

@@ -20,7 +20,7 @@
 //! # A Worker ends
 //!
 //! - *It retires*: it takes itself off the list of the free ones, under the lock by which work is given out, so that none is
-//!   given to it. It frees its stack and its variables. Destructors of thread-locals do not run, as nowhere on this target.
+//!   given to it. One that is *kept* waits on instead: it is among as many as the program wants to have. It frees its stack and its variables. Destructors of thread-locals do not run, as nowhere on this target.
 //! - *It cannot come up*: the work that was meant for it is dropped, not run, and that tells those who wait. Work that was given
 //!   to a free Worker which had died unnoticed goes to another one.
 //! - *It says nothing* for so long that the root gives it up, and comes up all the same, before it is gone: it is of the crew no more,
@@ -46,6 +46,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
     },
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -54,7 +55,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::{
     here, host,
-    lock::{Spin, lock},
+    lock::{Locked, Spin, lock},
     turn,
     wake::Wake,
 };
@@ -103,6 +104,8 @@ struct Member {
     wake: Wake,
     /// It came up, so another one would as well.
     up: AtomicBool,
+    /// It has decided to end. Written under the crew's lock.
+    retired: AtomicBool,
     work: Spin<Option<Job>>,
     risks: Spin<Risks>,
 }
@@ -121,6 +124,12 @@ struct Crew {
     all: BTreeMap<i32, Arc<Member>>,
     /// Those that wait for work; the last one gets it first, which lets the others run out their time.
     free: Vec<Arc<Member>>,
+    /// How many of `all` have not retired.
+    present: usize,
+    /// So many do not retire.
+    kept: usize,
+    /// Who waits for members to come up.
+    awaiting: Vec<Waker>,
     /// Notes for the root.
     to_start: Vec<Arc<Member>>,
     /// Whose state has changed.
@@ -131,6 +140,9 @@ static CREW: Spin<Crew> = Spin::new(Crew {
     next_id: 1,
     all: BTreeMap::new(),
     free: Vec::new(),
+    present: 0,
+    kept: 0,
+    awaiting: Vec::new(),
     to_start: Vec::new(),
     to_hold: Vec::new(),
 });
@@ -261,25 +273,123 @@ fn start_work(main: Job) -> Result<(), Unavailable> {
         drop(crew);
         return Err(Unavailable::new("all 128 Workers are in use: end some loops, or make pools smaller"));
     }
-    let id = crew.next_id;
-    crew.next_id += 1;
-    let member = Arc::new(Member {
-        id,
-        wake: Wake::default(),
-        up: AtomicBool::new(false),
-        work: Spin::new(Some(main)),
-        risks: Spin::default(),
-    });
-    crew.all.insert(id, member.clone());
+    let member = crew.add(Some(main));
+    start_all(crew, vec![member]);
+    Ok(())
+}
+
+impl Crew {
+    /// Somebody has to start it.
+    fn add(&mut self, work: Option<Job>) -> Arc<Member> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let member = Arc::new(Member {
+            id,
+            wake: Wake::default(),
+            up: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            work: Spin::new(work),
+            risks: Spin::default(),
+        });
+        self.all.insert(id, member.clone());
+        self.present += 1;
+        member
+    }
+}
+
+/// Starts them here or, by a note, on the root.
+fn start_all(mut crew: Locked<'_, Crew>, members: Vec<Arc<Member>>) {
     if ROOT.load(Ordering::Relaxed) == here() {
         drop(crew);
-        start(&member);
+        members.iter().for_each(start);
     } else {
-        crew.to_start.push(member);
+        crew.to_start.extend(members);
         drop(crew);
         tell_root();
     }
+}
+
+/// Has `count` Workers there from now on, those included that are busy or coming up, by starting some now and by having them
+/// not retire. 0 keeps none.
+///
+/// # Errors
+///
+/// [`Unavailable`] where there can be none, or not so many.
+pub fn keep(count: usize) -> Result<(), Unavailable> {
+    processors()?;
+    if count > MOST {
+        return Err(Unavailable::new("a program has 128 Workers at most: keep fewer"));
+    }
+    let mut crew = lock(&CREW);
+    crew.kept = count;
+    // They look at their time again: some may have been kept, and are too many now.
+    let free = crew.free.clone();
+    let missing = count.saturating_sub(crew.present);
+    let members: Vec<_> = (0..missing).map(|_| crew.add(None)).collect();
+    start_all(crew, members);
+    free.iter().for_each(|member| member.wake.set());
     Ok(())
+}
+
+/// Ready when `count` Workers have come up.
+///
+/// # Errors
+///
+/// [`Unavailable`] if they are fewer, and no more are coming up.
+pub fn poll_up(count: usize, waker: &Waker) -> Poll<Result<(), Unavailable>> {
+    let waker = waker.clone();
+    let mut crew = lock(&CREW);
+    let is_up =
+        |member: &&Arc<Member>| member.up.load(Ordering::Relaxed) && !member.retired.load(Ordering::Relaxed);
+    let up = crew.all.values().filter(is_up).count();
+    if up < count && up < crew.present {
+        crew.awaiting.push(waker);
+        return Poll::Pending;
+    }
+    drop(crew);
+    Poll::Ready(if up < count {
+        Err(Unavailable::new("a Worker did not come up: the console says why"))
+    } else {
+        Ok(())
+    })
+}
+
+fn came_up(member: &Member) {
+    let mut crew = lock(&CREW);
+    member.up.store(true, Ordering::Relaxed);
+    let awaiting = std::mem::take(&mut crew.awaiting);
+    drop(crew);
+    wake_all(awaiting);
+}
+
+/// They may be of users, and trap.
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        let mut waker = Some(waker);
+        host::guard(&mut || waker.take().into_iter().for_each(Waker::wake));
+    }
+}
+
+/// What becomes of a free member whose time is over.
+enum Over {
+    Retires,
+    Kept,
+    /// Whoever took it off the list brings work.
+    HasWork,
+}
+
+fn time_is_over(member: &Arc<Member>) -> Over {
+    let mut crew = lock(&CREW);
+    let Some(place) = crew.free.iter().position(|free| Arc::ptr_eq(free, member)) else {
+        return Over::HasWork;
+    };
+    if crew.present <= crew.kept {
+        return Over::Kept;
+    }
+    crew.free.remove(place);
+    crew.present -= 1;
+    member.retired.store(true, Ordering::Relaxed);
+    Over::Retires
 }
 
 /// On the root.
@@ -324,8 +434,12 @@ extern "C" fn ended(id: i32, _how: i32) {
     let mut crew = lock(&CREW);
     let member = crew.all.remove(&id);
     crew.free.retain(|free| free.id != id);
+    let is_missed = member.as_ref().is_some_and(|member| !member.retired.load(Ordering::Relaxed));
+    crew.present -= usize::from(is_missed);
+    let awaiting = std::mem::take(&mut crew.awaiting);
     drop(crew);
     let Some(member) = member else { return };
+    wake_all(awaiting);
     // Code of users hears of it, and may trap.
     host::guard(&mut || {
         let work = lock(&member.work).take();
@@ -361,7 +475,7 @@ extern "C" fn work(instance: i32, address: usize) {
         Arc::from_raw(member)
     };
     MEMBER.set(Arc::as_ptr(&member));
-    member.up.store(true, Ordering::Relaxed);
+    came_up(&member);
     loop {
         let work = lock(&member.work).take();
         if let Some(work) = work {
@@ -381,15 +495,11 @@ extern "C" fn work(instance: i32, address: usize) {
                 member.wake.wait(Some(left));
                 continue;
             }
-            let mut crew = lock(&CREW);
-            // Whoever took it off the list brings work.
-            if let Some(place) = crew.free.iter().position(|free| Arc::ptr_eq(free, &member)) {
-                crew.free.remove(place);
-                drop(crew);
-                return;
+            match time_is_over(&member) {
+                Over::Retires => return,
+                Over::Kept => member.wake.wait(None),
+                Over::HasWork => crate::relax(),
             }
-            drop(crew);
-            crate::relax();
         }
     }
 }
@@ -416,7 +526,7 @@ extern "C" fn join(address: usize) {
     };
     MEMBER.set(Arc::as_ptr(&member));
     HOSTED.set(true);
-    member.up.store(true, Ordering::Relaxed);
+    came_up(&member);
     let wake = member.wake.clone();
     turn::drive(Rc::new(Hosted { member, limit: Cell::new(None) }), &wake);
 }
@@ -452,15 +562,14 @@ impl Turn for Hosted {
         if host::now() < limit {
             return Next::At(limit);
         }
-        let mut crew = lock(&CREW);
-        // Whoever took it off the list brings work, and wakes it.
-        let Some(place) = crew.free.iter().position(|free| Arc::ptr_eq(free, &self.member)) else {
-            return Next::Idle;
-        };
-        crew.free.remove(place);
-        drop(crew);
-        crew_retire();
-        Next::Done
+        match time_is_over(&self.member) {
+            Over::Retires => {
+                crew_retire();
+                Next::Done
+            }
+            // Woken with work, or when fewer are kept.
+            Over::Kept | Over::HasWork => Next::Idle,
+        }
     }
 
     fn trapped(&self) {}

@@ -59,7 +59,7 @@ use selkie_platform::{Driven, Job, Platform, Turn, Unavailable};
 pub use crate::host::guard;
 #[cfg(target_feature = "atomics")]
 pub use crate::{
-    crew::{Risk, at_risk, is_member, processors, thread_name},
+    crew::{Risk, at_risk, is_member, keep, poll_up, processors, thread_name},
     lock::lock,
     park::{NoWait, block},
     pool::{Pool, Refused},

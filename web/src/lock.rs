@@ -7,7 +7,7 @@
 
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-pub(crate) use std::sync::Mutex as Spin;
+pub(crate) use std::sync::{Mutex as Spin, MutexGuard as Locked};
 
 /// Takes the lock, and lets a holder that was put off have the processor where this thread may wait.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

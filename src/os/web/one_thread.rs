@@ -4,7 +4,7 @@ use std::{
     future::Future,
     num::NonZeroUsize,
     sync::{Arc, PoisonError},
-    task::Waker,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -31,6 +31,16 @@ pub(crate) fn block(
 #[expect(clippy::disallowed_types, reason = "there is no other thread")]
 pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has so many Workers kept: there are none.
+pub(crate) fn keep(_: usize) -> Result<(), Unavailable> {
+    Err(ONE_THREAD)
+}
+
+/// Ready when so many have come up.
+pub(crate) fn poll_up(_: usize, _: &Waker) -> Poll<Result<(), Unavailable>> {
+    Poll::Ready(Ok(()))
 }
 
 /// Whether a thread may go alone.
