@@ -1,8 +1,12 @@
 //! What the page of the tour calls. What is shown, and how, is the business of `web/tour/tour.js`.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
-use selkie::{Barrier, EventLoop, Thread, os::web::run_forever, testing::Sim};
+use selkie::{
+    EventLoop,
+    os::web::{keep_workers, run_forever},
+    testing::Sim,
+};
 use wasm_bindgen::prelude::*;
 
 use super::{
@@ -79,7 +83,9 @@ pub fn play(name: &str, watcher: Watcher) {
     let Some(scenario) = find(name) else { return };
     // In the thread's default loop.
     selkie::spawn(async move {
-        warm_up().await;
+        // It takes a browser some 50 ms to bring one up, and that is not what the times are about. Where there are no
+        // threads there is nothing to do, and where one does not come, the scenario will say so.
+        let _ = keep_workers(WORKERS).await;
         // Made here, because the clock of the scenario starts with its loop.
         let event_loop = EventLoop::new();
         let stage = stage::begin(scenario, &event_loop, None, TOLERANCE, listener(watcher.clone()));
@@ -90,24 +96,8 @@ pub fn play(name: &str, watcher: Watcher) {
     .detach();
 }
 
-/// Has Workers come up, where there are threads: that takes a browser a tenth of a second, and is not what the times are about.
-async fn warm_up() {
-    if Host::real() != Host::Threads {
-        return;
-    }
-    let all_here = Arc::new(Barrier::new(WARM));
-    let threads = (0..WARM).map(|_| {
-        let all_here = all_here.clone();
-        Thread::spawn("warm-up", move || all_here.wait_blocking(Some(Duration::from_secs(5))).is_ok())
-    });
-    for thread in threads.flatten().collect::<Vec<_>>() {
-        // Where one does not come, the scenario will say so.
-        let _ = thread.await;
-    }
-}
-
-/// As many as a scenario uses at a time.
-const WARM: usize = 4;
+/// As many as a scenario uses at a time: three of `to_thread`, and two of a pool that is made while those are not given back.
+const WORKERS: usize = 5;
 
 /// Plays a scenario on virtual time; it has ended when this returns.
 #[wasm_bindgen]
