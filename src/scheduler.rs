@@ -39,7 +39,7 @@ use std::{
 use selkie_platform::{Next, Platform};
 
 use crate::{
-    error::{discard, panic_message},
+    error::{contain, discard, panic_message},
     event_loop::Owner,
     exception::{ExceptionContext, Handler},
     inbox::{Closed, Inbox, Kind, Link, Taken},
@@ -516,10 +516,7 @@ impl Scheduler {
             // A cell is what a waker has sent: it stays with the task.
             if kind == Kind::Call {
                 // SAFETY: pushed as a call, and the owner, who has gone, did not take it out.
-                let drop = || unsafe { Call::run(link.cast(), None) };
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(drop)) {
-                    discard(payload);
-                }
+                contain(|| unsafe { Call::run(link.cast(), None) });
             }
         }
         self.debts.lose();

@@ -131,21 +131,38 @@ where
     // SAFETY: nobody else takes it.
     let f = unsafe { (*shared.work.f.get()).take() };
     let producer = Producer::new(shared);
-    if let (Some((f, context)), Some(scheduler)) = (f, scheduler) {
-        if producer.begin() {
-            let setup = Setup { priority: Priority::Normal, flags: HANDLE | QUIET, context, name: None };
-            spawn_on(scheduler, body(f, producer), setup, true).detach();
+    let Some((f, context)) = f else { return };
+    let unbegun = Unbegun { f: Some(f), producer: Some(producer) };
+    let Some(scheduler) = scheduler else { return };
+    if unbegun.producer.as_ref().is_some_and(Producer::begin) {
+        let setup = Setup { priority: Priority::Normal, flags: HANDLE | QUIET, context, name: None };
+        spawn_on(scheduler, body(unbegun), setup, true).detach();
+    }
+}
+
+/// A function and who waits for its result. Dropped, it lets go of the first and then tells the second, whatever the first
+/// does as it goes: where that is a trap, nothing would come after it.
+struct Unbegun<F, T: Send> {
+    f: Option<F>,
+    producer: Option<Producer<T>>,
+}
+
+impl<F, T: Send> Drop for Unbegun<F, T> {
+    fn drop(&mut self) {
+        if let Some(f) = self.f.take() {
+            contain(|| drop(f));
         }
     }
 }
 
 /// The task that a submit becomes: it passes on a cancel of the remote end, and its own end to it.
-async fn body<F, Fut>(f: F, producer: Producer<Fut::Output>)
+async fn body<F, Fut>(mut unbegun: Unbegun<F, Fut::Output>)
 where
     F: FnOnce() -> Fut,
     Fut: Future,
     Fut::Output: Send + 'static,
 {
+    let (Some(f), Some(producer)) = (unbegun.f.take(), unbegun.producer.take()) else { return };
     if let (true, Some(task)) = (os::TRAPS, scheduler::running()) {
         let last = LastWord(producer.stand_in());
         task.add_callback(Box::new(move |_| drop(last)));

@@ -10,7 +10,7 @@ use std::{
 
 use js_sys::{Array, Float64Array, Function, Promise};
 use selkie::{
-    AnyTask, EventLoop, JoinError, Priority, RunError, Task, current_task,
+    AnyTask, EventLoop, JoinError, LoopHandle, Priority, RunError, Task, current_task,
     os::web::{
         JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame,
         try_into_promise, yield_to_page,
@@ -284,6 +284,50 @@ async fn a_submitted_future_that_traps_as_its_loop_closes_leaves_no_one_waiting(
     });
     let ended = results.await.unwrap();
     assert!(ended[0].is_trap() && ended[1].is_lost(), "{ended:?}");
+}
+
+#[test]
+async fn a_submitted_function_that_traps_as_it_goes_unrun_leaves_no_one_waiting() {
+    struct Traps;
+    impl Drop for Traps {
+        fn drop(&mut self) {
+            trap();
+        }
+    }
+    let submit = |here: &LoopHandle| {
+        let traps = Traps;
+        let f = move || {
+            let _traps = traps;
+            pending::<()>()
+        };
+        here.submit(f).unwrap()
+    };
+    // It is cancelled before the loop picks it up.
+    let cancelled = spawn_lazy(async move {
+        let cancelled = submit(&EventLoop::current().unwrap().handle());
+        cancelled.cancel();
+        timeout(Duration::from_secs(5), cancelled).await.unwrap().unwrap_err()
+    });
+    let error = cancelled.await.unwrap();
+    assert!(error.is_cancelled(), "{error}");
+
+    // Its loop closes, with another one behind it.
+    let (sender, mut receiver) = futures::channel::mpsc::unbounded();
+    selkie::start(async move {
+        let here = EventLoop::current().unwrap().handle();
+        sender.unbounded_send(submit(&here)).unwrap();
+        sender.unbounded_send(here.submit(async || ()).unwrap()).unwrap();
+    })
+    .unwrap();
+    let results = spawn_lazy(async move {
+        let mut ended = Vec::new();
+        while let Some(owed) = futures::StreamExt::next(&mut receiver).await {
+            ended.push(timeout(Duration::from_secs(5), owed).await.unwrap().unwrap_err());
+        }
+        ended
+    });
+    let ended = results.await.unwrap();
+    assert!(ended.len() == 2 && ended.iter().all(JoinError::is_lost), "{ended:?}");
 }
 
 #[test]
