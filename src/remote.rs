@@ -390,7 +390,8 @@ impl<T: Send> Producer<T> {
         self.settle(result);
     }
 
-    fn settle(&mut self, result: Result<T, JoinError>) {
+    /// As [`give`](Self::give). Does nothing the second time.
+    pub(crate) fn settle(&mut self, result: Result<T, JoinError>) {
         if let Some(shared) = self.shared.take() {
             Shared::settle(&shared, result);
         }

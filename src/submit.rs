@@ -24,7 +24,7 @@ use crate::{
     ready::Priority,
     remote::{Producer, RemoteTask, Shared, StandIn, Work, gone},
     scheduler::{self, Call, Scheduler, with_current},
-    task::{HANDLE, QUIET, Setup, spawn_on},
+    task::{HANDLE, OBSERVED, Setup, spawn_on},
 };
 
 impl LoopHandle {
@@ -32,7 +32,8 @@ impl LoopHandle {
     ///
     /// `f` crosses threads; the future it makes does not, so it need not be `Send`. An async closure does:
     /// `handle.submit(async move || ..)`. It starts at a turn of the loop, when the loop runs; what one thread submits starts
-    /// in its order. It runs with a copy of the submitter's context variables.
+    /// in its order. It runs with a copy of the submitter's context variables, and is a task of the loop like any other: it is
+    /// among [`all_tasks`](crate::all_tasks), and a [`run`](crate::run) that ends asks it to end and waits for it.
     ///
     /// Mirrors [`asyncio.run_coroutine_threadsafe`](https://docs.python.org/3/library/asyncio-task.html#asyncio.run_coroutine_threadsafe).
     /// **Difference**: a cancelled result comes when the task has ended, not before, and a task cancelled before the loop
@@ -132,10 +133,12 @@ where
     let f = unsafe { (*shared.work.f.get()).take() };
     let producer = Producer::new(shared);
     let Some((f, context)) = f else { return };
-    let unbegun = Unbegun { f: Some(f), producer: Some(producer) };
+    let mut unbegun = Unbegun { f: Some(f), owing: Owing { producer, as_task: false } };
     let Some(scheduler) = scheduler else { return };
-    if unbegun.producer.as_ref().is_some_and(Producer::begin) {
-        let setup = Setup { priority: Priority::Normal, flags: HANDLE | QUIET, context, name: None };
+    if unbegun.owing.producer.begin() {
+        unbegun.owing.as_task = true;
+        // A failure is told to whoever has submitted it.
+        let setup = Setup { priority: Priority::Normal, flags: HANDLE | OBSERVED, context, name: None };
         spawn_on(scheduler, body(unbegun), setup, true).detach();
     }
 }
@@ -144,13 +147,37 @@ where
 /// does as it goes: where that is a trap, nothing would come after it.
 struct Unbegun<F, T: Send> {
     f: Option<F>,
-    producer: Option<Producer<T>>,
+    owing: Owing<T>,
 }
 
 impl<F, T: Send> Drop for Unbegun<F, T> {
     fn drop(&mut self) {
         if let Some(f) = self.f.take() {
             contain(|| drop(f));
+        }
+    }
+}
+
+/// Owes a result, and leaves the error of a cancel if the task that was to give it ends by one.
+struct Owing<T: Send> {
+    producer: Producer<T>,
+    /// It belongs to a task, and has given nothing.
+    as_task: bool,
+}
+
+impl<T: Send> Owing<T> {
+    fn give(&mut self, result: Result<T, JoinError>) {
+        self.as_task = false;
+        self.producer.settle(result);
+    }
+}
+
+impl<T: Send> Drop for Owing<T> {
+    fn drop(&mut self) {
+        if self.as_task {
+            if let Some(error) = scheduler::running().and_then(|task| task.cancel_error()) {
+                self.producer.settle(Err(error));
+            }
         }
     }
 }
@@ -162,17 +189,19 @@ where
     Fut: Future,
     Fut::Output: Send + 'static,
 {
-    let (Some(f), Some(producer)) = (unbegun.f.take(), unbegun.producer.take()) else { return };
+    let Some(f) = unbegun.f.take() else { return };
+    let owing = &mut unbegun.owing;
     if let (true, Some(task)) = (os::TRAPS, scheduler::running()) {
-        let last = LastWord(producer.stand_in());
+        let last = LastWord(owing.producer.stand_in());
         task.add_callback(Box::new(move |_| drop(last)));
     }
     let label = || scheduler::running().map_or_else(String::new, |task| task.label());
     let future = match catch_unwind(AssertUnwindSafe(f)) {
         Ok(future) => future,
-        Err(payload) => return producer.give(Err(JoinError::panicked(label(), payload))),
+        Err(payload) => return owing.give(Err(JoinError::panicked(label(), payload))),
     };
     let mut future = pin!(future);
+    let producer = &owing.producer;
     let mut asked = false;
     let result = poll_fn(|cx| {
         let mut look = |is_asked: bool| {
@@ -193,7 +222,7 @@ where
         }
     });
     let result = result.await;
-    producer.give(result);
+    owing.give(result);
 }
 
 /// Goes when the task's callbacks do, called or not. The producer has gone before, unless a trap took it.

@@ -22,7 +22,7 @@ pub(crate) use arena::Arena;
 use cell::start;
 pub(crate) use cell::{EndHook, Header, Panic, Setup, TaskRef, allocate};
 pub(crate) use members::{Members, Urgent, detach_reporting, has_error, has_no_value, take_failure};
-pub(crate) use state::{CALLBACK, HANDLE, QUIET};
+pub(crate) use state::{CALLBACK, HANDLE, OBSERVED};
 
 use crate::{
     context,

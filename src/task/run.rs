@@ -578,6 +578,12 @@ impl TaskRef {
         self.bits() >> 16
     }
 
+    /// What the task ends with if it ends now and was asked to.
+    pub(crate) fn cancel_error(&self) -> Option<JoinError> {
+        let message = || self.read_cold(|cold| cold.cancel_message.clone()).flatten();
+        (self.cancelling() > 0 || self.is_resumed()).then(|| JoinError::cancelled(message()))
+    }
+
     /// Withdraws a request. At zero, one that was not delivered is not delivered any more.
     pub(crate) fn uncancel(&self) -> u32 {
         if self.cancelling() > 0 {

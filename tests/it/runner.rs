@@ -1,6 +1,6 @@
 //! `Runner`: one loop and one context for several runs.
 
-use selkie::{ContextVar, EventLoop, LoopClosed, RunError, Runner, sleep, spawn, testing::Sim};
+use selkie::{ContextVar, EventLoop, LoopClosed, RunError, Runner, sleep, spawn, testing::Sim, yield_now};
 
 use crate::harness::{HOST_BLOCKS, on_new_loops, test};
 
@@ -52,6 +52,30 @@ fn a_runner_makes_its_loop_when_it_needs_one() {
 fn a_runner_is_refused_inside_a_running_loop() {
     Sim::new().run(async {
         assert!(matches!(Runner::new().run(async {}), Err(RunError::Nested)));
+    });
+}
+
+/// Rows: F05, F44.
+#[test]
+fn what_was_submitted_may_clean_up_as_a_run_ends() {
+    on_new_loops(|event_loop| {
+        let mut runner = Runner::with_loop(event_loop.clone());
+        let (note, notes) = std::sync::mpsc::channel();
+        let remote = runner.run(async move {
+            let here = EventLoop::current().unwrap().handle();
+            let submitted = here.submit(async move || {
+                let caught = selkie::catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+                note.send("begun").unwrap();
+                yield_now().await;
+                note.send("ended").unwrap();
+                caught.resume().await
+            });
+            yield_now().await;
+            Some(submitted.unwrap())
+        });
+        runner.close();
+        assert_eq!(notes.try_iter().collect::<Vec<_>>(), ["begun", "ended"]);
+        assert!(remote.unwrap().unwrap().try_take().unwrap().unwrap_err().is_cancelled());
     });
 }
 

@@ -230,6 +230,32 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F44, X29.
+    async fn what_was_submitted_is_listed_and_cancelled_like_any_task(t) {
+        let here = EventLoop::current().unwrap().handle();
+        let before = all_tasks();
+        let mut listed = Vec::new();
+        for message in [Some("enough"), None] {
+            let remote = here.submit(std::future::pending::<()>).unwrap();
+            while listed.is_empty() {
+                yield_now().await;
+                listed = all_tasks().into_iter().filter(|task| !before.contains(task)).collect();
+            }
+            assert_eq!(listed.len(), 1);
+            let task = listed.remove(0);
+            match message {
+                Some(message) => task.cancel_with(message),
+                None => task.cancel(),
+            };
+            let error = remote.await.unwrap_err();
+            assert!(error.is_cancelled(), "{error}");
+            assert_eq!(error.cancel_message(), message);
+        }
+        assert_eq!(all_tasks().len(), before.len());
+    }
+}
+
+behaviour! {
     /// Rows: X29.
     async fn all_tasks_lists_what_is_pending_oldest_first_with_main_and_without_callbacks(t) {
         let before = all_tasks();

@@ -387,7 +387,7 @@ behaviour! {
                     }
                 }
                 let own = selkie::spawn_lazy(async {});
-                assert_eq!(selkie::all_tasks().len(), 1, "each loop has a list of its own");
+                assert_eq!(selkie::all_tasks().len(), 2, "each loop has a list of its own");
                 own.await.unwrap();
                 (sum, calls)
             }).unwrap()
