@@ -16,6 +16,22 @@
 //! > the queue is empty, or a worker is coming, or no worker sleeps and no further one may be started.
 //!
 //! In the last case each worker that finishes its job looks at the queue by itself.
+//!
+//! # A shutdown beside submits
+//!
+//! All of it is decided under the mutex, so a submit comes before the step that sets `State::closed`, or after it:
+//!
+//! - *After it* the job is refused, and handed back.
+//! - *Before it* the job is in the queue. [`Pool::shutdown_now`] takes the whole queue in the step that closes, so each job is either handed
+//!   back or was taken by a worker that runs it. [`Pool::shutdown`] leaves the queue, and a worker ends only when it has found, under the
+//!   mutex, that the queue is empty and stays so. By the invariant there is such a worker for as long as there is a job.
+//!
+//! *No worker sleeps through it.* The step that closes takes all sleepers off the list, and they are unparked after it. A worker
+//! that was awake looks at `closed` under the mutex before it puts itself on the list. One that looks round without the mutex takes it before
+//! it sleeps, and is called by the length, which is not zero from then on.
+//!
+//! *No joiner sleeps through it.* What it waits for changes in two places, the step that closes and the last step of a worker, both
+//! under the mutex; each looks whether it was the last one, and then wakes all. So the one that comes second does.
 
 use std::{
     cell::Cell,
@@ -24,12 +40,25 @@ use std::{
     fmt, hint, io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, LazyLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+#[cfg(all(selkie_loom, test))]
+use loom::{
     sync::{
-        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
+        Condvar, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+};
+#[cfg(not(all(selkie_loom, test)))]
+use std::{
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use selkie_platform::Job;
@@ -77,7 +106,7 @@ impl Pool {
     /// for 10 seconds at most.
     pub fn shared() -> &'static Self {
         static SHARED: LazyLock<Pool> = LazyLock::new(|| {
-            let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
             let max = NonZeroUsize::new((cpus + 4).min(32)).expect("at least four");
             Pool::new(max, Duration::from_secs(10), "selkie-blocking")
         });
@@ -179,7 +208,7 @@ impl<J: Run> Pool<J> {
         let mut state = self.shared.lock();
         while !state.closed || state.threads > 0 {
             let still = StillRunning { threads: state.threads };
-            if CURRENT.get() == Arc::as_ptr(&self.shared).addr() {
+            if current() == Arc::as_ptr(&self.shared).addr() {
                 return Err(still);
             }
             state = match deadline {
@@ -356,7 +385,7 @@ impl<J: Run> Shared<J> {
 
     /// The life of a worker, which begins as the one that is coming.
     fn work(self: Arc<Self>) {
-        CURRENT.set(Arc::as_ptr(&self).addr());
+        CURRENT.with(|current| current.set(Arc::as_ptr(&self).addr()));
         let parker = Arc::new(Parker::new());
         parker.bind();
         let mut state = self.lock();
@@ -481,19 +510,136 @@ fn run<J: Run>(job: J, owner: &J::Owner) {
     }
 }
 
+#[cfg(not(all(selkie_loom, test)))]
 thread_local! {
     /// The address of the pool whose worker this thread is.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
+#[cfg(all(selkie_loom, test))]
+loom::thread_local! {
+    static CURRENT: Cell<usize> = Cell::new(0);
+}
+
+fn current() -> usize {
+    CURRENT.with(Cell::get)
+}
+
 /// How often a worker yields before it sleeps.
-const LOOKS: usize = 32;
+const LOOKS: usize = if cfg!(selkie_loom) { 1 } else { 32 };
 
 /// Between two yields of one that waits for longer.
 const SPINS: usize = 4;
 
 /// A burst's queue is given back to the allocator when it has grown beyond this many jobs.
 const KEPT_CAPACITY: usize = 1024;
+
+/// Run by `RUSTFLAGS="--cfg selkie_loom" cargo test -p selkie-native --lib --release models`.
+#[cfg(all(selkie_loom, test))]
+mod models {
+    use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
+
+    use super::*;
+
+    /// What has become of the jobs.
+    #[derive(Default)]
+    struct Fates {
+        run: Count,
+        dropped: Count,
+    }
+
+    struct Note(Option<Arc<Fates>>);
+
+    impl Run for Note {
+        type Owner = ();
+
+        fn run(mut self, (): &()) {
+            self.0.take().expect("run once").run.fetch_add(1, Relaxed);
+        }
+    }
+
+    impl Drop for Note {
+        fn drop(&mut self) {
+            if let Some(fates) = self.0.take() {
+                fates.dropped.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Every interleaving with so many preemptions; all of them take hours.
+    fn check(model: impl Fn(Arc<Pool<Note>>, Arc<Fates>) + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(PREEMPTIONS);
+        builder.check(move || {
+            let pool = Pool::owned_by(NonZeroUsize::MIN, Duration::MAX, Duration::ZERO, "model", ());
+            model(Arc::new(pool), Arc::default());
+        });
+    }
+
+    const PREEMPTIONS: usize = 3;
+
+    /// Whether the pool has taken the job.
+    fn submit(pool: &Pool<Note>, fates: &Arc<Fates>) -> usize {
+        match pool.submit(Note(Some(fates.clone()))) {
+            Ok(()) => 1,
+            Err(Refused::ShutDown(mut job)) => {
+                job.0 = None;
+                0
+            }
+            Err(refused) => panic!("{refused}"),
+        }
+    }
+
+    /// Whether everything has ended: a wait that is not woken is a deadlock, which loom reports.
+    fn join(pool: &Pool<Note>) {
+        pool.join(None).unwrap();
+        assert_eq!(pool.counts(), Counts { threads: 0, idle: 0, queued: 0 });
+    }
+
+    #[test]
+    fn a_job_that_is_submitted_beside_a_shutdown_is_run_or_refused() {
+        check(|pool, fates| {
+            let other = {
+                let (pool, fates) = (pool.clone(), fates.clone());
+                thread::spawn(move || submit(&pool, &fates))
+            };
+            let first = submit(&pool, &fates);
+            pool.shutdown();
+            join(&pool);
+            let taken = first + other.join().unwrap();
+            assert_eq!((fates.run.load(Relaxed), fates.dropped.load(Relaxed)), (taken, 0));
+        });
+    }
+
+    #[test]
+    fn a_job_that_is_submitted_beside_an_immediate_shutdown_is_run_handed_back_or_refused() {
+        check(|pool, fates| {
+            let other = {
+                let (pool, fates) = (pool.clone(), fates.clone());
+                thread::spawn(move || submit(&pool, &fates))
+            };
+            let first = submit(&pool, &fates);
+            let back = pool.shutdown_now().into_iter().map(|mut job| job.0 = None).count();
+            join(&pool);
+            let taken = first + other.join().unwrap();
+            assert_eq!((fates.run.load(Relaxed) + back, fates.dropped.load(Relaxed)), (taken, 0));
+        });
+    }
+
+    #[test]
+    fn who_waits_for_the_end_is_woken_whoever_brings_it_about() {
+        check(|pool, fates| {
+            let joiner = {
+                let pool = pool.clone();
+                thread::spawn(move || join(&pool))
+            };
+            assert_eq!(submit(&pool, &fates), 1);
+            pool.shutdown();
+            joiner.join().unwrap();
+            assert_eq!(fates.run.load(Relaxed), 1);
+        });
+    }
+}
 
 #[cfg(all(test, not(selkie_loom)))]
 mod tests {
