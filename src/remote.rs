@@ -33,7 +33,15 @@
 //! *A producer that goes without a word.* A trap takes a frame without its destructors, and a Worker may be terminated. Whoever
 //! notices gives an error in its stead, by a [`StandIn`]. Mostly there is nobody left to give anything beside it, but not always:
 //! a thread that is lost may run on for a moment, and one that submits to a lost loop drops the producer that it could not
-//! hand over while the loop's debts are settled. So both ends claim the word, and who finds it claimed has nothing to give.
+//! hand over while the loop's debts are settled. So both ends claim the word, and who finds it claimed has nothing to give. But
+//! who stands in wakes the waiter again where the word is `DONE`: the thread may have gone between that step and the wake.
+//!
+//! *A thread that goes while it has the word `CLAIMED`*, and not `SET`, leaves the result open, and that cannot be mended: who
+//! notices cannot tell it from one that runs on for a moment and is still writing, so nobody else may write. What bounds it is
+//! that no code of users runs between the two steps, and nothing waits: it is the move of the result to its place, and one exchange. Traps
+//! cannot come there, and selkie ends no Worker that has come up, so it takes somebody else who terminates a Worker
+//! just then. The allocator's lock, which is taken for longer and more often, is in the same danger, and is everybody's. A
+//! wait with a timeout ends in any case.
 //!
 //! *Callbacks are code of users*, run with `SET`, which somebody has to end. A panic is caught, with what its payload does as it
 //! is dropped, and so is a trap. A thread that is terminated in a callback has noted what is left to do: to set `DONE`. What it
@@ -321,10 +329,14 @@ impl<T: Send, W: Send + Sync + ?Sized> Shared<T, W> {
             debtor.debts.paid(ptr::from_ref(self).addr());
         }
         if consumer.waits() {
-            // It may be anybody's, and fails nothing but itself.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.waiter.wake())) {
-                discard(payload);
-            }
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        // It may be anybody's, and fails nothing but itself.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.waiter.wake())) {
+            discard(payload);
         }
     }
 
@@ -447,6 +459,10 @@ impl<T: Send> StandIn<T> {
     pub(crate) fn give(&self, error: JoinError) {
         if let Some(shared) = self.shared.as_ref().and_then(Weak::upgrade) {
             Shared::settle(&shared, Err(error));
+            // Whoever gave it may have gone before it told. Otherwise nobody is left to be woken.
+            if shared.stage.is_done() {
+                shared.wake();
+            }
         }
     }
 

@@ -77,6 +77,25 @@ fn a_producer_and_its_stand_in_settle_once() {
     });
 }
 
+/// The thread is terminated when the result is there, and before it has told.
+#[test]
+fn a_stand_in_wakes_for_a_producer_that_has_gone_before_it_told() {
+    loom::model(|| {
+        let (mut producer, task) = channel(None);
+        let stand_in = producer.stand_in();
+        let waits = thread::spawn(move || block(task).unwrap());
+        let shared = producer.shared.take().expect("nothing was given");
+        assert!(shared.stage.claim());
+        // SAFETY: claimed just now.
+        unsafe { shared.write(Ok(7)) };
+        assert!(shared.stage.set().is_ok(), "there are no callbacks");
+        stand_in.give(JoinError::LOST);
+        assert_eq!(waits.join().unwrap(), 7);
+        // What is gone with the thread keeps the memory; here it goes, so that loom finds no leak.
+        drop(shared);
+    });
+}
+
 #[test]
 fn what_a_loop_owes_is_lost_beside_a_submit_that_fails() {
     loom::model(|| {
