@@ -324,12 +324,12 @@ impl<T: Send, W: Send + Sync + ?Sized> Shared<T, W> {
 
     /// `DONE` was set. It may be told twice, where a thread has gone as it told.
     fn tell(&self, consumer: &Consumer) {
-        // First, as it cannot fail.
-        if let Some(debtor) = &self.debtor {
-            debtor.debts.paid(ptr::from_ref(self).addr());
-        }
         if consumer.waits() {
             self.wake();
+        }
+        // Last: until then whoever settles the debts of a lost thread wakes as well.
+        if let Some(debtor) = &self.debtor {
+            debtor.debts.paid(ptr::from_ref(self).addr());
         }
     }
 
