@@ -114,7 +114,7 @@ behaviour! {
         assert_eq!((sorted(&set), late.cancelling()), (vec!["late".to_owned()], 0));
         // Without an error it waits for all.
         set.insert(result("later", 2.0, Ok(())));
-        assert_eq!(names(&wait(&mut set, Until::FIRST_ERROR).await), ["late", "later"]);
+        assert_eq!(names(&wait(&mut set, Until::FIRST_ERROR).await), ["later", "late"]);
         t.assert_elapsed(start, 12.0);
         // An error that is there already counts.
         set.insert(result("pending", 9.0, Ok(())));
