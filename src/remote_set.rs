@@ -218,7 +218,15 @@ impl<T: Send> RemoteSet<T> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(std::iter::from_fn(|| self.try_next()).collect())
+        let mut ended: Vec<_> = std::iter::from_fn(|| self.try_next()).collect();
+        // A thread that has just given its result may not have come to its waker. The entry finds nothing then.
+        let others: Vec<_> =
+            self.members.iter().filter(|(_, (task, _))| task.is_done()).map(|(key, _)| *key).collect();
+        for key in others {
+            let taken = self.remove(key).and_then(|mut task| task.try_take());
+            ended.extend(taken.map(|result| (key, result)));
+        }
+        Ok(ended)
     }
 
     /// Waits for one member without taking anything.

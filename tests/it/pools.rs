@@ -488,6 +488,18 @@ mod threads {
         assert_eq!(pool.threads(), 0);
     }
 
+    /// Rows: F76. Also one whose thread has only just said so, and has not come to wake who waits.
+    #[test]
+    fn all_that_has_ended_is_given_by_a_wait_for_all() {
+        let pool = ThreadPool::builder(2).spin(Duration::from_millis(1)).build().unwrap();
+        for round in 0..5_000 {
+            let mut set: RemoteSet<_> = (0..2).map(|n| pool.submit(move || n).unwrap()).collect();
+            assert_eq!(set.wait_all(None).unwrap().len(), 2, "round {round}");
+            assert!(set.is_empty());
+        }
+        pool.join(Some(Duration::from_secs(5))).unwrap();
+    }
+
     /// Rows: F39, F71. A burst leaves no thread behind, and never more than the maximum.
     #[test]
     fn a_burst_of_jobs_leaves_no_thread() {
