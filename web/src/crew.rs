@@ -354,7 +354,11 @@ pub fn poll_up(count: usize, waker: &Waker) -> Poll<Result<(), Unavailable>> {
     })
 }
 
+/// With its first work, or by [`set_free`] when it can be given some: who waits for it may count on it.
 fn came_up(member: &Member) {
+    if member.up.load(Ordering::Relaxed) {
+        return;
+    }
     let mut crew = lock(&CREW);
     member.up.store(true, Ordering::Relaxed);
     let awaiting = std::mem::take(&mut crew.awaiting);
@@ -475,10 +479,10 @@ extern "C" fn work(instance: i32, address: usize) {
         Arc::from_raw(member)
     };
     MEMBER.set(Arc::as_ptr(&member));
-    came_up(&member);
     loop {
         let work = lock(&member.work).take();
         if let Some(work) = work {
+            came_up(&member);
             run(work);
         }
         if !set_free(&member) {
@@ -512,6 +516,7 @@ fn set_free(member: &Arc<Member>) -> bool {
         crew.free.push(member.clone());
     }
     drop(crew);
+    came_up(member);
     hold(member.id);
     is_member
 }
@@ -526,7 +531,6 @@ extern "C" fn join(address: usize) {
     };
     MEMBER.set(Arc::as_ptr(&member));
     HOSTED.set(true);
-    came_up(&member);
     let wake = member.wake.clone();
     turn::drive(Rc::new(Hosted { member, limit: Cell::new(None) }), &wake);
 }
@@ -544,6 +548,7 @@ impl Turn for Hosted {
         let work = lock(&self.member.work).take();
         if let Some(work) = work {
             self.limit.set(None);
+            came_up(&self.member);
             run(work);
         }
         // This one counts.
