@@ -377,18 +377,19 @@ async fn loops_of_one_thread_share_it() {
     let webs: [Arc<Web>; 3] = Default::default();
     let log = shared::<RefCell<Vec<usize>>>();
     for (index, web) in webs.iter().enumerate() {
-        let noted = log.clone();
-        start(web, move |turn| {
+        let (noted, inner, end) = (log.clone(), web.clone(), web.now() + ms(200));
+        start(web, move |_| {
             noted.borrow_mut().push(index);
-            if turn == 3 { Next::Done } else { Next::Now }
+            spin(&inner, ms(1));
+            if inner.now() < end { Next::Now } else { Next::Done }
         });
     }
-    sleep(200).await;
+    sleep(400).await;
     let log = log.borrow();
     assert_eq!(log[..3], [0, 1, 2]);
-    assert_eq!(log.len(), 12);
-    let last = log.iter().rposition(|index| *index == 0).unwrap();
-    assert!(last >= 8, "no loop ran ahead of the others by more than a turn: {log:?}");
+    // A host that puts its frames off is left an idle moment now and then, by any one of them.
+    let turns = [0, 1, 2].map(|web| log.iter().filter(|index| **index == web).count());
+    assert!(turns.iter().all(|own| own * 5 > log.len()), "a third for each, about: {turns:?}");
 }
 
 #[test]
