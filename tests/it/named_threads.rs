@@ -1,12 +1,6 @@
 //! Threads by name: what they are called, whether they are alive, how they end.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use selkie::{
     ContextVar, Event, EventLoop, Queue, Thread, ThreadPanic, ThreadPool, WaitError, current_thread_name,
@@ -132,6 +126,7 @@ behaviour! {
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[test]
 fn a_thread_is_joined_with_and_without_a_limit() {
+    use std::sync::atomic::{AtomicBool, Ordering};
     let go = Arc::new(AtomicBool::new(false));
     let gate = go.clone();
     let mut thread = Thread::spawn("slow", move || {

@@ -958,11 +958,11 @@ fn wait_for(mut future: impl Future<Output = ()> + Unpin) {
 #[derive(Clone)]
 struct PanicsIn(#[allow(dead_code, reason = "what matters is that it goes")] Arc<Fuse>);
 
-struct Fuse(&'static str);
+struct Fuse(String);
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        let is_there = std::thread::current().name().is_some_and(|name| name.starts_with(self.0));
+        let is_there = std::thread::current().name().is_some_and(|name| name.starts_with(&self.0));
         assert!(!is_there || std::thread::panicking(), "a value of a context");
     }
 }
@@ -1009,7 +1009,7 @@ fn an_executors_shutdown_survives_the_waker_that_it_wakes() {
 fn a_context_of_an_executors_future_may_panic_as_it_goes_and_goes_before_the_shutdown_ends() {
     let executor = Executor::with_threads(1).unwrap();
     let task = executor.spawn(async {
-        FUSE.set(PanicsIn(Arc::new(Fuse("selkie-executor"))));
+        FUSE.set(PanicsIn(Arc::new(Fuse("selkie-executor".to_owned()))));
         1
     });
     assert_eq!(task.unwrap().wait(None).unwrap().unwrap(), 1);
@@ -1028,7 +1028,7 @@ fn a_context_that_panics_as_it_goes_keeps_no_pool_from_its_end() {
     pool.submit(first).unwrap().detach();
     is_started.recv().unwrap();
     let name = std::thread::current().name().unwrap_or("main").to_owned();
-    let fuse = Arc::new(Fuse(name.leak()));
+    let fuse = Arc::new(Fuse(name));
     let scope = FUSE.scope(PanicsIn(fuse));
     pool.submit(|| ()).unwrap().detach();
     drop(scope);
