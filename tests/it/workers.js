@@ -30,7 +30,10 @@ export const terminate = (worker) => void (workers.delete(worker), worker.termin
 export async function gone() {
   const all = [...workers];
   workers.clear();
+  // A Worker that the program lets go of meanwhile, as it is free, holds no process.
+  const held = setInterval(() => {}, 1000);
   await Promise.all(all.map((worker) => worker.terminate()));
+  clearInterval(held);
   await none(2);
 }
 
