@@ -13,6 +13,9 @@ const docs = { RUSTDOCFLAGS: "-D warnings" };
 const cargo = (...args) => () => run("cargo", args);
 const deny = tool("cargo-deny", `cargo-deny-${CARGO_DENY}`);
 
+// Of its own: elsewhere crates of this name and version are built from the tree.
+const packages = join(root, "target", "packages");
+
 const STEPS = [
     ["formatting", cargo("fmt", "--all", "--check")],
     ["clippy, native", cargo("clippy", "--all-targets", "--features", "tracing", ...strict)],
@@ -25,17 +28,17 @@ const STEPS = [
     ["licences, sources, duplicates", () => run(deny, ["--workspace", "check", "licenses", "sources", "bans"])],
     ["advisories", advisories],
     // Builds each crate from what would be uploaded. The working tree may have changes: a check comes before the commit.
-    ["packages", () => forget() && run("cargo", ["publish", "--workspace", "--dry-run", "--allow-dirty"])],
+    ["packages", () => forget() && run("cargo", ["publish", "--workspace", "--dry-run", "--allow-dirty", "--target-dir", packages])],
 ];
 
-/** Cargo keeps what an earlier dry run unpacked, and would build the next one against it, as the version is the same. */
+/** Cargo keeps what an earlier dry run unpacked and built, and would build the next one against it, as the version is the same. */
 function forget() {
     const registry = join(process.env.CARGO_HOME ?? join(homedir(), ".cargo"), "registry");
-    for (const kind of ["src", "cache"].map((name) => join(registry, name)).filter(existsSync)) {
-        for (const index of readdirSync(kind)) {
-            const ours = readdirSync(join(kind, index)).filter((name) => /^selkie(-[a-z]+)?-\d/.test(name));
-            for (const name of ours) rmSync(join(kind, index, name), { recursive: true });
-        }
+    const indexes = ["src", "cache"].map((name) => join(registry, name)).filter(existsSync);
+    const unpacked = indexes.flatMap((kind) => readdirSync(kind).map((index) => join(kind, index)));
+    for (const folder of [...unpacked, join(packages, "debug", ".fingerprint")].filter(existsSync)) {
+        const ours = readdirSync(folder).filter((name) => /^selkie(-[a-z]+)?-[\da-f]/.test(name));
+        for (const name of ours) rmSync(join(folder, name), { recursive: true });
     }
     return true;
 }
