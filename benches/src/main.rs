@@ -20,7 +20,7 @@ use std::{
     io::{IsTerminal, Write},
     path::Path,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use effort::Effort;
@@ -153,6 +153,7 @@ fn alone(workloads: &[&Workload], subject: &str, options: &Options) -> ExitCode 
 
 fn measure(workload: &Workload, options: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
+    let mut left_out = Vec::new();
     let mut sizes = vec![options.n.unwrap_or(workload.n)];
     if !options.quick && options.n.is_none() {
         sizes.extend(workload.sweep);
@@ -170,14 +171,19 @@ fn measure(workload: &Workload, options: &Options) -> Vec<Row> {
             (false, true) => 15,
             (false, false) => 25,
         };
-        rows.extend(interleaved(workload, n, samples.max(1)));
+        rows.extend(interleaved(workload, n, samples.max(1), &mut left_out));
     }
     rows
 }
 
+/// A subject that takes so long for a sample, where it does not wait for timers, takes an hour for all of them.
+const TOO_LONG: Duration = Duration::from_secs(10);
+
 /// Takes a sample of each subject in turn, beginning with another one in each round.
-fn interleaved(workload: &Workload, n: usize, rounds: usize) -> Vec<Row> {
-    let entries = &workload.entries;
+///
+/// Those that are left out are not asked, and one that takes too long is left out from then on.
+fn interleaved(workload: &Workload, n: usize, rounds: usize, left_out: &mut Vec<&'static str>) -> Vec<Row> {
+    let entries: Vec<_> = workload.entries.iter().filter(|entry| !left_out.contains(&entry.name)).collect();
     let mut rows: Vec<_> = entries
         .iter()
         .map(|entry| Row {
@@ -192,17 +198,30 @@ fn interleaved(workload: &Workload, n: usize, rounds: usize) -> Vec<Row> {
     for round in 0..rounds {
         for step in 0..entries.len() {
             let index = (round + step) % entries.len();
+            if left_out.contains(&entries[index].name) {
+                continue;
+            }
             progress(&format!(
                 "{} n = {n}: round {} of {rounds}, {}",
                 workload.id,
                 round + 1,
                 entries[index].name
             ));
+            let start = Instant::now();
             let sample = if workload.apart {
                 apart(workload, entries[index].name, n)
             } else {
                 (entries[index].measure)(n, SAMPLE)
             };
+            let name = entries[index].name;
+            if !workload.slow && start.elapsed() > TOO_LONG {
+                left_out.push(name);
+                println!(
+                    "\n{}: {name} took {:.1} s for a sample of n = {n}, and is left out from here on",
+                    workload.id,
+                    start.elapsed().as_secs_f64()
+                );
+            }
             rows[index].samples.push(sample);
         }
     }
