@@ -79,13 +79,13 @@ impl Census {
         !self.closed.load(Ordering::SeqCst)
     }
 
-    /// Uncounts one; whether it may have been the last, after a close.
-    pub(crate) fn leave(&self) -> bool {
-        self.leave_at(stripe())
+    /// Uncounts so many; whether they may have been the last, after a close.
+    pub(crate) fn leave(&self, count: usize) -> bool {
+        self.leave_at(stripe(), count)
     }
 
-    fn leave_at(&self, stripe: usize) -> bool {
-        self.stripes[stripe].0.fetch_sub(1, Ordering::SeqCst);
+    fn leave_at(&self, stripe: usize, count: usize) -> bool {
+        self.stripes[stripe].0.fetch_sub(count, Ordering::SeqCst);
         model_fence();
         self.closed.load(Ordering::SeqCst) && self.count() == 0
     }
@@ -133,7 +133,7 @@ mod loom_models {
                 let (census, told, ended) = (census.clone(), told.clone(), ended.clone());
                 thread::spawn(move || {
                     ended.store(true, Relaxed);
-                    if census.leave_at(1) {
+                    if census.leave_at(1, 1) {
                         told.store(true, Relaxed);
                     }
                 })
@@ -142,7 +142,7 @@ mod loom_models {
                 let census = census.clone();
                 thread::spawn(move || {
                     let taken = census.enter_at(2);
-                    let last = census.leave_at(2);
+                    let last = census.leave_at(2, 1);
                     (taken, last)
                 })
             };

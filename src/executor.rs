@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{self, Poll, Waker},
+    task::{self, Poll},
 };
 
 use atomic_waker::AtomicWaker;
@@ -20,7 +20,7 @@ use crate::{
     context,
     error::{JoinError, contain, discard},
     os,
-    remote::{Producer, Unheard, channel, channel_of, gone},
+    remote::{Producer, channel, gone},
     scheduler::with_current,
 };
 
@@ -118,10 +118,7 @@ impl Executor {
         F::Output: Send + 'static,
     {
         match &*self.inner {
-            Inner::Workers(workers) => {
-                let (body, task) = Body::new(future, workers.host())?;
-                Ok(task.carried_by(workers.spawn(body)))
-            }
+            Inner::Workers(workers) => workers.spawn(future),
             Inner::Simulated(handle, load) => {
                 let (body, task) = Body::new(future, load.clone())?;
                 let running = handle.submit_future(body).map_err(|_closed| PoolError::ShutDown)?;
@@ -164,7 +161,7 @@ impl Executor {
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let futures = match &*self.inner {
-            Inner::Workers(workers) => workers.host().load().census.about(),
+            Inner::Workers(workers) => workers.load().census.about(),
             Inner::Simulated(_, load) => load.census.about(),
         };
         f.debug_struct("Executor")
@@ -182,6 +179,16 @@ pub(crate) struct Load {
     waiter: AtomicWaker,
 }
 
+impl Load {
+    /// So many futures have ended.
+    pub(crate) fn left(&self, count: usize) {
+        if self.census.leave(count) {
+            // It may be anybody's, and fails nothing but itself.
+            contain(|| self.waiter.wake());
+        }
+    }
+}
+
 /// Keeps a load from being used for other futures.
 pub(crate) trait Lend: Send + Sync {
     fn load(&self) -> &Load;
@@ -193,101 +200,65 @@ impl Lend for Load {
     }
 }
 
-/// What a future knows of the executor that runs it.
-pub(crate) trait Host: Clone + Send + 'static {
-    /// Where the host keeps the future's waker.
-    type Place: Default + Send;
-
-    /// Whether the future has to leave a waker for a cancel.
-    const LISTENS: bool;
-
-    /// Both ends of a result.
-    fn channel<T: Send>() -> (Producer<T>, RemoteTask<T>) {
-        if Self::LISTENS { channel(None) } else { channel_of(None, Unheard) }
+/// Polls `future` in `context`. A panic is an outcome.
+pub(crate) fn poll_in<F: Future>(
+    future: Pin<&mut F>,
+    context: &mut Context,
+    cx: &mut task::Context<'_>,
+) -> Poll<Result<F::Output, JoinError>> {
+    match catch_unwind(AssertUnwindSafe(|| context::exchange(context, || future.poll(cx)))) {
+        Ok(polled) => polled.map(Ok),
+        Err(payload) => Poll::Ready(Err(JoinError::panicked("a future of an executor".to_owned(), payload))),
     }
-
-    fn load(&self) -> &Load;
-
-    /// Whether all threads have gone, and whoever polls does so to have the future dropped.
-    fn is_gone(&self) -> bool;
-
-    /// The future waits, and may do so if this answers `true`. Then it is polled once more when the threads have gone.
-    fn keep(&self, place: &mut Self::Place, waker: &Waker) -> bool;
-
-    /// The future has ended.
-    fn forget(&self, place: Self::Place);
 }
 
-/// For futures that are kept elsewhere.
-impl Host for Arc<Load> {
-    type Place = ();
-
-    const LISTENS: bool = true;
-
-    fn load(&self) -> &Load {
-        self
+/// Drops what a future leaves. Nothing of it panics.
+pub(crate) fn end_in<F>(mut future: Pin<&mut Option<F>>, context: &mut Context) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+        discard(payload);
     }
-
-    fn is_gone(&self) -> bool {
-        false
-    }
-
-    fn keep(&self, (): &mut (), _: &Waker) -> bool {
-        true
-    }
-
-    fn forget(&self, (): ()) {}
+    let context = std::mem::take(context);
+    contain(|| drop(context));
 }
 
 /// A future that the executor has not done with.
-struct Loaded<H: Host> {
-    host: H,
-    place: H::Place,
-}
+struct Loaded(Arc<Load>);
 
-impl<H: Host> Loaded<H> {
-    fn new(host: H) -> Result<Self, PoolError> {
+impl Loaded {
+    fn new(load: Arc<Load>) -> Result<Self, PoolError> {
         // Uncounted by `drop` where it is refused.
-        let is_open = host.load().census.enter();
-        let loaded = Self { host, place: H::Place::default() };
+        let is_open = load.census.enter();
+        let loaded = Self(load);
         if is_open { Ok(loaded) } else { Err(PoolError::ShutDown) }
     }
 }
 
-impl<H: Host> Drop for Loaded<H> {
+impl Drop for Loaded {
     fn drop(&mut self) {
-        self.host.forget(std::mem::take(&mut self.place));
-        let load = self.host.load();
-        if load.census.leave() {
-            // It may be anybody's, and fails nothing but itself.
-            contain(|| load.waiter.wake());
-        }
+        self.0.left(1);
     }
 }
 
 pin_project! {
-    /// What runs on a thread: polls the future in its context, passes a cancel on, and its end.
+    /// What runs where a future is not kept by its result: polls it in its context, passes a cancel on, and its end.
     ///
     /// Dropped in this order.
-    struct Body<F, H>
+    pub(crate) struct Body<F>
     where
         F: Future,
         F::Output: Send,
-        H: Host,
     {
         #[pin]
         future: Option<F>,
         producer: Option<Producer<F::Output>>,
         context: Context,
-        started: bool,
-        loaded: Option<Loaded<H>>,
+        loaded: Option<Loaded>,
     }
 
-    impl<F, H> PinnedDrop for Body<F, H>
+    impl<F> PinnedDrop for Body<F>
     where
         F: Future,
         F::Output: Send,
-        H: Host,
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
@@ -300,97 +271,73 @@ pin_project! {
 }
 
 /// The end of a body, with what its future has come to. Nothing of it panics. The count goes last, so the caller gets it.
-fn end<F, H>(
-    mut future: Pin<&mut Option<F>>,
+fn end<F>(
+    future: Pin<&mut Option<F>>,
     producer: &mut Option<Producer<F::Output>>,
     context: &mut Context,
-    loaded: &mut Option<Loaded<H>>,
+    loaded: &mut Option<Loaded>,
     polled: Option<Result<F::Output, JoinError>>,
-) -> Option<Loaded<H>>
+) -> Option<Loaded>
 where
     F: Future,
     F::Output: Send,
-    H: Host,
 {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
-        discard(payload);
-    }
+    end_in(future, context);
     let producer = producer.take();
-    let settle = || match (producer, polled) {
+    contain(|| match (producer, polled) {
         (Some(producer), Some(result)) => producer.give(result),
         (producer, _) => drop(producer),
-    };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(settle)) {
-        discard(payload);
-    }
-    let context = std::mem::take(context);
-    contain(|| drop(context));
+    });
     loaded.take()
 }
 
-impl<F, H> Body<F, H>
+impl<F> Body<F>
 where
     F: Future + Send,
     F::Output: Send,
-    H: Host,
 {
-    fn new(future: F, host: H) -> Result<(Self, RemoteTask<F::Output>), PoolError> {
-        let loaded = Loaded::new(host)?;
-        let (producer, task) = H::channel();
+    pub(crate) fn new(future: F, load: Arc<Load>) -> Result<(Self, RemoteTask<F::Output>), PoolError> {
+        let loaded = Loaded::new(load)?;
+        let (producer, task) = channel(None);
+        producer.begin();
         let body = Self {
             future: Some(future),
             producer: Some(producer),
             context: Context::current(),
-            started: false,
             loaded: Some(loaded),
         };
         Ok((body, task))
     }
 }
 
-impl<F, H> Future for Body<F, H>
+impl<F> Future for Body<F>
 where
     F: Future + Send,
     F::Output: Send + 'static,
-    H: Host,
 {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let (Some(producer), Some(loaded)) = (&*this.producer, &mut *this.loaded) else {
+        let (Some(producer), Some(loaded)) = (&*this.producer, &*this.loaded) else {
             return Poll::Ready(());
         };
         // Also while what nobody wants is dropped.
         let risk = os::at_risk(|| {
             let stand_in = producer.stand_in();
-            let host = loaded.host.clone();
+            let load = loaded.0.clone();
             Box::new(move |trapped| {
                 stand_in.give(gone(trapped));
                 // Uncounted here only.
-                drop(Loaded { host, place: H::Place::default() });
+                load.left(1);
             })
         });
-        let goes_on =
-            if *this.started { !producer.is_cancelled() } else { producer.begin() } && !loaded.host.is_gone();
-        *this.started = true;
         let mut polled = None;
-        if let (true, Some(future)) = (goes_on, this.future.as_mut().as_pin_mut()) {
-            let context = &mut *this.context;
-            polled = match catch_unwind(AssertUnwindSafe(|| context::exchange(context, || future.poll(cx)))) {
-                Ok(Poll::Pending) => {
-                    let asked = if H::LISTENS {
-                        producer.poll_cancelled(cx.waker())
-                    } else {
-                        producer.is_cancelled()
-                    };
-                    if !asked && loaded.host.keep(&mut loaded.place, cx.waker()) {
-                        return Poll::Pending;
-                    }
-                    None
-                }
-                Ok(Poll::Ready(output)) => Some(Ok(output)),
-                Err(payload) => Some(Err(JoinError::panicked("a future of an executor".to_owned(), payload))),
+        if let (false, Some(future)) = (producer.is_cancelled(), this.future.as_mut().as_pin_mut()) {
+            polled = match poll_in(future, this.context, cx) {
+                Poll::Pending if !producer.poll_cancelled(cx.waker()) => return Poll::Pending,
+                Poll::Pending => None,
+                Poll::Ready(result) => Some(result),
             };
         }
         let loaded = end(this.future, this.producer, this.context, this.loaded, polled);

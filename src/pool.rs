@@ -470,7 +470,7 @@ impl Shared {
 
     /// A job has gone.
     fn leave(&self) {
-        if self.census.leave() {
+        if self.census.leave(1) {
             self.tell();
         }
     }

@@ -180,6 +180,7 @@ pub(crate) trait Work: Send + Sync {
 }
 
 /// Work that is elsewhere, and looks whether it is cancelled when it is woken.
+#[derive(Default)]
 pub(crate) struct Elsewhere(AtomicWaker);
 
 impl Work for Elsewhere {
@@ -190,15 +191,6 @@ impl Work for Elsewhere {
 
     fn listen(&self, waker: &Waker) {
         self.0.register(waker);
-    }
-}
-
-/// Work that is elsewhere, and hears of a cancel in another way.
-pub(crate) struct Unheard;
-
-impl Work for Unheard {
-    fn cancel(&self) -> bool {
-        false
     }
 }
 
@@ -372,18 +364,81 @@ impl<T: Send, W: Send + Sync + ?Sized> Shared<T, W> {
     }
 }
 
-/// Makes both ends. `debtor` is the loop that will produce the result.
-pub(crate) fn channel<T: Send>(debtor: Option<Arc<Scheduler>>) -> (Producer<T>, RemoteTask<T>) {
-    channel_of(debtor, Elsewhere(AtomicWaker::new()))
+/// What the consumer does.
+impl<T: Send> Shared<T> {
+    pub(crate) fn is_finished(&self) -> bool {
+        self.stage.is_set()
+    }
+
+    /// See [`RemoteTask::is_done`].
+    pub(crate) fn is_done(&self) -> bool {
+        self.stage.is_done()
+    }
+
+    /// See [`RemoteTask::poll_done`].
+    pub(crate) fn poll_done(&self, waker: &Waker) -> bool {
+        if self.is_done() {
+            return true;
+        }
+        self.waiter.register(waker);
+        self.stage.wait()
+    }
+
+    /// See [`RemoteTask::cancel`].
+    pub(crate) fn cancel(self: &Arc<Self>) {
+        self.cancelled.store(true, Ordering::Release);
+        if self.work.cancel() {
+            Self::settle(self, Err(self.missing()));
+            self.work.release();
+        }
+    }
+
+    /// See [`RemoteTask::on_done`].
+    fn on_done(&self, callback: Callback<T>) {
+        let entry = Entry { link: Link::new(), callback };
+        let entry = if self.stage.call() {
+            entry
+        } else {
+            let entry = NonNull::from(Box::leak(Box::new(entry)));
+            // SAFETY: leaked until it is taken out; the link is its first field.
+            if unsafe { self.callbacks.push(entry.cast(), Kind::Cell) }.is_ok() {
+                return;
+            }
+            // SAFETY: the push failed, so it is still ours.
+            let entry: Box<Entry<T>> = unsafe { Box::from_raw(entry.as_ptr()) };
+            // The list was closed after the value was written.
+            fence(Ordering::Acquire);
+            *entry
+        };
+        // SAFETY: the value is there, and taking needs the `RemoteTask` exclusively, so until then everybody only looks.
+        if let Some(value) = unsafe { self.look() } {
+            call(entry.callback, value);
+        }
+    }
+
+    /// The consumer goes.
+    pub(crate) fn leave(&self) {
+        if self.stage.go() {
+            // SAFETY: it is done, and nobody else is there to take.
+            let unwanted = unsafe { self.take() };
+            contain(|| drop(unwanted));
+        }
+    }
 }
 
-/// As [`channel`], with what `work` makes of a cancel.
-pub(crate) fn channel_of<T: Send>(
+/// Makes both ends. `debtor` is the loop that will produce the result.
+pub(crate) fn channel<T: Send>(debtor: Option<Arc<Scheduler>>) -> (Producer<T>, RemoteTask<T>) {
+    let (producer, shared) = cell_of(debtor, Elsewhere(AtomicWaker::new()));
+    (producer, RemoteTask::new(shared))
+}
+
+/// As [`channel`], with what `work` makes of a cancel, and without the consumer's handle.
+pub(crate) fn cell_of<T: Send>(
     debtor: Option<Arc<Scheduler>>,
     work: impl Work + 'static,
-) -> (Producer<T>, RemoteTask<T>) {
+) -> (Producer<T>, Arc<Shared<T>>) {
     let shared: Arc<Shared<T>> = Arc::new(Shared::new(debtor, work));
-    (Producer::new(shared.clone()), RemoteTask::new(shared))
+    (Producer::new(shared.clone()), shared)
 }
 
 /// The end that owes a result.
@@ -530,33 +585,44 @@ fn call<T>(callback: Callback<T>, value: &Result<T, JoinError>) {
 /// A loop that closes, a pool that is shut down, or a worker that dies leaves an error, so a wait always ends.
 #[must_use = "dropping it detaches the work: await it, wait for it, or say `detach()`"]
 pub struct RemoteTask<T: Send> {
-    shared: Arc<Shared<T>>,
-    /// Of a future on an [`Executor`](crate::Executor).
-    carrier: Option<os::Carrier>,
+    end: End<T>,
+}
+
+enum End<T: Send> {
+    Shared(Arc<Shared<T>>),
+    /// Of a future on an [`Executor`](crate::Executor), natively.
+    Carried(os::Carried<T>),
 }
 
 impl<T: Send> RemoteTask<T> {
     /// There is no other of this work.
     pub(crate) fn new(shared: Arc<Shared<T>>) -> Self {
-        Self { shared, carrier: None }
+        Self { end: End::Shared(shared) }
     }
 
-    /// Keeps the memory of the work, so that it is freed by the thread that drops this.
-    pub(crate) fn carried_by(mut self, carrier: os::Carrier) -> Self {
-        self.carrier = Some(carrier);
-        self
+    /// The result is where the work is.
+    #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "only native executors carry results"))]
+    pub(crate) fn carried(carried: os::Carried<T>) -> Self {
+        Self { end: End::Carried(carried) }
     }
 
     /// Whether the work has ended.
     #[doc(alias = "done")]
     pub fn is_finished(&self) -> bool {
-        self.shared.stage.is_set()
+        match &self.end {
+            End::Shared(shared) => shared.is_finished(),
+            End::Carried(carried) => carried.is_finished(),
+        }
     }
 
-    /// Whether the work has begun.
+    /// Whether the work has begun. A future of an [`Executor`](crate::Executor) has from the first: it is dropped by a cancel
+    /// whether it was polled or not.
     #[doc(alias = "running")]
     pub fn is_started(&self) -> bool {
-        self.shared.started.load(Ordering::Acquire)
+        match &self.end {
+            End::Shared(shared) => shared.started.load(Ordering::Acquire),
+            End::Carried(_) => true,
+        }
     }
 
     /// Asks the work to end; whether it had not ended.
@@ -572,14 +638,13 @@ impl<T: Send> RemoteTask<T> {
         if self.is_finished() {
             return false;
         }
-        let shared = &self.shared;
-        shared.cancelled.store(true, Ordering::Release);
-        if shared.work.cancel() {
-            Shared::settle(shared, Err(shared.missing()));
-            shared.work.release();
-        }
-        if let Some(carrier) = &self.carrier {
-            carrier.cancel();
+        match &self.end {
+            End::Shared(shared) => shared.cancel(),
+            End::Carried(carried) => {
+                if let Some(shared) = carried.share() {
+                    shared.cancel();
+                }
+            }
         }
         true
     }
@@ -597,29 +662,34 @@ impl<T: Send> RemoteTask<T> {
     #[doc(alias = "result")]
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Result<T, JoinError>, WaitError> {
         if !self.is_done() {
-            let mut poll = |waker: &Waker| self.poll_done(waker);
-            os::block(self.shared.debtor.as_ref(), timeout, &mut poll)?;
+            let debtor = self.debtor().cloned();
+            os::block(debtor.as_ref(), timeout, &mut |waker: &Waker| self.poll_done(waker))?;
         }
         self.take().ok_or(WaitError::Taken)
     }
 
     /// Whether the result may be taken. Registers `waker`, instead of any before, for the time when it may.
-    pub(crate) fn poll_done(&self, waker: &Waker) -> bool {
-        if self.is_done() {
-            return true;
+    pub(crate) fn poll_done(&mut self, waker: &Waker) -> bool {
+        match &mut self.end {
+            End::Shared(shared) => shared.poll_done(waker),
+            End::Carried(carried) => carried.poll_done(waker),
         }
-        self.shared.waiter.register(waker);
-        self.shared.stage.wait()
     }
 
     /// Whether the result may be taken.
     pub(crate) fn is_done(&self) -> bool {
-        self.shared.stage.is_done()
+        match &self.end {
+            End::Shared(shared) => shared.is_done(),
+            End::Carried(carried) => carried.is_done(),
+        }
     }
 
     /// The loop that owes the result, if one does.
     pub(crate) fn debtor(&self) -> Option<&Arc<Scheduler>> {
-        self.shared.debtor.as_ref()
+        match &self.end {
+            End::Shared(shared) => shared.debtor.as_ref(),
+            End::Carried(_) => None,
+        }
     }
 
     /// The result, if it is there and was not taken.
@@ -627,10 +697,14 @@ impl<T: Send> RemoteTask<T> {
         if self.is_done() { self.take() } else { None }
     }
 
-    /// `DONE` is set.
+    /// It [is done](Self::is_done).
     fn take(&mut self) -> Option<Result<T, JoinError>> {
-        // SAFETY: there is one consumer, borrowed exclusively, and its callers have seen `DONE`.
-        unsafe { self.shared.take() }
+        match &mut self.end {
+            // SAFETY: there is one consumer, borrowed exclusively, and its callers have seen `DONE`.
+            End::Shared(shared) => unsafe { shared.take() },
+            // SAFETY: as above.
+            End::Carried(carried) => carried.take().unwrap_or_else(|shared| unsafe { shared.take() }),
+        }
     }
 
     /// Calls `callback` with the result: in the thread that produces it, before anybody who waits goes on, or here and now
@@ -644,24 +718,13 @@ impl<T: Send> RemoteTask<T> {
     where
         T: Sync + 'static,
     {
-        let entry = Entry { link: Link::new(), callback: Box::new(callback) };
-        let entry = if self.shared.stage.call() {
-            entry
-        } else {
-            let entry = NonNull::from(Box::leak(Box::new(entry)));
-            // SAFETY: leaked until it is taken out; the link is its first field.
-            if unsafe { self.shared.callbacks.push(entry.cast(), Kind::Cell) }.is_ok() {
-                return;
+        match &self.end {
+            End::Shared(shared) => shared.on_done(Box::new(callback)),
+            End::Carried(carried) => {
+                if let Some(shared) = carried.share() {
+                    shared.on_done(Box::new(callback));
+                }
             }
-            // SAFETY: the push failed, so it is still ours.
-            let entry: Box<Entry<T>> = unsafe { Box::from_raw(entry.as_ptr()) };
-            // The list was closed after the value was written.
-            fence(Ordering::Acquire);
-            *entry
-        };
-        // SAFETY: the value is there, and taking needs the `RemoteTask` exclusively, so until then everybody only looks.
-        if let Some(value) = unsafe { self.shared.look() } {
-            call(entry.callback, value);
         }
     }
 
@@ -669,11 +732,15 @@ impl<T: Send> RemoteTask<T> {
     pub fn detach(self) {}
 }
 
+/// A result is never pinned.
+impl<T: Send> Unpin for RemoteTask<T> {}
+
 impl<T: Send> Drop for RemoteTask<T> {
     fn drop(&mut self) {
-        if self.shared.stage.go() {
-            let unwanted = self.take();
-            contain(|| drop(unwanted));
+        match &self.end {
+            End::Shared(shared) => shared.leave(),
+            // It knows itself.
+            End::Carried(_) => {}
         }
     }
 }

@@ -109,7 +109,7 @@ impl<T: Send> RemoteSet<T> {
     }
 
     /// Adds a task; returns its key.
-    pub fn insert(&mut self, task: RemoteTask<T>) -> usize {
+    pub fn insert(&mut self, mut task: RemoteTask<T>) -> usize {
         let key = self.next_key;
         self.next_key += 1;
         let entry =

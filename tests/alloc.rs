@@ -205,7 +205,7 @@ fn handing_over(submit: impl Fn() -> RemoteTask<usize>) -> f64 {
 }
 
 #[test]
-fn a_submit_to_a_loop_and_a_job_of_a_pool_allocate_once_and_a_future_of_an_executor_twice() {
+fn a_submit_to_a_loop_a_job_of_a_pool_and_a_future_of_an_executor_allocate_once() {
     let thread = EventLoop::spawn_thread("alloc").unwrap();
     assert_eq!(handing_over(|| thread.handle().submit(async || 7).unwrap()), 1.0);
     thread.join(None).unwrap();
@@ -218,5 +218,5 @@ fn a_submit_to_a_loop_and_a_job_of_a_pool_allocate_once_and_a_future_of_an_execu
     let executor = Executor::with_threads(1).unwrap();
     // Its queue comes in blocks of 31.
     let futures = handing_over(|| executor.spawn(async { 7 }).unwrap());
-    assert!((2.0..2.1).contains(&futures), "{futures}");
+    assert!((1.0..1.1).contains(&futures), "{futures}");
 }

@@ -4,7 +4,7 @@
 pub mod native;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub(crate) use native::{
-    Carrier, Home, LOSES_THREADS, Pool, TRAPS, Workers, at_risk, block, cancelled_main, check_isolated,
+    Carried, Home, LOSES_THREADS, Pool, TRAPS, Workers, at_risk, block, cancelled_main, check_isolated,
     default_loop, divert, guard, host, is_isolated_worker, lock, may_wait, relax, report, spawn_isolate,
     thread_name, trap,
 };
@@ -13,7 +13,7 @@ pub(crate) use native::{
 pub mod web;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 pub(crate) use web::{
-    Carrier, Home, LOSES_THREADS, Pool, TRAPS, Workers, at_risk, block, cancelled_main, check_isolated,
+    Carried, Home, LOSES_THREADS, Pool, TRAPS, Workers, at_risk, block, cancelled_main, check_isolated,
     default_loop, divert, guard, host, is_isolated_worker, lock, may_wait, relax, report, spawn_isolate,
     thread_name, trap,
 };

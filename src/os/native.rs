@@ -1,5 +1,7 @@
 //! What native programs have beyond the common ground.
 
+mod carried;
+mod spy;
 mod workers;
 
 use std::{
@@ -14,7 +16,7 @@ use std::{
 use selkie_native::Refused;
 use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Platform, Unavailable};
 
-pub(crate) use self::workers::{Carrier, Workers};
+pub(crate) use self::{carried::Carried, workers::Workers};
 use crate::{
     EventLoop, JoinError, WaitError,
     error::contain,

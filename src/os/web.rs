@@ -8,11 +8,13 @@ mod threads;
 
 use std::{
     cell::RefCell,
+    convert::Infallible,
     future::{Future, poll_fn},
+    marker::PhantomData,
     panic::AssertUnwindSafe,
     rc::Rc,
     sync::Arc,
-    task::Poll,
+    task::{Poll, Waker},
 };
 
 use js_sys::{Function, Promise};
@@ -24,23 +26,46 @@ pub use wasm_bindgen_futures::JsFuture;
 pub use self::forever::{Stopped, run_forever};
 #[cfg(not(target_feature = "atomics"))]
 pub(crate) use self::one_thread::{
-    Carrier, LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
+    LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
 };
 #[cfg(not(target_feature = "atomics"))]
 use self::one_thread::{keep, poll_up};
 #[cfg(target_feature = "atomics")]
-pub(crate) use self::threads::{
-    Carrier, LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
-};
+pub(crate) use self::threads::{LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name};
 #[cfg(target_feature = "atomics")]
 use self::threads::{keep, poll_up};
-use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, spawn};
+use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, remote::Shared, spawn};
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_web::Web::new())
 }
 
 pub(crate) use selkie_web::{guard, relax};
+
+/// The result of a future that is kept by its task: on the web none is.
+pub(crate) struct Carried<T>(Infallible, PhantomData<fn() -> T>);
+
+impl<T: Send> Carried<T> {
+    pub(crate) fn is_finished(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn poll_done(&mut self, _: &Waker) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn take(&mut self) -> Result<Option<Result<T, JoinError>>, &Shared<T>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn share(&self) -> Option<Arc<Shared<T>>> {
+        match self.0 {}
+    }
+}
 
 /// Whether code may end by a trap, which runs no destructor.
 pub(crate) const TRAPS: bool = true;

@@ -10,7 +10,7 @@ use std::{
 
 use selkie::{
     ContextVar, Event, EventLoop, Executor, PoolError, Queue, RemoteSet, Thread, ThreadPool, WaitError,
-    sleep, spawn, to_thread, wait_for, yield_now,
+    sleep, spawn, timeout, to_thread, wait_for, yield_now,
 };
 
 /// The simulator has pools everywhere; a host without threads says so.
@@ -257,6 +257,73 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F45, F72. Callbacks are called in their order, before anybody who waits goes on, whether who waits came first or not.
+    async fn a_future_of_an_executor_calls_back(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let executor = Executor::with_threads(2).unwrap();
+        for waits_first in [false, true] {
+            let (sender, receiver) = futures::channel::oneshot::channel::<u8>();
+            let mut task = executor.spawn(receiver).unwrap();
+            if waits_first {
+                assert!(futures::poll!(&mut task).is_pending());
+            }
+            let (log, mut said) = futures::channel::mpsc::unbounded();
+            for name in ["first", "second"] {
+                let log = log.clone();
+                task.on_done(move |result| {
+                    log.unbounded_send((name, result.as_ref().unwrap().unwrap())).unwrap();
+                });
+            }
+            assert!(task.is_started() && !task.is_finished());
+            sender.send(7).unwrap();
+            assert_eq!((&mut task).await.unwrap(), Ok(7));
+            assert_eq!([said.try_recv().unwrap(), said.try_recv().unwrap()], [("first", 7), ("second", 7)]);
+            assert!(task.is_finished() && !task.cancel() && task.try_take().is_none());
+            task.on_done(|_| panic!("the result was taken"));
+        }
+        // Here and now.
+        let mut ended = executor.spawn(async { 5 }).unwrap();
+        while !ended.is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let called = Arc::new(AtomicUsize::new(0));
+        let calls = called.clone();
+        ended.on_done(move |result| _ = calls.fetch_add(*result.as_ref().unwrap(), Ordering::Relaxed));
+        assert_eq!(called.load(Ordering::Relaxed), 5);
+        assert_eq!(ended.try_take().unwrap().unwrap(), 5);
+        executor.shutdown().await;
+    }
+}
+
+behaviour! {
+    /// Rows: F42, F72, F76. Who waits already hears of the cancel.
+    async fn futures_of_an_executor_are_cancelled_in_a_set(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let executor = Executor::with_threads(2).unwrap();
+        let owned = Arc::new(());
+        let mut set: RemoteSet<_> = (0..10).map(|_| {
+            let owned = owned.clone();
+            executor.spawn(async move {
+                std::future::pending::<()>().await;
+                drop(owned);
+            }).unwrap()
+        }).collect();
+        assert!(timeout(Duration::from_millis(5), set.next()).await.is_err());
+        set.cancel_all();
+        set.cancel_all();
+        while let Some((_, result)) = set.next().await {
+            assert!(result.unwrap_err().is_cancelled());
+        }
+        assert_eq!(Arc::strong_count(&owned), 1);
+        executor.shutdown().await;
+    }
+}
+
+behaviour! {
     /// Rows: F42, F73. A job that has not begun goes at once, with what it owns, and its result is the error of a cancel.
     async fn a_withdrawn_job_goes_at_once(t) {
         let Some(pool) = pool(&t, 1) else { return };
@@ -332,12 +399,33 @@ fn a_pool_of_no_threads_is_a_misuse() {
 #[cfg(any(not(all(target_family = "wasm", target_os = "unknown")), target_feature = "atomics"))]
 #[allow(clippy::disallowed_types, reason = "these tests block threads")]
 mod threads {
-    use std::sync::{Barrier, Mutex, mpsc};
+    use std::{
+        sync::{Barrier, Mutex, mpsc},
+        task::Poll,
+    };
 
     use selkie::Runner;
 
     use super::*;
     use crate::harness::{Instant, thread};
+
+    /// Wakes by the waker that it is polled with, or by a clone.
+    #[expect(clippy::waker_clone_wake, reason = "the clone is the point")]
+    async fn yield_by_waker(clones: bool) {
+        let mut was_polled = false;
+        std::future::poll_fn(move |cx| {
+            if std::mem::replace(&mut was_polled, true) {
+                return Poll::Ready(());
+            }
+            if clones {
+                cx.waker().clone().wake()
+            } else {
+                cx.waker().wake_by_ref()
+            }
+            Poll::Pending
+        })
+        .await;
+    }
 
     on_threads! {
     /// Rows: F05, X32. Also when nobody waits for the job any more.
@@ -923,6 +1011,82 @@ mod threads {
             thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(Arc::strong_count(&owned), 1);
+    }
+
+    /// Rows: F45. A callback and a cancel from two threads, and the end in a third: one outcome, told once to each.
+    #[test]
+    fn a_future_of_an_executor_ends_once_whatever_comes_together() {
+        let executor = Executor::with_threads(2).unwrap();
+        let mut cancelled = 0;
+        for round in 0..if cfg!(miri) { 5 } else { 500 } {
+            let (sender, receiver) = futures::channel::oneshot::channel();
+            let mut task = executor.spawn(receiver).unwrap();
+            if round % 3 == 0 {
+                assert!(task.wait(Some(Duration::ZERO)).is_err());
+            }
+            let called = Arc::new(AtomicUsize::new(0));
+            let calls = called.clone();
+            let shared = Arc::new(task);
+            let (cancels, calls_back) = (shared.clone(), shared.clone());
+            let others = [
+                thread::spawn(move || _ = cancels.cancel()),
+                thread::spawn(move || calls_back.on_done(move |_| _ = calls.fetch_add(1, Ordering::Relaxed))),
+            ];
+            // There is nobody if it was cancelled.
+            _ = sender.send(round);
+            others.map(|other| other.join().unwrap());
+            let mut task = Arc::try_unwrap(shared).unwrap();
+            match task.wait(Some(Duration::from_secs(10))).unwrap() {
+                Ok(received) => assert_eq!(received, Ok(round)),
+                Err(error) => {
+                    assert!(error.is_cancelled(), "{error}");
+                    cancelled += 1;
+                }
+            }
+            assert_eq!(called.load(Ordering::Relaxed), 1);
+        }
+        assert!(cancelled > 0);
+    }
+
+    /// Rows: F72. Those that have just ended are counted until their results are there.
+    #[test]
+    fn when_a_shutdown_of_an_executor_has_ended_all_results_are_there() {
+        for _ in 0..if cfg!(miri) { 3 } else { 300 } {
+            let executor = Executor::with_threads(2).unwrap();
+            let mut tasks: Vec<_> = (0..10)
+                .map(|n| {
+                    executor
+                        .spawn(async move {
+                            yield_by_waker(n % 2 == 0).await;
+                            n
+                        })
+                        .unwrap()
+                })
+                .collect();
+            selkie::run(executor.shutdown());
+            for (n, task) in tasks.iter_mut().enumerate() {
+                assert_eq!(task.try_take().unwrap().unwrap(), n);
+            }
+        }
+    }
+
+    /// Rows: F72. One that wakes itself again and again goes with its executor, by whichever waker it does.
+    #[test]
+    fn an_executor_that_goes_drops_futures_that_never_sleep() {
+        for clones in [false, true] {
+            let executor = Executor::with_threads(1).unwrap();
+            let mut task = executor
+                .spawn(async move {
+                    loop {
+                        yield_by_waker(clones).await;
+                    }
+                })
+                .unwrap();
+            let wait: Result<Result<(), _>, _> = task.wait(Some(Duration::from_millis(5)));
+            assert!(wait.is_err());
+            drop(executor);
+            assert!(task.wait(Some(Duration::from_secs(10))).unwrap().unwrap_err().is_lost());
+        }
     }
 
     /// Rows: F42. A wait that is over withdraws what has not begun; a pool's job is detached.

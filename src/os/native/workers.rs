@@ -9,11 +9,14 @@
 //! What has to be said for it is what becomes of the futures that wait when the executor is dropped:
 //!
 //! - A future that waits for the first time leaves a waker in its site, in the shard of the thread that polled it, and takes it
-//!   out when it ends. Mostly that is the same thread, so these locks are rarely wanted by two.
+//!   out when it ends. Threads that share neither a shard nor a future do not meet there.
+//! - One that has woken itself while it was polled does not wait: it is polled again in any case. Yields so cost nothing here.
 //! - The last of the threads, or the executor if none has come up, marks the site as *gone*, and then wakes every future that is
 //!   in a shard, and runs what is due until nobody is counted. A future that is polled in a site that is gone is dropped instead.
 //! - A future looks at the mark under the lock of its shard before it puts a waker in. So it is found there, or does not wait.
 //! - A cancel is a matter of the task alone: its executor drops the future. So no waker is left for that.
+//! - Whoever is told that nobody is counted any more finds all results there. A result is there when its poll has returned, so a
+//!   thread uncounts the futures that have ended in it before it polls the next one, and before it sleeps.
 //! - A wake of others may be on its way, and what it queues come after all the rest. So the count decides, not the queue.
 //!
 //! A site is free when nobody has a [`Lease`] of it any more: no thread, no executor, no shutdown that is awaited.
@@ -26,26 +29,31 @@
 
 use std::{
     array,
+    cell::Cell,
     future::Future,
+    mem,
     num::{NonZeroU64, NonZeroUsize},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
+    ptr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Waker},
+    task::{self, Poll, Waker},
 };
 
 use async_executor::StaticExecutor;
+use pin_project_lite::pin_project;
 use selkie_platform::Unavailable;
 use slab::Slab;
 
-use super::{block, host, lock, relax};
+use super::{block, carried::Carried, host, lock, relax, spy::Spy};
 use crate::{
-    RemoteTask,
+    Context, PoolError, RemoteTask,
     census::{STRIPES, stripe},
-    executor::{Host, Lend, Load},
+    error::{JoinError, discard},
+    executor::{Lend, Load, end_in, poll_in},
     remote::{Producer, channel},
 };
 
@@ -74,19 +82,23 @@ impl Workers {
         Ok(Self { crew, _stops: stops })
     }
 
-    /// Where its futures run.
-    pub(crate) fn host(&self) -> &'static Site {
-        self.crew.0.0
+    pub(crate) fn load(&self) -> &Load {
+        &self.crew.0.0.load
     }
 
-    /// Keeps what [`host`](Self::host) gives from being used by others.
+    /// Keeps the load from being used by others.
     pub(crate) fn lease(&self) -> Arc<Lease> {
         self.crew.0.clone()
     }
 
-    /// Runs a future that was made for the [`host`](Self::host).
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Carrier {
-        Carrier(Mutex::new(Some(self.host().executor.spawn(future))))
+    pub(crate) fn spawn<F>(&self, future: F) -> Result<RemoteTask<F::Output>, PoolError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let site = self.crew.0.0;
+        let body = Body::new(future, site)?;
+        Ok(RemoteTask::carried(Carried::new(site.executor.spawn(body))))
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -94,39 +106,98 @@ impl Workers {
     }
 }
 
-/// The memory in which a future runs.
-///
-/// Kept by whoever has the future's result, and freed there: that is mostly the thread that allocated it, whose allocator
-/// then has nothing to do with other threads.
-pub(crate) struct Carrier(Mutex<Option<async_executor::Task<()>>>);
-
-impl Carrier {
-    /// Has the future dropped, where it runs and between two polls, unless it has ended.
-    pub(crate) fn cancel(&self) {
-        let task = lock(&self.0).take();
-        drop(task);
+/// The life of a thread of an executor.
+fn work(crew: &Crew, mut stop: RemoteTask<()>) {
+    let site = crew.0.0;
+    SEAT.set((site, 0));
+    let mut round = || {
+        let mut run = pin!(site.executor.run(async {
+            // The error says that the executor has gone.
+            let _ = (&mut stop).await;
+        }));
+        block(None, None, &mut |waker| {
+            let stops = run.as_mut().poll(&mut task::Context::from_waker(waker)).is_ready();
+            site.settle();
+            stops
+        })
+    };
+    // Tasks catch their panics; this is for wakers of others, and for results that nobody wants.
+    while let Err(payload) = catch_unwind(AssertUnwindSafe(&mut round)) {
+        discard(payload);
     }
+    site.settle();
+    SEAT.set((ptr::null(), 0));
 }
 
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        if let Some(task) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            task.detach();
+thread_local! {
+    /// The site that this thread works for, and how many of its futures have ended here and are counted yet.
+    static SEAT: Cell<(*const Site, usize)> = const { Cell::new((ptr::null(), 0)) };
+}
+
+pin_project! {
+    /// What runs on a thread: the future, in its context.
+    struct Body<F>
+    where
+        F: Future,
+    {
+        #[pin]
+        future: Option<F>,
+        context: Context,
+        site: &'static Site,
+        place: Option<Place>,
+    }
+
+    impl<F> PinnedDrop for Body<F>
+    where
+        F: Future,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            // It was cancelled, or refused. Otherwise `poll` has done it already.
+            if this.future.is_some() {
+                end(this);
+            }
         }
     }
 }
 
-/// The life of a thread of an executor.
-fn work(crew: &Crew, mut stop: RemoteTask<()>) {
-    let mut round = || {
-        let mut run = pin!(crew.0.0.executor.run(async {
-            // The error says that the executor has gone.
-            let _ = (&mut stop).await;
-        }));
-        block(None, None, &mut |waker| run.as_mut().poll(&mut Context::from_waker(waker)).is_ready())
-    };
-    // Tasks catch their panics; this is for wakers of others.
-    while catch_unwind(AssertUnwindSafe(&mut round)).is_err() {}
+/// The end of a body. Nothing of it panics.
+fn end<F: Future>(body: Pin<&mut Body<F>>) {
+    let this = body.project();
+    end_in(this.future, this.context);
+    this.site.forget(this.place.take());
+    this.site.ended();
+}
+
+impl<F: Future> Body<F> {
+    fn new(future: F, site: &'static Site) -> Result<Self, PoolError> {
+        // Uncounted by `drop` where it is refused.
+        let is_open = site.load.census.enter();
+        let body = Self { future: Some(future), context: Context::current(), site, place: None };
+        if is_open { Ok(body) } else { Err(PoolError::ShutDown) }
+    }
+}
+
+impl<F: Future> Future for Body<F> {
+    type Output = Result<F::Output, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
+        this.site.settle();
+        let spy = Spy::new(cx.waker());
+        let polled = match this.future.as_pin_mut() {
+            Some(future) if !this.site.is_gone() => spy.watch(|cx| poll_in(future, this.context, cx)),
+            _ => Poll::Ready(Err(JoinError::LOST)),
+        };
+        let result = match polled {
+            // It does not wait.
+            Poll::Pending if spy.was_woken() => return Poll::Pending,
+            Poll::Pending if this.site.keep(this.place, cx.waker()) => return Poll::Pending,
+            Poll::Pending => Err(JoinError::LOST),
+            Poll::Ready(result) => result,
+        };
+        end(self);
+        Poll::Ready(result)
+    }
 }
 
 /// What the futures of one executor have in common.
@@ -161,33 +232,46 @@ impl Place {
     }
 }
 
-impl Host for &'static Site {
-    type Place = Option<Place>;
-
-    /// A [`Carrier`] passes it on.
-    const LISTENS: bool = false;
-
-    fn load(&self) -> &Load {
-        &self.load
-    }
-
+impl Site {
     fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
 
+    /// A future has ended, but its result is not there before its poll has returned.
+    fn ended(&self) {
+        let (site, count) = SEAT.get();
+        if ptr::eq(site, self) {
+            SEAT.set((site, count + 1));
+        } else {
+            // The last of all threads, which looks at the count between polls only; or one whose future was refused.
+            self.load.left(1);
+        }
+    }
+
+    /// Uncounts those that have ended in this thread. No future of the site is being polled in it.
+    fn settle(&self) {
+        let (site, count) = SEAT.get();
+        if count > 0 && ptr::eq(site, self) {
+            SEAT.set((site, 0));
+            self.load.left(count);
+        }
+    }
+
+    /// The future waits, and may do so if this answers `true`. Then it is polled once more when the threads have gone.
     fn keep(&self, place: &mut Option<Place>, waker: &Waker) -> bool {
         if place.is_some() {
             return true;
         }
         let shard = stripe();
         let mut wakers = lock(&self.waiting[shard].0);
-        if self.gone.load(Ordering::Relaxed) {
+        if self.is_gone() {
             return false;
         }
         *place = Some(Place::new(shard, wakers.insert(waker.clone())));
         true
     }
 
+    /// The future has ended.
     fn forget(&self, place: Option<Place>) {
         let Some(place) = place else { return };
         // After `Crew::drop` it is not there any more.
@@ -239,7 +323,7 @@ impl Drop for Crew {
         let site = self.0.0;
         site.gone.store(true, Ordering::Relaxed);
         for shard in &site.waiting {
-            let wakers = std::mem::take(&mut *lock(&shard.0));
+            let wakers = mem::take(&mut *lock(&shard.0));
             wakers.into_iter().for_each(|(_, waker)| waker.wake());
         }
         while site.load.census.count() > 0 {

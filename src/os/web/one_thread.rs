@@ -11,7 +11,7 @@ use std::{
 use selkie_platform::Unavailable;
 use selkie_web::ONE_THREAD;
 
-use crate::{WaitError, executor::Load, pool, scheduler::Scheduler, submit::Job};
+use crate::{PoolError, RemoteTask, WaitError, executor::Load, pool, scheduler::Scheduler, submit::Job};
 
 /// Whether this thread may wait.
 pub(crate) fn may_wait() -> bool {
@@ -100,7 +100,7 @@ impl Workers {
         Err(ONE_THREAD)
     }
 
-    pub(crate) fn host(&self) -> Arc<Load> {
+    pub(crate) fn load(&self) -> &Load {
         match *self {}
     }
 
@@ -108,7 +108,11 @@ impl Workers {
         match *self {}
     }
 
-    pub(crate) fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) -> Carrier {
+    pub(crate) fn spawn<F>(&self, _: F) -> Result<RemoteTask<F::Output>, PoolError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         match *self {}
     }
 
@@ -120,12 +124,4 @@ impl Workers {
 /// A page and a Worker have no name of their own.
 pub(crate) fn thread_name() -> Option<Arc<str>> {
     None
-}
-
-/// The memory in which a future runs, which the queue has here.
-pub(crate) struct Carrier;
-
-impl Carrier {
-    /// The future listens itself.
-    pub(crate) fn cancel(&self) {}
 }

@@ -15,8 +15,8 @@ use selkie_web::{NoWait, Refused};
 pub(crate) use selkie_web::{at_risk, is_member as may_wait, keep, poll_up, thread_name};
 
 use crate::{
-    WaitError,
-    executor::Load,
+    PoolError, RemoteTask, WaitError,
+    executor::{Body, Load},
     pool::{self, PoolJob},
     scheduler::{Scheduler, current_scheduler},
     submit::Job,
@@ -109,14 +109,6 @@ pub(crate) struct Workers {
     load: Arc<Load>,
 }
 
-/// The memory in which a future runs, which the queue has here.
-pub(crate) struct Carrier;
-
-impl Carrier {
-    /// The future listens itself.
-    pub(crate) fn cancel(&self) {}
-}
-
 /// The futures that have not ended, by number.
 #[derive(Default)]
 #[expect(clippy::disallowed_types, reason = "taken by `lock` only")]
@@ -134,17 +126,26 @@ impl Workers {
         Ok(Self { pool, threads: threads.get(), alive: Arc::default(), load: Arc::default() })
     }
 
-    /// Where its futures run.
-    pub(crate) fn host(&self) -> Arc<Load> {
-        self.load.clone()
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
     }
 
-    /// As [`host`](Self::host).
+    /// The load, for as long as one likes.
     pub(crate) fn lease(&self) -> Arc<Load> {
         self.load.clone()
     }
 
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Carrier {
+    pub(crate) fn spawn<F>(&self, future: F) -> Result<RemoteTask<F::Output>, PoolError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (body, task) = Body::new(future, self.load.clone())?;
+        self.run(body);
+        Ok(task)
+    }
+
+    fn run(&self, future: impl Future<Output = ()> + Send + 'static) {
         let alive = self.alive.clone();
         let number = {
             let mut alive = lock(&alive.0);
@@ -164,7 +165,6 @@ impl Workers {
         let waker = runnable.waker();
         lock(&self.alive.0).1.insert(number, waker);
         runnable.schedule();
-        Carrier
     }
 
     pub(crate) fn threads(&self) -> usize {
