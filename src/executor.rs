@@ -106,8 +106,8 @@ impl Executor {
 
     /// Runs `future` on the executor's threads, with a copy of the caller's context variables.
     ///
-    /// It starts soon, on another thread. A cancelled one is dropped, between two polls. **Difference** to a task of a loop,
-    /// which may clean up with awaits.
+    /// It starts soon, on another thread. A cancelled one is dropped, between two polls, and so is what a poll comes to that was
+    /// under way. **Difference** to a task of a loop, which may clean up with awaits.
     ///
     /// # Errors
     ///
@@ -336,6 +336,11 @@ where
         if let (false, Some(future)) = (producer.is_cancelled(), this.future.as_mut().as_pin_mut()) {
             polled = match poll_in(future, this.context, cx) {
                 Poll::Pending if !producer.poll_cancelled(cx.waker()) => return Poll::Pending,
+                // A cancel in the last poll is still one.
+                Poll::Ready(result) if producer.is_cancelled() => {
+                    contain(|| drop(result));
+                    None
+                }
                 Poll::Pending => None,
                 Poll::Ready(result) => Some(result),
             };

@@ -401,7 +401,7 @@ fn a_pool_of_no_threads_is_a_misuse() {
 mod threads {
     use std::{
         sync::{Barrier, Mutex, mpsc},
-        task::Poll,
+        task::{Context, Poll, Wake, Waker},
     };
 
     use selkie::Runner;
@@ -1034,7 +1034,7 @@ mod threads {
             ];
             // There is nobody if it was cancelled.
             _ = sender.send(round);
-            others.map(|other| other.join().unwrap());
+            others.into_iter().for_each(|other| other.join().unwrap());
             let mut task = Arc::try_unwrap(shared).unwrap();
             match task.wait(Some(Duration::from_secs(10))).unwrap() {
                 Ok(received) => assert_eq!(received, Ok(round)),
@@ -1068,6 +1068,92 @@ mod threads {
                 assert_eq!(task.try_take().unwrap().unwrap(), n);
             }
         }
+    }
+
+    /// Rows: F72. Also those that are lost with the executor.
+    #[test]
+    fn when_an_executor_goes_its_shutdown_ends_with_all_results_there() {
+        for _ in 0..if cfg!(miri) { 3 } else { 300 } {
+            let executor = Executor::with_threads(2).unwrap();
+            let mut tasks: Vec<_> =
+                (0..4).map(|_| executor.spawn(std::future::pending::<()>()).unwrap()).collect();
+            let end = executor.shutdown();
+            drop(executor);
+            selkie::run(end);
+            for task in &mut tasks {
+                assert!(task.try_take().unwrap().unwrap_err().is_lost());
+            }
+        }
+    }
+
+    /// Those who compare wakers would wake the last one at each poll.
+    #[test]
+    fn a_future_of_an_executor_that_has_waited_is_polled_with_an_equal_waker() {
+        let executor = Executor::with_threads(1).unwrap();
+        let (polled, polls) = mpsc::channel();
+        let mut last: Option<Waker> = None;
+        let mut count = 0;
+        let future = std::future::poll_fn(move |cx| {
+            let is_equal = last.as_ref().is_some_and(|last| last.will_wake(cx.waker()));
+            last = Some(cx.waker().clone());
+            count += 1;
+            polled.send((is_equal, cx.waker().clone())).unwrap();
+            if count == 5 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let mut task = executor.spawn(future).unwrap();
+        for poll in 0..5 {
+            let (is_equal, waker) = polls.recv().unwrap();
+            assert!(is_equal || poll < 2, "poll {poll}");
+            waker.wake();
+        }
+        task.wait(None).unwrap().unwrap();
+    }
+
+    /// Rows: F72. What a future leaves is dropped where it ends, and neither that nor a waker takes the thread, or the process.
+    #[test]
+    #[cfg(panic = "unwind")]
+    fn what_belongs_to_a_future_of_an_executor_may_panic_as_it_goes() {
+        struct Panics;
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("as it goes");
+            }
+        }
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("as it wakes");
+            }
+        }
+        let executor = Executor::with_threads(1).unwrap();
+        executor.spawn(async { Panics }).unwrap().detach();
+        executor.spawn(async { std::panic::panic_any(Panics) }).unwrap().detach();
+
+        let (begin, begun) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let task = executor
+            .spawn(async move {
+                begin.send(()).unwrap();
+                ended.recv().unwrap();
+                Panics
+            })
+            .unwrap();
+        begun.recv().unwrap();
+        assert!(task.cancel());
+        end.send(()).unwrap();
+        let mut task = task;
+        let ended: Result<Panics, _> = task.wait(None).unwrap();
+        assert!(ended.is_err_and(|error| error.is_cancelled()));
+
+        let (sender, receiver) = futures::channel::oneshot::channel();
+        let mut task = executor.spawn(receiver).unwrap();
+        let waker = std::mem::ManuallyDrop::new(Waker::from(Arc::new(Panics)));
+        assert!(std::pin::Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending());
+        sender.send(7).unwrap();
+        while !task.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(task.try_take().unwrap().unwrap(), Ok(7));
+        assert_eq!(executor.spawn(async { 1 }).unwrap().wait(None).unwrap().unwrap(), 1);
     }
 
     /// Rows: F72. One that wakes itself again and again goes with its executor, by whichever waker it does.

@@ -2,16 +2,19 @@
 //!
 //! # The protocol
 //!
-//! The task of `async-executor` gives one result to one who polls for it. That is most of what a
-//! [`RemoteTask`](crate::RemoteTask) does, but callbacks, and a cancel by one that is only borrowed, need a place that both ends
-//! have. So the first of these makes one: a cell as others have from the beginning, and a [`Forward`], which has the task from
-//! then on, waits for it as its waker, and gives its result to the cell. That happens in the thread where the task has ended, so
-//! callbacks run there. Who has left a waker in the task before has it in the cell afterwards.
+//! The task of `async-executor` gives one result to one who fetches it. That is all that most results are for. But who waits, or has
+//! a callback, or cancels what is only borrowed, needs a place that both ends have. So the first of these makes one: a cell as
+//! others have from the beginning, and a [`Forward`], which has the task from then on, waits for it as its waker, and gives its
+//! result to the cell. That happens in the thread where the task has ended, so callbacks run there.
 //!
 //! *One polls at a time*, and a wake may come from within the poll. So who wants it polled counts up, and polls if it was zero;
 //! it polls again until nobody has counted meanwhile.
 //!
 //! *The forward and the cell* keep each other until the task has ended. It does: it runs, or is dropped with its executor.
+//!
+//! *Code of users* that panics within a task of `async-task` ends the process. So that crate never has any: the body of a task
+//! catches the future's panics, its waiter is the forward, and an [`Outcome`] that nobody fetches catches what its result does
+//! as it goes.
 
 #![expect(
     clippy::disallowed_types,
@@ -37,29 +40,59 @@ use crate::{
     remote::{Elsewhere, Producer, Shared, Work, cell_of},
 };
 
-type Output<T> = Result<T, JoinError>;
+/// What a task comes to.
+pub(super) struct Outcome<T>(Option<Result<T, JoinError>>);
 
-/// The cell, and what begins to wait for the task.
-type Share<T> = fn(FallibleTask<Output<T>>, Option<Waker>) -> (Arc<Shared<T>>, Waker);
+impl<T> Outcome<T> {
+    pub(super) fn new(result: Result<T, JoinError>) -> Self {
+        Self(Some(result))
+    }
+
+    /// A task that was dropped has none.
+    fn of(ended: Option<Self>) -> Option<Result<T, JoinError>> {
+        ended.and_then(|mut outcome| outcome.0.take())
+    }
+}
+
+impl<T> Drop for Outcome<T> {
+    fn drop(&mut self) {
+        if let Some(unwanted) = self.0.take() {
+            contain(|| drop(unwanted));
+        }
+    }
+}
 
 /// See the module. Dropping it detaches.
 pub(crate) struct Carried<T: Send> {
     state: Mutex<State<T>>,
-    /// Makes [`State::Shared`], where it is known that `T` may live for ever.
-    forward: Share<T>,
+    /// Makes the cell, and what has to be woken for it; here it is not known that `T` may live for ever.
+    forward: fn(FallibleTask<Outcome<T>>) -> (Arc<Shared<T>>, Waker),
 }
 
 enum State<T: Send> {
-    /// With the waker that the task has.
-    Task(FallibleTask<Output<T>>, Option<Waker>),
+    Task(FallibleTask<Outcome<T>>),
     Shared(Arc<Shared<T>>),
     /// `None` once it was taken.
-    Done(Option<Output<T>>),
+    Done(Option<Result<T, JoinError>>),
 }
 
 impl<T: Send + 'static> Carried<T> {
-    pub(crate) fn new(task: Task<Output<T>>) -> Self {
-        Self { state: Mutex::new(State::Task(task.fallible(), None)), forward }
+    pub(super) fn new(task: Task<Outcome<T>>) -> Self {
+        Self { state: Mutex::new(State::Task(task.fallible())), forward }
+    }
+}
+
+impl<T: Send> State<T> {
+    /// Fetches the result if it is there. No task that is here has a waiter, so nobody is woken.
+    fn fetch(&mut self) {
+        if let State::Task(task) = self {
+            // Not polled before, as a poll leaves a waker.
+            if task.is_finished() {
+                if let Poll::Ready(ended) = Pin::new(task).poll(&mut Context::from_waker(Waker::noop())) {
+                    *self = State::Done(Some(Outcome::of(ended).unwrap_or(Err(JoinError::LOST))));
+                }
+            }
+        }
     }
 }
 
@@ -70,7 +103,7 @@ impl<T: Send> Carried<T> {
 
     pub(crate) fn is_finished(&self) -> bool {
         match &*lock(&self.state) {
-            State::Task(task, _) => task.is_finished(),
+            State::Task(task) => task.is_finished(),
             State::Shared(shared) => shared.is_finished(),
             State::Done(_) => true,
         }
@@ -79,7 +112,7 @@ impl<T: Send> Carried<T> {
     /// Whether the result may be taken.
     pub(crate) fn is_done(&self) -> bool {
         match &*lock(&self.state) {
-            State::Task(task, _) => task.is_finished(),
+            State::Task(task) => task.is_finished(),
             State::Shared(shared) => shared.is_done(),
             State::Done(_) => true,
         }
@@ -88,43 +121,33 @@ impl<T: Send> Carried<T> {
     /// As [`is_done`](Self::is_done). Registers `waker`, instead of any before, for the time when it may.
     pub(crate) fn poll_done(&mut self, waker: &Waker) -> bool {
         let state = self.get();
+        state.fetch();
         match state {
-            State::Task(task, left) => match Pin::new(task).poll(&mut Context::from_waker(waker)) {
-                Poll::Ready(result) => {
-                    *state = State::Done(Some(result.unwrap_or(Err(JoinError::LOST))));
-                    true
-                }
-                Poll::Pending => {
-                    match left {
-                        Some(left) => left.clone_from(waker),
-                        None => *left = Some(waker.clone()),
-                    }
-                    false
-                }
-            },
-            State::Shared(shared) => shared.poll_done(waker),
             State::Done(_) => true,
+            State::Shared(shared) => shared.poll_done(waker),
+            State::Task(_) => self.share().is_none_or(|shared| shared.poll_done(waker)),
         }
     }
 
     /// The result, if it was not taken, or the cell that it is in. It [is done](Self::is_done).
-    pub(crate) fn take(&mut self) -> Result<Option<Output<T>>, &Shared<T>> {
-        if let State::Task(..) = self.get() {
-            self.poll_done(Waker::noop());
-        }
-        match self.get() {
-            State::Task(..) => Ok(None),
+    pub(crate) fn take(&mut self) -> Result<Option<Result<T, JoinError>>, &Shared<T>> {
+        let state = self.get();
+        state.fetch();
+        match state {
+            State::Task(_) => Ok(None),
             State::Shared(shared) => Err(shared),
             State::Done(result) => Ok(result.take()),
         }
     }
 
-    /// The cell for callbacks and a cancel; `None` once the result was taken.
+    /// The cell, for one who waits, a callback or a cancel; `None` once the result was taken.
     pub(crate) fn share(&self) -> Option<Arc<Shared<T>>> {
         let mut state = lock(&self.state);
+        // What has ended is so in the cell from the first.
+        state.fetch();
         let (shared, begin) = match mem::replace(&mut *state, State::Done(None)) {
-            State::Task(task, waker) => {
-                let (shared, begin) = (self.forward)(task, waker);
+            State::Task(task) => {
+                let (shared, begin) = (self.forward)(task);
                 (shared, Some(begin))
             }
             State::Shared(shared) => (shared, None),
@@ -137,7 +160,7 @@ impl<T: Send> Carried<T> {
         };
         *state = State::Shared(shared.clone());
         drop(state);
-        // Not before, as it may wake others, which may come here.
+        // Not before, as it may come to callbacks, which may come here.
         if let Some(begin) = begin {
             begin.wake();
         }
@@ -148,27 +171,20 @@ impl<T: Send> Carried<T> {
 impl<T: Send> Drop for Carried<T> {
     fn drop(&mut self) {
         match mem::replace(self.get(), State::Done(None)) {
-            // With the result, if it is there.
-            State::Task(task, _) => _ = contain(|| task.detach()),
+            State::Task(task) => task.detach(),
             State::Shared(shared) => shared.leave(),
             State::Done(result) => _ = contain(|| drop(result)),
         }
     }
 }
 
-fn forward<T: Send + 'static>(
-    task: FallibleTask<Output<T>>,
-    waker: Option<Waker>,
-) -> (Arc<Shared<T>>, Waker) {
+fn forward<T: Send + 'static>(task: FallibleTask<Outcome<T>>) -> (Arc<Shared<T>>, Waker) {
     let forward = Arc::new(Forward {
         calls: AtomicUsize::new(0),
         cancelled: AtomicBool::new(false),
         open: Mutex::new(None),
     });
     let (producer, shared) = cell_of(None, Asked(forward.clone()));
-    if let Some(waker) = waker {
-        shared.poll_done(&waker);
-    }
     *lock(&forward.open) = Some((Step::Runs(task), producer));
     (shared, Waker::from(forward))
 }
@@ -183,9 +199,9 @@ struct Forward<T: Send> {
 }
 
 enum Step<T> {
-    Runs(FallibleTask<Output<T>>),
+    Runs(FallibleTask<Outcome<T>>),
     /// It was asked to: it is dropped, or was at its end.
-    Ends(Pin<Box<dyn Future<Output = Option<Output<T>>> + Send>>),
+    Ends(Pin<Box<dyn Future<Output = Option<Outcome<T>>> + Send>>),
 }
 
 impl<T: Send + 'static> Forward<T> {
@@ -219,9 +235,9 @@ impl<T: Send + 'static> Forward<T> {
         };
         match polled {
             Poll::Pending => *open = Some((step, producer)),
-            Poll::Ready(result) => {
+            Poll::Ready(ended) => {
                 drop(open);
-                match result {
+                match Outcome::of(ended) {
                     Some(result) => producer.give(result),
                     // It says whether that was a cancel.
                     None => drop(producer),

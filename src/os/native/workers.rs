@@ -10,7 +10,8 @@
 //!
 //! - A future that waits for the first time leaves a waker in its site, in the shard of the thread that polled it, and takes it
 //!   out when it ends. Threads that share neither a shard nor a future do not meet there.
-//! - One that has woken itself while it was polled does not wait: it is polled again in any case. Yields so cost nothing here.
+//! - One that has woken itself while it was polled does not wait: it is polled again in any case. Yields so cost nothing here. This
+//!   is noticed by a waker of its own kind, which no other equals, so one that has waited is polled with its own from then on.
 //! - The last of the threads, or the executor if none has come up, marks the site as *gone*, and then wakes every future that is
 //!   in a shard, and runs what is due until nobody is counted. A future that is polled in a site that is gone is dropped instead.
 //! - A future looks at the mark under the lock of its shard before it puts a waker in. So it is found there, or does not wait.
@@ -48,7 +49,12 @@ use pin_project_lite::pin_project;
 use selkie_platform::Unavailable;
 use slab::Slab;
 
-use super::{block, carried::Carried, host, lock, relax, spy::Spy};
+use super::{
+    block,
+    carried::{Carried, Outcome},
+    host, lock, relax,
+    spy::Spy,
+};
 use crate::{
     Context, PoolError, RemoteTask,
     census::{STRIPES, stripe},
@@ -178,15 +184,17 @@ impl<F: Future> Body<F> {
 }
 
 impl<F: Future> Future for Body<F> {
-    type Output = Result<F::Output, JoinError>;
+    type Output = Outcome<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
         this.site.settle();
         let spy = Spy::new(cx.waker());
         let polled = match this.future.as_pin_mut() {
-            Some(future) if !this.site.is_gone() => spy.watch(|cx| poll_in(future, this.context, cx)),
-            _ => Poll::Ready(Err(JoinError::LOST)),
+            Some(_) if this.site.is_gone() => Poll::Ready(Err(JoinError::LOST)),
+            Some(future) if this.place.is_some() => poll_in(future, this.context, cx),
+            Some(future) => spy.watch(|cx| poll_in(future, this.context, cx)),
+            None => Poll::Ready(Err(JoinError::LOST)),
         };
         let result = match polled {
             // It does not wait.
@@ -196,7 +204,7 @@ impl<F: Future> Future for Body<F> {
             Poll::Ready(result) => result,
         };
         end(self);
-        Poll::Ready(result)
+        Poll::Ready(Outcome::new(result))
     }
 }
 
@@ -243,7 +251,7 @@ impl Site {
         if ptr::eq(site, self) {
             SEAT.set((site, count + 1));
         } else {
-            // The last of all threads, which looks at the count between polls only; or one whose future was refused.
+            // It was refused.
             self.load.left(1);
         }
     }
@@ -326,11 +334,14 @@ impl Drop for Crew {
             let wakers = mem::take(&mut *lock(&shard.0));
             wakers.into_iter().for_each(|(_, waker)| waker.wake());
         }
+        let seat = SEAT.replace((site, 0));
         while site.load.census.count() > 0 {
             if !site.executor.try_tick() {
                 // Somebody has woken the last of them, and is about to queue it.
                 relax();
             }
+            site.settle();
         }
+        SEAT.set(seat);
     }
 }
