@@ -50,7 +50,9 @@ interface Member {
     ready_?: boolean;
     over_?: boolean;
     /** For its start, and then for when it has nothing to do. */
-    timer_?: ReturnType<typeof setTimeout>;
+    timer_?: ReturnType<typeof setTimeout> | undefined;
+    /** Since when it has nothing to do. */
+    since_: number;
 }
 
 const later = (f: () => void, ms: number): ReturnType<typeof setTimeout> => {
@@ -60,11 +62,15 @@ const later = (f: () => void, ms: number): ReturnType<typeof setTimeout> => {
     return timer;
 };
 
+const RUN: Rules = { ...ORDER, kill: ['grace', 'now', 'never'] };
+
 /** Workers that do jobs; from `createPool`. */
 export class Pool<M extends Functions = Functions> {
     private readonly members_ = new Set<Member>();
     /** The jobs that no Worker has begun, by their priority. */
     private readonly queues_ = [new Set<Order>(), new Set<Order>(), new Set<Order>()];
+    /** Where the first of each is. From its beginning a set is looked through with all that was taken out of it. */
+    private readonly firsts_ = this.queues_.map((queue) => queue.values());
     private readonly min_: number;
     private readonly max_: number;
     private readonly name_: string;
@@ -108,7 +114,7 @@ export class Pool<M extends Functions = Functions> {
 
     /** Has a Worker call a function that it exposes. Arguments and result are copied, but for what is transferred. */
     run<K extends keyof M & string>(name: K, args: JobArguments<M[K]>, options?: RunOptions): Task<JobResult<M[K]>> {
-        const checked: RunOptions = check(options, { ...ORDER, kill: ['grace', 'now', 'never'] });
+        const checked: RunOptions = check(options, RUN);
         const { name_ } = this;
         const { maxQueue = Infinity } = this.options_;
         if (this.closed_) throw new SelkieError('pool-closed', `${name_} is closed`);
@@ -116,7 +122,7 @@ export class Pool<M extends Functions = Functions> {
         return order(this.loop_, { name: `${name_}: ${name}` }, name, args, checked, (job) => {
             queue.add(job);
             this.pump_();
-            if (this.queued > maxQueue && queue.delete(job)) {
+            if (maxQueue < Infinity && this.queued > maxQueue && queue.delete(job)) {
                 job.reject_(new WorkerError('queue-full', `${this.queued} jobs wait in ${name_} already`));
             }
             return (reason) => {
@@ -146,17 +152,26 @@ export class Pool<M extends Functions = Functions> {
     declare readonly [Symbol.asyncDispose]: () => Promise<void>;
 
     private waiting_(): number {
-        return this.queues_.reduce((sum, { size }) => sum + size, 0);
+        const [first, second, third] = this.queues_;
+        return first!.size + second!.size + third!.size;
     }
 
     private jobs_(): number {
-        return [...this.members_].reduce((sum, { client_ }) => sum + client_.orders_.size, this.waiting_());
+        let sum = this.waiting_();
+        for (const { client_ } of this.members_) sum += client_.orders_.size;
+        return sum;
     }
 
     /** Takes the next job out of its queue. */
     private next_(): Order | undefined {
-        for (const queue of this.queues_) for (const job of queue) if (queue.delete(job)) return job;
-        return undefined;
+        const at = this.queues_.findIndex(({ size }) => size);
+        const queue = this.queues_[at];
+        if (!queue) return undefined;
+        let { value } = this.firsts_[at]!.next();
+        // One that has come to the end stays there.
+        if (!value) ({ value } = (this.firsts_[at] = queue.values()).next());
+        queue.delete(value!);
+        return value;
     }
 
     /** Rejects the next job; whether there was one. */
@@ -207,7 +222,6 @@ export class Pool<M extends Functions = Functions> {
             if (kill !== 'never') timers.push(later(end, this.options_.killAfterMs ?? 1000));
         };
         if (timeoutMs !== undefined) timers.push(later(() => job.ask_?.(timedOut(timeoutMs)), timeoutMs));
-        clearTimeout(member.timer_);
         member.client_.send_(job);
     }
 
@@ -218,7 +232,7 @@ export class Pool<M extends Functions = Functions> {
             throw new ArgumentError('spawn', 'a function that makes a Worker: () => new Worker(new URL("./jobs.js", import.meta.url), { type: "module" })');
         }
         const channel = worker_ as unknown as Channel;
-        const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member)) };
+        const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member)), since_: 0 };
         this.members_.add(member);
         this.starting_ += 1;
         const lost = (text: string, cause?: unknown): void =>
@@ -228,6 +242,7 @@ export class Pool<M extends Functions = Functions> {
             if (message[0] !== 'ready') return member.client_.receive_(message);
             if (member.over_ || member.ready_) return;
             clearTimeout(member.timer_);
+            member.timer_ = undefined;
             member.ready_ = true;
             this.starting_ -= 1;
             this.changed_(member);
@@ -250,9 +265,20 @@ export class Pool<M extends Functions = Functions> {
         this.pump_();
         if (member.client_.orders_.size) return;
         member.client_.channel_.unref?.();
-        clearTimeout(member.timer_);
+        member.since_ = performance.now();
         const { idleMs = 30_000 } = this.options_;
-        if (idleMs < Infinity) member.timer_ = later(() => this.size > this.min_ && this.fire_(member), idleMs);
+        if (idleMs < Infinity && !member.timer_) this.watch_(member, idleMs, idleMs);
+    }
+
+    /** Ends a Worker that has had nothing to do for so long. Timers of the host are not free: jobs leave this one alone. */
+    private watch_(member: Member, idleMs: number, ms: number): void {
+        member.timer_ = later(() => {
+            member.timer_ = undefined;
+            if (member.client_.orders_.size) return;
+            const left = member.since_ + idleMs - performance.now();
+            if (left > 0) this.watch_(member, idleMs, left);
+            else if (this.size > this.min_) this.fire_(member);
+        }, ms);
     }
 
     /** Ends a Worker; its jobs are rejected with `error`, and those that were cancelled with their reason. */
@@ -272,7 +298,7 @@ export class Pool<M extends Functions = Functions> {
     }
 
     private rest_(): void {
-        if (!this.jobs_()) for (const resolve of this.idle_.splice(0)) resolve();
+        if (this.idle_.length && !this.jobs_()) for (const resolve of this.idle_.splice(0)) resolve();
     }
 }
 

@@ -190,6 +190,44 @@ pooled('Workers that have nothing to do are ended, down to the least', { min: 1,
     equal([pool.size, await pool.run('add', [1, 1])], [1, 2]);
 });
 
+pooled('a Worker is kept for as long after its last job as it may be idle, and no longer', { max: 1, idleMs: 300 }, async ({ pool, loop, made }) => {
+    // Some of them end when the time since the first one is over, or nearly.
+    for (let n = 0; n < 5; n += 1) {
+        await pool.run('wait', [50]);
+        await loop.sleep(50);
+    }
+    await pool.run('wait', [350]);
+    const ended = performance.now();
+    equal([pool.size, made()], [1, 1]);
+    while (pool.size && performance.now() - ended < 10_000) await loop.sleep(5);
+    const kept = performance.now() - ended;
+    ok(kept >= 290 && kept < 10_000, `ended after ${kept} ms`);
+});
+
+pooled('a long queue costs each job what a short one does', { max: 1 }, async ({ pool, loop }) => {
+    const fill = (count) => {
+        const jobs = Array.from({ length: count }, () => pool.run('add', [1, 2]));
+        const all = jobs.map((job) => job.ended());
+        return { jobs, all };
+    };
+    const first = pool.run('wait', [1]);
+    // Cancelled in order.
+    const one = fill(50_000);
+    const began = performance.now();
+    for (const job of one.jobs) job.cancel('no');
+    await Promise.all(one.all);
+    const cancelled = performance.now() - began;
+    await first;
+    // And taken in order.
+    const two = fill(100_000);
+    await loop.sleep(20);
+    const again = performance.now();
+    pool.terminate();
+    const taken = performance.now() - again;
+    await Promise.all(two.all);
+    ok(cancelled < 5000 && taken < 1000, `${cancelled} ms to cancel, ${taken} ms to take`);
+});
+
 pooled('one Worker does several jobs at once, if allowed', { max: 1, concurrencyPerWorker: 4 }, async ({ pool, loop, made }) => {
     // Each waits until all four are there.
     equal(await loop.gather([1, 2, 3, 4].map(() => pool.run('meet', [4]))), [4, 4, 4, 4]);
