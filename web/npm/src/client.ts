@@ -52,7 +52,7 @@ export function order<T>(
         new Promise((resolve_, reject_) => {
             task.hold_({ leave_: begin({ id_: (ids += 1), name_: name, args_: args as unknown[], options_: options, resolve_, reject_ }) });
         });
-    return loop.start_(body as (context: never) => unknown, { name, signal: options.signal, ...spawn }, loop.running_) as Task<T>;
+    return loop.make_(body as (context: never) => unknown, { name, signal: options.signal, ...spawn }, loop.running_) as Task<T>;
 }
 
 let ids = 0;
@@ -60,6 +60,8 @@ let ids = 0;
 /** @internal The asking side of a channel. */
 export class Client {
     readonly orders_ = new Map<number, Order>();
+    /** The functions that cannot look at a flag. */
+    plain_: string[] = [];
 
     constructor(
         readonly channel_: Channel,
@@ -68,7 +70,7 @@ export class Client {
 
     send_(order: Order): void {
         const { id_, name_, options_ } = order;
-        if (typeof SharedArrayBuffer === 'function' && (typeof crossOriginIsolated !== 'boolean' || crossOriginIsolated)) {
+        if (!this.plain_.includes(name_) && typeof SharedArrayBuffer === 'function' && (typeof crossOriginIsolated !== 'boolean' || crossOriginIsolated)) {
             order.flag_ = new Int32Array(new SharedArrayBuffer(4));
         }
         this.orders_.set(id_, order);
@@ -87,7 +89,7 @@ export class Client {
     }
 
     receive_(message: Message): void {
-        const order = this.orders_.get(message[1]!);
+        const order = this.orders_.get(message[1] as number);
         if (!order) return;
         const { options_, cancelled_ } = order;
         if (message[0] === 'progress') {

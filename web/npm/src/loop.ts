@@ -104,11 +104,15 @@ export class Loop {
     /** @internal */
     start_(body: (context: never) => unknown, options: SpawnOptions | undefined, parent: Task<unknown> | undefined): Task<unknown> {
         callable(body, 'body');
-        const checked = check(options, SPAWN);
+        return this.make_(body, check(options, SPAWN), parent);
+    }
+
+    /** @internal As above, with options that were looked at. */
+    make_(body: (context: never) => unknown, options: SpawnOptions, parent: Task<unknown> | undefined): Task<unknown> {
         this.check_();
         // Those that end may still wait, but start nothing.
         if (this.closing_) throw new LoopClosedError();
-        return new Task(this, ++this.ids_, body, checked, parent);
+        return new Task(this, ++this.ids_, body, options, parent);
     }
 
     /** Waits for so many milliseconds: never less, and longer while the page is hidden. */

@@ -243,6 +243,7 @@ export class Pool<M extends Functions = Functions> {
             if (member.over_ || member.ready_) return;
             clearTimeout(member.timer_);
             member.timer_ = undefined;
+            member.client_.plain_ = message[1];
             member.ready_ = true;
             this.starting_ -= 1;
             this.changed_(member);

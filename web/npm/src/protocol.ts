@@ -10,7 +10,8 @@ export type Run = ['run', id: number, name: string, args: unknown[], flag: Int32
 
 /** @internal */
 export type Message =
-    | ['ready']
+    /** With the names of the functions that cannot look whether they are cancelled. */
+    | ['ready', plain: string[]]
     | ['gone']
     | Run
     | ['cancel', id: number, reason: Envelope]
@@ -123,25 +124,29 @@ class Transfer {
 }
 
 const FRAME = 16;
+const NONE: object[] = [];
 
 /** @internal */
-export const post = (channel: Channel, message: Message, transfer: object[] = []): void => channel.postMessage({ selkie: message }, transfer);
+export const post = (channel: Channel, message: Message, transfer: object[] = NONE): void => channel.postMessage({ selkie: message }, transfer);
 
 /** @internal Calls `f` with the messages of the other side that are ours. */
 export const hear = (channel: Channel, f: (message: Message) => void): void =>
     listen(channel, 'message', (data: { selkie?: Message } | undefined) => data?.selkie && f(data.selkie));
 
-/** @internal Runs what the owner asks for. `start` calls a function, tells how it ended, and answers how to cancel it. */
+/**
+ * @internal Runs what the owner asks for, and answers which functions want to know nothing of their job. `start` calls a
+ * function, tells how it ended, and answers how to cancel it.
+ */
 export function serve(
     channel: Channel,
     functions: Functions,
     start: (
         run: Run,
         f: (...args: unknown[]) => unknown,
-        args: (signal: AbortSignal) => unknown[],
+        args: (signal: () => AbortSignal) => unknown[],
         settle: (ok: boolean, value: unknown) => void,
     ) => (reason: unknown) => void,
-): void {
+): string[] {
     if (typeof functions !== 'object' || functions === null) refuse('functions', 'an object of functions', functions);
     const cancels = new Map<number, (reason: unknown) => void>();
     hear(channel, (message) => {
@@ -188,12 +193,13 @@ export function serve(
                 fail(notCloneable(`what "${name}" gave`, error));
             }
         };
-        const cancel = start(message, f, (signal) => (JOB in f ? [context(signal), ...args] : args), settle);
+        const cancel = start(message, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), settle);
         cancels.set(id, (reason) => {
             why = { reason };
             cancel(reason);
         });
     });
+    return Object.keys(functions).filter((name) => !(functions[name] as { [JOB]?: true } | undefined)?.[JOB]);
 }
 
 /** @internal */

@@ -21,7 +21,7 @@ export function endpoint(loop: Loop, functions: Functions): Port {
     serve(port1 as unknown as Channel, functions, ([, , name, , , priority], f, args, settle) => {
         let task: Task<unknown>;
         try {
-            task = loop.start_((context: TaskContext) => f(...args(context.signal)), { name, priority: priority as Priority }, undefined);
+            task = loop.start_((context: TaskContext) => f(...args(() => context.signal)), { name, priority: priority as Priority }, undefined);
         } catch (error) {
             settle(false, error);
             return () => {};

@@ -7,15 +7,20 @@ export { type Functions, type Job, type JobContext, job } from './protocol.js';
 
 /** @internal */
 export function exposeOn(channel: Channel, functions: Functions): void {
-    serve(channel, functions, (_, f, args, settle) => {
-        const controller = new AbortController();
+    const plain = serve(channel, functions, (_, f, args, settle) => {
+        let controller: AbortController | undefined;
+        const signal = (): AbortSignal => (controller ??= new AbortController()).signal;
         // Never in this turn: a function that throws, as well as one that is async, ends by a rejection.
         Promise.resolve()
-            .then(() => f(...args(controller.signal)))
+            .then(() => f(...args(signal)))
             .then(settle.bind(0, true), settle.bind(0, false));
-        return (reason) => controller.abort(reason);
+        return (reason) => {
+            // It may be asked to end before it has begun.
+            signal();
+            controller!.abort(reason);
+        };
     });
-    post(channel, ['ready']);
+    post(channel, ['ready', plain]);
 }
 
 /** Lets the pool that started this Worker call these functions, by name. Call it once, after the imports. */

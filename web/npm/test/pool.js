@@ -104,6 +104,19 @@ pooled('a cancel reaches a job that listens, and its Worker stays', { max: 1, ki
     equal([await pool.run('add', [1, 1]), made()], [2, 1]);
 });
 
+pooled('a job that never awaits sees a cancel, where there is shared memory', { max: 1, killAfterMs: 60_000 }, async ({ pool, made }) => {
+    if (globalThis.crossOriginIsolated === false) return;
+    const job = pool.run('until', [], { onProgress: () => job.cancel('stop') });
+    // It gave a result all the same, as it may.
+    equal([await job, await pool.run('add', [1, 1]), made()], ['saw it', 2, 1]);
+});
+
+pooled('functions that are added or replaced after expose are those that are called', { max: 1 }, async ({ pool }) => {
+    equal([await pool.run('later', [1]), await pool.run('count', []), (await rejection(pool.run('added', [1]))).code], [1, 1, 'unknown-function']);
+    await pool.run('change', []);
+    equal([await pool.run('later', [1]), await pool.run('count', []), await pool.run('added', [1])], [[1, false, false], 'replaced', 2]);
+});
+
 pooled('a job that does not listen is ended with its Worker', { max: 1, killAfterMs: 50 }, async ({ pool, made }) => {
     let began;
     const beginning = new Promise((resolve) => (began = resolve));

@@ -3,8 +3,13 @@
 export const functions = (job) => {
     let counted = 0;
     let met = 0;
-    return {
+    const all = {
         add: (a, b) => a + b,
+        change() {
+            all.added = (n) => n + 1;
+            all.count = () => 'replaced';
+            all.later = job((ctx, value) => [value, ctx.shouldStop(), ctx.signal.aborted]);
+        },
         later: async (value) => value,
         count: () => (counted += 1),
         meet: async (count) => {
@@ -70,6 +75,7 @@ export const functions = (job) => {
         }),
         reverse: job((ctx, bytes) => ctx.transfer(bytes.reverse(), [bytes.buffer])),
     };
+    return all;
 };
 
 /** What a loop in a Worker gives out. */
