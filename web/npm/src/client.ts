@@ -3,7 +3,7 @@
 import { type Rules, callable, list, refuse, signal, time } from './arguments.js';
 import { type WorkerError, report } from './errors.js';
 import type { Loop } from './loop.js';
-import { type Channel, type Message, notCloneable, pack, post, unpack } from './protocol.js';
+import { type Channel, type Message, WORDS, notCloneable, pack, post, unpack, wordOf } from './protocol.js';
 import { PRIORITIES, type Priority, type SpawnOptions, type Task, type TaskContext } from './task.js';
 
 export interface SubmitOptions {
@@ -17,12 +17,16 @@ export interface SubmitOptions {
     onProgress?: (value: any) => void;
 }
 
+/** @internal Whether other threads can have the memory of this one. */
+export const SHARED = typeof SharedArrayBuffer === 'function' && (typeof crossOriginIsolated !== 'boolean' || crossOriginIsolated);
+
 /** @internal The options that `run` and `submit` have in common. */
 export const ORDER: Rules = { signal, priority: PRIORITIES, transfer: list, timeoutMs: time, onProgress: callable };
 
 /** @internal What was asked of another side. */
 export interface Order {
-    readonly id_: number;
+    /** Another one whenever it is sent. */
+    id_: number;
     readonly name_: string;
     readonly args_: unknown[];
     readonly options_: SubmitOptions;
@@ -30,7 +34,13 @@ export interface Order {
     readonly reject_: (reason: unknown) => void;
     /** Set when it was asked to end. */
     cancelled_?: { reason_: unknown };
-    flag_?: Int32Array;
+    /** Who was asked. */
+    client_?: Client;
+    /** See `wordOf`. */
+    word_?: number | undefined;
+    /** Its place in a pool: by priority, and then in order. */
+    rank_?: number;
+    turn_?: number;
     /** Asks it to end, while it runs. */
     ask_?: ((reason: unknown) => void) | undefined;
     /** Called at its end. */
@@ -50,41 +60,69 @@ export function order<T>(
     if (!Array.isArray(args)) refuse('args', 'an array of arguments', args);
     const body = ({ task }: TaskContext): Promise<T> =>
         new Promise((resolve_, reject_) => {
-            task.hold_({ leave_: begin({ id_: (ids += 1), name_: name, args_: args as unknown[], options_: options, resolve_, reject_ }) });
+            task.hold_({ leave_: begin({ id_: 0, name_: name, args_: args as unknown[], options_: options, resolve_, reject_ }) });
         });
     return loop.make_(body as (context: never) => unknown, { name, signal: options.signal, ...spawn }, loop.running_) as Task<T>;
 }
 
-let ids = 0;
+// Neither these nor what `~` makes of them is ever 0, or one another, in 32 bits.
+let ids = 1;
 
 /** @internal The asking side of a channel. */
 export class Client {
     readonly orders_ = new Map<number, Order>();
-    /** The functions that cannot look at a flag. */
-    plain_: string[] = [];
+    private readonly words_: Int32Array[] = [];
+    /** The words that no job has. */
+    private readonly free_: number[] = [];
 
     constructor(
         readonly channel_: Channel,
         private readonly changed_: () => void,
+        private readonly each_ = Infinity,
     ) {}
 
     send_(order: Order): void {
-        const { id_, name_, options_ } = order;
-        if (!this.plain_.includes(name_) && typeof SharedArrayBuffer === 'function' && (typeof crossOriginIsolated !== 'boolean' || crossOriginIsolated)) {
-            order.flag_ = new Int32Array(new SharedArrayBuffer(4));
-        }
+        const { name_, options_ } = order;
+        const id_ = (order.id_ = ids += 4);
+        order.client_ = this;
         this.orders_.set(id_, order);
         this.channel_.ref?.();
         try {
-            post(this.channel_, ['run', id_, name_, order.args_, order.flag_, options_.priority], options_.transfer);
+            if (SHARED) {
+                if (!this.free_.length) {
+                    const more = new Int32Array(new SharedArrayBuffer(4 * WORDS));
+                    post(this.channel_, ['words', more, this.each_]);
+                    more.forEach((_, at) => this.free_.push(this.words_.length * WORDS + at));
+                    this.words_.push(more);
+                }
+                order.word_ = this.free_.pop()!;
+                Atomics.store(...wordOf(this.words_, order.word_), id_);
+            }
+            post(this.channel_, ['run', id_, name_, order.args_, order.word_, options_.priority], options_.transfer);
         } catch (error) {
             this.settle_(order, () => order.reject_(notCloneable(`an argument of "${name_}"`, error)));
         }
     }
 
+    /** Takes an order back, if it is certain that it has not begun and never will. */
+    take_(order: Order): boolean {
+        const { id_, word_ } = order;
+        if (word_ === undefined || Atomics.compareExchange(...wordOf(this.words_, word_), id_, 0) !== (id_ | 0)) return false;
+        this.forget_(order);
+        return true;
+    }
+
+    private forget_(order: Order): void {
+        this.orders_.delete(order.id_);
+        if (order.word_ !== undefined) this.free_.push(order.word_);
+        order.client_ = order.word_ = undefined!;
+        if (!this.orders_.size) this.channel_.unref?.();
+        order.done_?.();
+    }
+
     cancel_(order: Order, reason_: unknown): void {
         order.cancelled_ = { reason_ };
-        if (order.flag_) Atomics.store(order.flag_, 0, 1);
+        if (order.word_ !== undefined) Atomics.store(...wordOf(this.words_, order.word_), 0);
         post(this.channel_, ['cancel', order.id_, pack(reason_)]);
     }
 
@@ -108,9 +146,7 @@ export class Client {
     }
 
     settle_(order: Order, f: () => void): void {
-        this.orders_.delete(order.id_);
-        if (!this.orders_.size) this.channel_.unref?.();
-        order.done_?.();
+        this.forget_(order);
         f();
         this.changed_();
     }

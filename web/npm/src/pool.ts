@@ -1,8 +1,23 @@
 // A pool of Workers. Whatever happens to one, each job ends: with its result, an error that says what happened, or the
 // reason for which it was cancelled.
+//
+// A Worker that is given one job at a time sleeps between two of them, and to wake it costs the page more than all else about
+// a job. So a Worker whose jobs are short is given some ahead, where threads share memory. It begins them in order, one
+// after the other, each by a compare-exchange of the job's word, by which the page takes it back as well: whoever is first
+// has it, so a job is begun once or never, and the page knows of each at any time whether it has begun. With that
+//
+// - all jobs that are ahead are of one priority, and are taken back when a more urgent one comes, which is then the next;
+// - a Worker that is free takes over what is ahead of others; so does any whose job ends, from one that has been silent for
+//   so long that those ahead of it would be late;
+// - a job that is cancelled is taken back, and rejected at once; only if that is too late it is asked to end;
+// - all behind a job that is asked to end, or whose Worker has crashed, are taken back, and go to another Worker;
+// - a job with a timeout is not ahead, as the page has to know when it begins, nor is one whose arguments are moved, or may be
+//   large: they are copied as soon as they are sent.
+//
+// Those that are taken back are in front of the queue, in their order.
 
 import { type Rules, callable, count, options as check, text, time } from './arguments.js';
-import { Client, ORDER, type Order, type SubmitOptions, order } from './client.js';
+import { Client, ORDER, type Order, SHARED, type SubmitOptions, order } from './client.js';
 import { ArgumentError, SelkieError, WorkerError, disposable, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
 import { type Channel, type Functions, type Job, hear, listen } from './protocol.js';
@@ -51,8 +66,10 @@ interface Member {
     over_?: boolean;
     /** For its start, and then for when it has nothing to do. */
     timer_?: ReturnType<typeof setTimeout> | undefined;
-    /** Since when it has nothing to do. */
+    /** When it has ended a job, or was given one after it had none. */
     since_: number;
+    /** So many jobs it may have ahead. */
+    ahead_: number;
 }
 
 const later = (f: () => void, ms: number): ReturnType<typeof setTimeout> => {
@@ -62,20 +79,32 @@ const later = (f: () => void, ms: number): ReturnType<typeof setTimeout> => {
     return timer;
 };
 
+/** So many jobs a Worker has ahead at most, and this is what makes it less: ms for which it is silent. */
+const AHEAD = 63;
+const SILENT = 16;
+
+/** Whether it can be given ahead. */
+const light = ({ args_, options_: { timeoutMs, transfer } }: Order): boolean =>
+    timeoutMs === undefined && !transfer && args_.every((one) => (typeof one === 'string' ? one.length < 1000 : typeof one !== 'object' || one === null));
+
 const RUN: Rules = { ...ORDER, kill: ['grace', 'now', 'never'] };
 
 /** Workers that do jobs; from `createPool`. */
 export class Pool<M extends Functions = Functions> {
     private readonly members_ = new Set<Member>();
-    /** The jobs that no Worker has begun, by their priority. */
-    private readonly queues_ = [new Set<Order>(), new Set<Order>(), new Set<Order>()];
+    /** The jobs that no Worker has, by their priority, each with a queue in front of it for those that were taken back. */
+    private readonly queues_ = Array.from({ length: 6 }, () => new Set<Order>());
     /** Where the first of each is. From its beginning a set is looked through with all that was taken out of it. */
-    private readonly firsts_ = this.queues_.map((queue) => queue.values());
+    private readonly places_ = this.queues_.map((queue) => queue.values());
+    private readonly firsts_: (Order | undefined)[] = [];
+    private turns_ = 0;
     private readonly min_: number;
     private readonly max_: number;
     private readonly name_: string;
     private readonly each_: number;
     private starting_ = 0;
+    /** The priority of those that are ahead. */
+    private last_ = 0;
     private pumping_ = false;
     private closed_ = false;
     private idle_: (() => void)[] = [];
@@ -104,7 +133,9 @@ export class Pool<M extends Functions = Functions> {
 
     /** How many jobs wait for a Worker. */
     get queued(): number {
-        return Math.max(0, this.waiting_() - this.starting_ * this.each_);
+        let sum = Math.max(0, this.waiting_() - this.starting_ * this.each_);
+        for (const member of this.members_) sum += this.behind_(member);
+        return sum;
     }
 
     /** How many jobs run, or have a Worker that starts. */
@@ -118,19 +149,20 @@ export class Pool<M extends Functions = Functions> {
         const { name_ } = this;
         const { maxQueue = Infinity } = this.options_;
         if (this.closed_) throw new SelkieError('pool-closed', `${name_} is closed`);
-        const queue = this.queues_[priorityOf(checked.priority)]!;
+        const rank = priorityOf(checked.priority);
         return order(this.loop_, { name: `${name_}: ${name}` }, name, args, checked, (job) => {
-            queue.add(job);
+            job.rank_ = rank;
+            job.turn_ = this.turns_ += 1;
+            if (this.last_ > rank) {
+                this.last_ = rank;
+                this.recall_();
+            }
+            this.queues_[2 * rank + 1]!.add(job);
             this.pump_();
-            if (maxQueue < Infinity && this.queued > maxQueue && queue.delete(job)) {
+            if (maxQueue < Infinity && this.queued > maxQueue && this.withdraw_(job)) {
                 job.reject_(new WorkerError('queue-full', `${this.queued} jobs wait in ${name_} already`));
             }
-            return (reason) => {
-                job.ask_?.(reason);
-                if (!queue.delete(job)) return;
-                job.reject_(reason);
-                this.rest_();
-            };
+            return (reason) => this.cancel_(job, reason);
         });
     }
 
@@ -145,6 +177,7 @@ export class Pool<M extends Functions = Functions> {
     terminate(): void {
         this.closed_ = true;
         const error = new WorkerError('pool-closed', `${this.name_} was terminated`);
+        this.recall_();
         while (this.refuse_(error));
         for (const member of this.members_) this.fire_(member, error);
     }
@@ -152,8 +185,40 @@ export class Pool<M extends Functions = Functions> {
     declare readonly [Symbol.asyncDispose]: () => Promise<void>;
 
     private waiting_(): number {
-        const [first, second, third] = this.queues_;
-        return first!.size + second!.size + third!.size;
+        let sum = 0;
+        for (const { size } of this.queues_) sum += size;
+        return sum;
+    }
+
+    /** How many jobs a Worker has ahead. */
+    private behind_({ client_ }: Member): number {
+        return Math.max(0, client_.orders_.size - this.each_);
+    }
+
+    /** Takes a job back, from wherever it waits; not one that has begun. */
+    private withdraw_(job: Order): boolean {
+        return this.queues_.some((queue) => queue.delete(job)) || job.client_?.take_(job) === true;
+    }
+
+    private cancel_(job: Order, reason: unknown): void {
+        if (!this.withdraw_(job)) return job.ask_?.(reason);
+        job.reject_(reason);
+        this.pump_();
+    }
+
+    /** Takes back what they have ahead, or have not begun beyond so many. */
+    private recall_(members: Iterable<Member> = this.members_, beyond = this.each_): void {
+        let some;
+        for (const { client_ } of members) {
+            if (client_.orders_.size <= beyond) continue;
+            for (const job of client_.orders_.values()) if (client_.take_(job)) some = this.queues_[2 * job.rank_!]!.add(job);
+        }
+        if (!some) return;
+        for (const at of [0, 2, 4]) {
+            const queue = (this.queues_[at] = new Set([...this.queues_[at]!].sort((a, b) => a.turn_! - b.turn_!)));
+            this.places_[at] = queue.values();
+            this.firsts_[at] = undefined;
+        }
     }
 
     private jobs_(): number {
@@ -162,43 +227,56 @@ export class Pool<M extends Functions = Functions> {
         return sum;
     }
 
-    /** Takes the next job out of its queue. */
+    /** The next job. */
     private next_(): Order | undefined {
         const at = this.queues_.findIndex(({ size }) => size);
         const queue = this.queues_[at];
-        if (!queue) return undefined;
-        let { value } = this.firsts_[at]!.next();
-        // One that has come to the end stays there.
-        if (!value) ({ value } = (this.firsts_[at] = queue.values()).next());
-        queue.delete(value!);
-        return value;
+        if (queue && !queue.has(this.firsts_[at]!)) {
+            let { value } = this.places_[at]!.next();
+            // One that has come to the end stays there.
+            if (!value) ({ value } = (this.places_[at] = queue.values()).next());
+            this.firsts_[at] = value;
+        }
+        return this.firsts_[at];
     }
 
     /** Rejects the next job; whether there was one. */
     private refuse_(error: WorkerError): boolean {
         const job = this.next_();
-        job?.reject_(error);
-        return job !== undefined;
+        return job !== undefined && this.withdraw_(job) && (job.reject_(error), true);
     }
 
     private pump_(): void {
         // A job that cannot be sent ends within: thousands of them must not nest.
         if (this.pumping_) return;
         this.pumping_ = true;
-        while (this.waiting_()) {
-            let [best, load] = [undefined as Member | undefined, this.each_];
+        for (;;) {
+            let [best, load, ahead] = [undefined as Member | undefined, Infinity, 0];
             for (const member of this.members_) {
                 const { size } = member.client_.orders_;
-                if (member.ready_ && size < load) [best, load] = [member, size];
+                ahead += this.behind_(member);
+                if (member.ready_ && !size && !member.timer_) this.watch_(member);
+                if (member.ready_ && size < load && size < this.each_ + member.ahead_) [best, load] = [member, size];
             }
+            let job = this.next_();
+            const free = load < this.each_;
+            // What is more urgent than all that waits here is not left to another. Of the same priority that is done soon.
+            if (free && ahead && (!job || this.last_ < job.rank_!)) {
+                this.recall_();
+                job = this.next_();
+            }
+            if (!job) break;
             if ((!best || load) && this.size < this.max_ && this.starting_ < this.waiting_()) {
                 try {
                     this.hire_();
                 } catch (error) {
                     this.refuse_(new WorkerError('worker-start', `${this.name_} cannot make a Worker: ${(error as Error)?.message}`, error));
                 }
-            } else if (best) this.send_(best, this.next_()!);
-            else break;
+            } else if (best && (free || (!this.starting_ && light(job) && (!ahead || this.last_ === job.rank_)))) {
+                this.withdraw_(job);
+                if (!free) this.last_ = job.rank_!;
+                this.send_(best, job);
+            } else break;
         }
         this.pumping_ = false;
         this.rest_();
@@ -212,7 +290,12 @@ export class Pool<M extends Functions = Functions> {
             timers.forEach(clearTimeout);
         };
         job.ask_ = (reason) => {
+            const { orders_ } = member.client_;
             if (job.cancelled_) return;
+            member.ahead_ = 0;
+            this.recall_([member]);
+            // As many have begun after it as are done at once: it has ended, and only its answer is not yet here.
+            if ([...orders_.values()].indexOf(job) < orders_.size - this.each_) return this.pump_();
             const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'a job beside it did not end when it was cancelled, so the Worker was ended'));
             if (kill === 'now') {
                 job.cancelled_ = { reason_: reason };
@@ -220,8 +303,10 @@ export class Pool<M extends Functions = Functions> {
             }
             member.client_.cancel_(job, reason);
             if (kill !== 'never') timers.push(later(end, this.options_.killAfterMs ?? 1000));
+            this.pump_();
         };
-        if (timeoutMs !== undefined) timers.push(later(() => job.ask_?.(timedOut(timeoutMs)), timeoutMs));
+        if (timeoutMs !== undefined) timers.push(later(() => this.cancel_(job, timedOut(timeoutMs)), timeoutMs));
+        if (!member.client_.orders_.size) member.since_ = performance.now();
         member.client_.send_(job);
     }
 
@@ -232,7 +317,7 @@ export class Pool<M extends Functions = Functions> {
             throw new ArgumentError('spawn', 'a function that makes a Worker: () => new Worker(new URL("./jobs.js", import.meta.url), { type: "module" })');
         }
         const channel = worker_ as unknown as Channel;
-        const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member)), since_: 0 };
+        const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member), this.each_), since_: 0, ahead_: 0 };
         this.members_.add(member);
         this.starting_ += 1;
         const lost = (text: string, cause?: unknown): void =>
@@ -243,8 +328,8 @@ export class Pool<M extends Functions = Functions> {
             if (member.over_ || member.ready_) return;
             clearTimeout(member.timer_);
             member.timer_ = undefined;
-            member.client_.plain_ = message[1];
             member.ready_ = true;
+            channel.unref?.();
             this.starting_ -= 1;
             this.changed_(member);
         });
@@ -263,23 +348,28 @@ export class Pool<M extends Functions = Functions> {
     /** A Worker is ready, or has ended a job. */
     private changed_(member: Member): void {
         if (member.over_) return;
+        const now = performance.now();
+        member.ahead_ = SHARED && now - member.since_ < SILENT ? Math.min(2 * member.ahead_ + 1, AHEAD) : 0;
+        member.since_ = now;
+        for (const other of this.members_) {
+            if (now - other.since_ < SILENT) continue;
+            other.ahead_ = 0;
+            this.recall_([other]);
+        }
         this.pump_();
-        if (member.client_.orders_.size) return;
-        member.client_.channel_.unref?.();
-        member.since_ = performance.now();
-        const { idleMs = 30_000 } = this.options_;
-        if (idleMs < Infinity && !member.timer_) this.watch_(member, idleMs, idleMs);
     }
 
     /** Ends a Worker that has had nothing to do for so long. Timers of the host are not free: jobs leave this one alone. */
-    private watch_(member: Member, idleMs: number, ms: number): void {
+    private watch_(member: Member, ms?: number): void {
+        const { idleMs = 30_000 } = this.options_;
+        if (idleMs === Infinity) return;
         member.timer_ = later(() => {
             member.timer_ = undefined;
             if (member.client_.orders_.size) return;
             const left = member.since_ + idleMs - performance.now();
-            if (left > 0) this.watch_(member, idleMs, left);
+            if (left > 0) this.watch_(member, left);
             else if (this.size > this.min_) this.fire_(member);
-        }, ms);
+        }, ms ?? idleMs);
     }
 
     /** Ends a Worker; its jobs are rejected with `error`, and those that were cancelled with their reason. */
@@ -288,6 +378,7 @@ export class Pool<M extends Functions = Functions> {
         member.over_ = true;
         clearTimeout(member.timer_);
         this.members_.delete(member);
+        this.recall_([member], 0);
         void member.worker_.terminate();
         member.client_.fail_(error);
         // Whoever waits for one that cannot start would wait for ever.

@@ -6,13 +6,14 @@ import { callable, refuse } from './arguments.js';
 import { type ErrorCode, WorkerError, define } from './errors.js';
 
 /** @internal */
-export type Run = ['run', id: number, name: string, args: unknown[], flag: Int32Array | undefined, priority: string | undefined];
+export type Run = ['run', id: number, name: string, args: unknown[], word: number | undefined, priority: string | undefined];
 
 /** @internal */
 export type Message =
-    /** With the names of the functions that cannot look whether they are cancelled. */
-    | ['ready', plain: string[]]
+    | ['ready']
     | ['gone']
+    /** More words for jobs, and how many of them may be done at once. */
+    | ['words', words: Int32Array, each: number]
     | Run
     | ['cancel', id: number, reason: Envelope]
     | ['progress', id: number, values: unknown[]]
@@ -134,9 +135,15 @@ export const hear = (channel: Channel, f: (message: Message) => void): void =>
     listen(channel, 'message', (data: { selkie?: Message } | undefined) => data?.selkie && f(data.selkie));
 
 /**
- * @internal Runs what the owner asks for, and answers which functions want to know nothing of their job. `start` calls a
- * function, tells how it ended, and answers how to cancel it.
+ * @internal Where the word of a job is. Both sides see it: it is `id` when the job is sent, `~id` once it has begun, and 0
+ * when it is cancelled or taken back. No id is of those that say something else of another: see `order`. A message of a
+ * job that was taken back may be read when its word serves another, and then begins nothing.
  */
+export const WORDS = 256;
+/** @internal */
+export const wordOf = (all: Int32Array[], word: number): [Int32Array, number] => [all[Math.floor(word / WORDS)]!, word % WORDS];
+
+/** @internal Runs what the owner asks for. `start` calls a function, tells how it ended, and answers how to cancel it. */
 export function serve(
     channel: Channel,
     functions: Functions,
@@ -146,13 +153,35 @@ export function serve(
         args: (signal: () => AbortSignal) => unknown[],
         settle: (ok: boolean, value: unknown) => void,
     ) => (reason: unknown) => void,
-): string[] {
+    immediate?: (f: () => void) => void,
+): void {
     if (typeof functions !== 'object' || functions === null) refuse('functions', 'an object of functions', functions);
     const cancels = new Map<number, (reason: unknown) => void>();
+    const words: Int32Array[] = [];
+    /** Jobs that came ahead, and those before them wait themselves. */
+    const waiting: Run[] = [];
+    let each = Infinity;
+    let running = 0;
+    let hop: MessageChannel | undefined;
+    const free = (): void => {
+        running -= 1;
+        while (waiting.length && running < each) begin(waiting.shift()!);
+    };
     hear(channel, (message) => {
-        if (message[0] === 'cancel') cancels.get(message[1])?.(unpack(message[2]));
-        if (message[0] !== 'run') return;
-        const [, id, name, args, flag] = message;
+        if (message[0] === 'words') {
+            words.push(message[1]);
+            each = message[2];
+        } else if (message[0] === 'cancel') cancels.get(message[1])?.(unpack(message[2]));
+        else if (message[0] === 'run') {
+            if (running < each) begin(message);
+            else waiting.push(message);
+        }
+    });
+    function begin(message: Run): void {
+        const [, id, name, args, word] = message;
+        const at = word !== undefined && wordOf(words, word);
+        // No other loop takes anything back: what was cancelled begins there, and is told so.
+        if (at && Atomics.compareExchange(...at, id, ~id) !== (id | 0) && each < Infinity) return;
         let why: { reason: unknown } | undefined;
         const fail = (error: unknown): void => post(channel, ['fail', id, pack(error), why !== undefined && why.reason === error]);
         const f = Object.hasOwn(functions, name) ? functions[name] : undefined;
@@ -179,11 +208,20 @@ export function serve(
                 if (transfer || performance.now() - sent >= FRAME) flush(transfer);
                 else soon ??= setTimeout(flush, FRAME);
             },
-            shouldStop: () => signal.aborted || (flag !== undefined && Atomics.load(flag, 0) !== 0),
+            shouldStop: () => signal.aborted || (at && Atomics.load(...at) !== ~id),
             transfer: (value, list) => new Transfer(value, list) as never,
         });
         const settle = (ok: boolean, value: unknown): void => {
             cancels.delete(id);
+            // What else this thread has to do is not kept waiting by a row of jobs. Browsers see to that if each is a message.
+            if (immediate) immediate(free);
+            else if (waiting.length) {
+                if (!hop) {
+                    hop = new MessageChannel();
+                    hop.port1.onmessage = free;
+                }
+                hop.port2.postMessage(0);
+            } else running -= 1;
             try {
                 flush();
                 if (!ok) fail(value);
@@ -193,13 +231,13 @@ export function serve(
                 fail(notCloneable(`what "${name}" gave`, error));
             }
         };
+        running += 1;
         const cancel = start(message, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), settle);
         cancels.set(id, (reason) => {
             why = { reason };
             cancel(reason);
         });
-    });
-    return Object.keys(functions).filter((name) => !(functions[name] as { [JOB]?: true } | undefined)?.[JOB]);
+    }
 }
 
 /** @internal */

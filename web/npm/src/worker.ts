@@ -6,8 +6,8 @@ import { type Channel, type Functions, post, serve } from './protocol.js';
 export { type Functions, type Job, type JobContext, job } from './protocol.js';
 
 /** @internal */
-export function exposeOn(channel: Channel, functions: Functions): void {
-    const plain = serve(channel, functions, (_, f, args, settle) => {
+export function exposeOn(channel: Channel, functions: Functions, immediate?: (f: () => void) => void): void {
+    serve(channel, functions, (_, f, args, settle) => {
         let controller: AbortController | undefined;
         const signal = (): AbortSignal => (controller ??= new AbortController()).signal;
         // Never in this turn: a function that throws, as well as one that is async, ends by a rejection.
@@ -19,8 +19,8 @@ export function exposeOn(channel: Channel, functions: Functions): void {
             signal();
             controller!.abort(reason);
         };
-    });
-    post(channel, ['ready', plain]);
+    }, immediate);
+    post(channel, ['ready']);
 }
 
 /** Lets the pool that started this Worker call these functions, by name. Call it once, after the imports. */

@@ -348,6 +348,163 @@ test('a pool of a loop that is closed takes no job, and ends those that it had',
     pool.terminate();
 });
 
+// ---- Jobs that a Worker has ahead
+
+const SHARED = globalThis.crossOriginIsolated !== false;
+
+/** A test of a pool whose Workers have done many short jobs. `sent` is how many jobs Workers were sent since then. */
+const ahead = (name, options, run) =>
+    test(name, async (host) => {
+        const loop = await host.selkie.createLoop();
+        let [made, sent] = [0, 0];
+        const pool = host.selkie.createPool(loop, () => {
+            const worker = host.worker('jobs');
+            const post = worker.postMessage;
+            worker.postMessage = (...args) => {
+                if (args[0].selkie[0] === 'run') sent += 1;
+                post.apply(worker, args);
+            };
+            made += 1;
+            return worker;
+        }, options);
+        // Until all were started, and answer quickly.
+        for (let tries = 0; tries < 100; tries += 1) {
+            await loop.gather(Array.from({ length: 50 }, () => pool.run('add', [1, 1])));
+            if (made < options.max) continue;
+            sent = 0;
+            const job = pool.run('wait', [1]);
+            const more = loop.gather(Array.from({ length: 9 }, () => pool.run('add', [1, 1])));
+            const seen = sent;
+            await loop.gather([job, more]);
+            if (!SHARED || seen === 10) break;
+        }
+        sent = made = 0;
+        await run({ ...host, loop, pool, made: () => made, sent: () => sent });
+        pool.terminate();
+        await loop.close();
+    });
+
+ahead('where memory is shared, a Worker is sent jobs before it has ended others', { max: 1 }, async ({ pool, loop, sent }) => {
+    const jobs = [pool.run('wait', [30]), ...Array.from({ length: 5 }, () => pool.run('count', []))];
+    equal([sent(), pool.running, pool.queued], [SHARED ? 6 : 1, 1, 5]);
+    equal([await loop.gather(jobs), sent()], [['waited', 1, 2, 3, 4, 5], 6]);
+});
+
+ahead('a job that is more urgent is next, whatever a Worker was sent', { max: 1 }, async ({ pool, loop, sent }) => {
+    const jobs = [pool.run('wait', [60])];
+    for (let n = 0; n < 5; n += 1) jobs.push(pool.run('count', [], { priority: 'background' }));
+    await loop.sleep(5);
+    jobs.push(pool.run('count', []), pool.run('count', []));
+    await loop.sleep(5);
+    jobs.push(pool.run('count', [], { priority: 'user-blocking' }));
+    equal(await loop.gather(jobs), ['waited', 4, 5, 6, 7, 8, 2, 3, 1]);
+    ok(!SHARED || sent() > jobs.length, 'nothing was taken back');
+});
+
+ahead('one that is cancelled before it has begun rejects at once and never begins', { max: 1 }, async ({ pool, sent }) => {
+    const first = pool.run('wait', [100]);
+    let ended = false;
+    void first.then(() => (ended = true));
+    const [second, third] = [pool.run('count', []), pool.run('count', [])];
+    equal(sent(), SHARED ? 3 : 1);
+    second.cancel('no');
+    equal([await rejection(second), second.state, ended, pool.queued], ['no', 'cancelled', false, 1]);
+    equal([await first, await third], ['waited', 1]);
+});
+
+ahead('a crash rejects the job that runs, and those behind it go to another Worker', { max: 1 }, async ({ pool, loop, made }) => {
+    const crash = rejection(pool.run('crash', []));
+    const rest = loop.gather([1, 2, 3, 4, 5].map(() => pool.run('count', [])));
+    equal([(await crash).code, await rest, made()], ['worker-crashed', [1, 2, 3, 4, 5], 1]);
+});
+
+for (const kill of ['grace', 'now']) {
+    ahead(`those behind a job that does not end lose nothing by its Worker's end: ${kill}`, { max: 1, killAfterMs: 30 }, async ({ pool, loop, made }) => {
+        let began;
+        const beginning = new Promise((resolve) => (began = resolve));
+        const deaf = pool.run('deaf', [], { kill, onProgress: began });
+        const rest = loop.gather([1, 2, 3].map(() => pool.run('count', [])));
+        await beginning;
+        deaf.cancel('stop');
+        equal([await rejection(deaf), await rest, made()], ['stop', [1, 2, 3], 1]);
+    });
+}
+
+ahead('none waits behind a long one while another Worker has nothing to do', { max: 2 }, async ({ pool, loop }) => {
+    const long = pool.run('wait', [2000]);
+    let ended = false;
+    void long.then(() => (ended = true));
+    equal([await loop.gather(Array.from({ length: 40 }, (_, n) => pool.run('add', [n, 0]))), ended], [Array.from({ length: 40 }, (_, n) => n), false]);
+    await long;
+});
+
+ahead('none that is behind a long one is passed by all that come later', { max: 2 }, async ({ pool, loop }) => {
+    const log = [];
+    const long = pool.run('wait', [1000]).then(() => log.push('long'));
+    const all = Array.from({ length: 400 }, (_, n) => pool.run('block', [1]).then(() => log.push(n)));
+    await Promise.all([long, ...all]);
+    const late = log.indexOf('long');
+    // What the other Worker has ahead may be between.
+    ok(Math.max(...log.slice(0, 200).filter((n) => n !== 'long')) < 350 && (late < 0 || late > 100), log.join());
+});
+
+ahead('a timeout counts from when the job begins, also then', { max: 1 }, async ({ pool, loop }) => {
+    equal(await loop.gather([pool.run('wait', [200]), pool.run('wait', [1], { timeoutMs: 150 }), pool.run('count', [])]), ['waited', 'waited', 1]);
+});
+
+ahead('no more run at once than are allowed', { max: 1, concurrencyPerWorker: 2 }, async ({ pool, loop }) => {
+    const counts = await loop.gather(Array.from({ length: 20 }, () => pool.run('most', [])));
+    equal(Math.max(...counts), 2);
+});
+
+ahead('arguments are moved when the job is the next', { max: 1 }, async ({ pool, sent }) => {
+    const first = pool.run('wait', [30]);
+    const bytes = new Uint8Array([1, 2, 3]);
+    const second = pool.run('reverse', [bytes], { transfer: [bytes.buffer] });
+    const third = pool.run('count', []);
+    equal([bytes.length, sent()], [3, 1]);
+    equal([await first, [...await second], await third, bytes.length], ['waited', [3, 2, 1], 1, 0]);
+});
+
+ahead('what is large is not copied long before it is needed', { max: 1 }, async ({ pool, sent }) => {
+    const jobs = [pool.run('wait', [20]), pool.run('later', [{ a: 1 }]), pool.run('later', ['x'.repeat(5000)])];
+    equal(sent(), 1);
+    await Promise.all(jobs);
+});
+
+ahead('a queue that is full refuses, whatever a Worker was sent', { max: 1, maxQueue: 60 }, async ({ pool, loop }) => {
+    const first = pool.run('wait', [40]);
+    const rest = Array.from({ length: 60 }, () => pool.run('count', []));
+    equal([(await rejection(pool.run('count', []))).code, pool.queued], ['queue-full', 60]);
+    equal([await first, await loop.gather(rest)], ['waited', Array.from({ length: 60 }, (_, n) => n + 1)]);
+});
+
+ahead('close waits for what Workers were sent', { max: 1 }, async ({ pool, loop }) => {
+    const jobs = loop.gather([pool.run('wait', [20]), pool.run('count', []), pool.run('count', [])]);
+    await pool.close();
+    equal(await jobs, ['waited', 1, 2]);
+});
+
+ahead('terminate rejects what Workers were sent', { max: 1 }, async ({ pool, made }) => {
+    const jobs = [pool.run('wait', [1000]), pool.run('count', []), pool.run('count', [])].map(rejection);
+    pool.terminate();
+    for (const error of await Promise.all(jobs)) equal(error.code, 'pool-closed');
+    equal([pool.size, pool.running, pool.queued, made()], [0, 0, 0, 0]);
+});
+
+ahead('jobs in a row leave a Worker its own timers', { max: 1 }, async ({ pool, loop }) => {
+    const [, ...fired] = await loop.gather([pool.run('wait', [20]), ...Array.from({ length: 20 }, () => pool.run('block', [2]))]);
+    equal([fired[0], fired.at(-1)], [false, true]);
+});
+
+pooled('a Worker does hundreds of jobs at once, and each hears of its own cancel', { max: 1, concurrencyPerWorker: 700, killAfterMs: 60_000 }, async ({ pool, loop }) => {
+    const jobs = Array.from({ length: 600 }, () => pool.run('stopped', []));
+    equal(await pool.run('add', [1, 1]), 2);
+    for (const job of [...jobs.slice(0, 1), ...jobs.slice(300, 301), ...jobs.slice(-1)]) job.cancel('stop');
+    const ended = await Promise.race([Promise.all([jobs[0], jobs[300], jobs[599]]), loop.sleep(10_000)]);
+    equal([ended, jobs.filter((job) => job.done()).length], [['saw it', 'saw it', 'saw it'], 3]);
+});
+
 // ---- Loops elsewhere
 
 test('a loop in a Worker is called by its port, and cancelled through it', async ({ selkie, worker, listen }) => {

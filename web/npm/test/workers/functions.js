@@ -3,6 +3,8 @@
 export const functions = (job) => {
     let counted = 0;
     let met = 0;
+    let fired = false;
+    let [now, most] = [0, 0];
     const all = {
         add: (a, b) => a + b,
         change() {
@@ -16,6 +18,18 @@ export const functions = (job) => {
             met += 1;
             while (met < count) await new Promise((resolve) => setTimeout(resolve, 1));
             return met;
+        },
+        most: async () => {
+            most = Math.max(most, (now += 1));
+            await new Promise((resolve) => setTimeout(resolve, 2));
+            now -= 1;
+            return most;
+        },
+        /** Whether a timer of the Worker's own has had its turn. */
+        block(ms) {
+            setTimeout(() => (fired = true));
+            for (const end = performance.now() + ms; performance.now() < end;);
+            return fired;
         },
         wait: (ms) => new Promise((resolve) => setTimeout(() => resolve('waited'), ms)),
         fail() {
@@ -63,6 +77,10 @@ export const functions = (job) => {
             ctx.progress(1);
             ctx.progress(2);
             return new Promise((_, reject) => ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)));
+        }),
+        stopped: job(async (ctx) => {
+            while (!ctx.shouldStop()) await new Promise((resolve) => setTimeout(resolve, 5));
+            return 'saw it';
         }),
         until: job((ctx) => {
             ctx.progress('began', []);
