@@ -69,7 +69,7 @@ export function unpack({ value, dom, name, message, stack, code, cause, errors }
 
 /** @internal A Worker, a port, or what a Worker has of its owner; those of Node as well. */
 export interface Channel {
-    postMessage(message: unknown, transfer: object[]): void;
+    postMessage(message: unknown, transfer?: object[]): void;
     addEventListener?(type: string, listener: (event: any) => void): void;
     on?(type: string, listener: (value: any) => void): void;
     start?(): void;
@@ -125,10 +125,13 @@ class Transfer {
 }
 
 const FRAME = 16;
-const NONE: object[] = [];
 
 /** @internal */
-export const post = (channel: Channel, message: Message, transfer: object[] = NONE): void => channel.postMessage({ selkie: message }, transfer);
+export const post = (channel: Channel, message: Message, transfer?: object[]): void => {
+    // No list, rather than an empty one that would be looked through.
+    if (transfer) channel.postMessage({ selkie: message }, transfer);
+    else channel.postMessage({ selkie: message });
+};
 
 /** @internal Calls `f` with the messages of the other side that are ours. */
 export const hear = (channel: Channel, f: (message: Message) => void): void =>

@@ -10,10 +10,8 @@ export function exposeOn(channel: Channel, functions: Functions, immediate?: (f:
     serve(channel, functions, (_, f, args, settle) => {
         let controller: AbortController | undefined;
         const signal = (): AbortSignal => (controller ??= new AbortController()).signal;
-        // Never in this turn: a function that throws, as well as one that is async, ends by a rejection.
-        Promise.resolve()
-            .then(() => f(...args(signal)))
-            .then(settle.bind(0, true), settle.bind(0, false));
+        // A function that throws, as well as one that is async, ends by a rejection.
+        new Promise((resolve) => resolve(f(...args(signal)))).then(settle.bind(0, true), settle.bind(0, false));
         return (reason) => {
             // It may be asked to end before it has begun.
             signal();
