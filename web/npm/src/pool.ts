@@ -80,7 +80,7 @@ const later = (f: () => void, ms: number): ReturnType<typeof setTimeout> => {
 };
 
 /** So many jobs a Worker has ahead at most, and this is what makes it less: ms for which it is silent. */
-const AHEAD = 63;
+const AHEAD = 127;
 const SILENT = 16;
 
 /** Whether it can be given ahead. */
