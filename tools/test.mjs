@@ -1,7 +1,7 @@
 // Runs the suite: `node tools/test.mjs test|deep [host...]`. Every host runs, also after another has failed.
 // What each printed is kept in target/rows/<host>.log, where tools/rows.mjs reads it.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { HOSTS } from "./hosts.mjs";
@@ -33,16 +33,37 @@ function environment(set) {
     return { ...env, ...set };
 }
 
+/** A run that prints nothing for so many minutes hangs: tests print as they end, and compilers now and then. */
+const SILENCE = 15;
+
 /** Runs a program in full view and resolves to whether it succeeded and all that it printed. */
 function show(program, args, env) {
     console.log(dim(`$ ${program} ${args.join(" ")}`));
     return new Promise((done) => {
+        // Its own group of processes, so that all can be ended that it has started.
+        const detached = !windows;
         // One pipe for both streams keeps cargo's "Running" lines in front of the results that they announce.
         const child = windows
             ? spawn(program, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] })
-            : spawn("sh", ["-c", 'exec "$0" "$@" 2>&1', program, ...args], { cwd: root, env, stdio: ["ignore", "pipe", "inherit"] });
+            : spawn("sh", ["-c", 'exec "$0" "$@" 2>&1', program, ...args], { cwd: root, env, detached, stdio: ["ignore", "pipe", "inherit"] });
+        const end = () => {
+            if (windows) spawnSync("taskkill", ["/pid", String(child.pid), "/t", "/f"]);
+            else process.kill(-child.pid, "SIGKILL");
+        };
+        const leave = () => {
+            end();
+            process.exit(130);
+        };
+        process.on("SIGINT", leave).on("SIGTERM", leave);
+        let hangs = false;
+        const watch = setTimeout(() => {
+            hangs = true;
+            keep(Buffer.from(`\nended, as it has printed nothing for ${SILENCE} minutes\n`));
+            end();
+        }, SILENCE * 60_000);
         const chunks = [];
         const keep = (chunk) => {
+            watch.refresh();
             chunks.push(chunk);
             process.stdout.write(chunk);
         };
@@ -50,8 +71,10 @@ function show(program, args, env) {
         child.stderr?.on("data", keep);
         child.on("error", (error) => keep(Buffer.from(`${error}\n`)));
         child.on("close", (status) => {
+            clearTimeout(watch);
+            process.off("SIGINT", leave).off("SIGTERM", leave);
             const text = Buffer.concat(chunks).toString().replace(/\x1b\[[\d;]*[A-Za-z]/g, "");
-            done({ ok: status === 0, text });
+            done({ ok: status === 0 && !hangs, text });
         });
     });
 }
