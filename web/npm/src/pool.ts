@@ -206,12 +206,12 @@ export class Pool<M extends Functions = Functions> {
         this.pump_();
     }
 
-    /** Takes back what they have ahead, or have not begun beyond so many. */
+    /** Takes back what they have ahead, or have not begun beyond so many; not what was moved there, which is here no more. */
     private recall_(members: Iterable<Member> = this.members_, beyond = this.each_): void {
         let some;
         for (const { client_ } of members) {
             if (client_.orders_.size <= beyond) continue;
-            for (const job of client_.orders_.values()) if (client_.take_(job)) some = this.queues_[2 * job.rank_!]!.add(job);
+            for (const job of client_.orders_.values()) if (!job.options_.transfer && client_.take_(job)) some = this.queues_[2 * job.rank_!]!.add(job);
         }
         if (!some) return;
         for (const at of [0, 2, 4]) {

@@ -466,6 +466,21 @@ ahead('arguments are moved when the job is the next', { max: 1 }, async ({ pool,
     equal([await first, [...await second], await third, bytes.length], ['waited', [3, 2, 1], 1, 0]);
 });
 
+ahead('what was moved to a Worker is not sent again, whatever is more urgent or crashes', { max: 1 }, async ({ pool, loop }) => {
+    const jobs = [];
+    for (let n = 0; n < 20; n += 1) {
+        const bytes = new Uint8Array([1, n]);
+        jobs.push(pool.run('reverse', [bytes], { transfer: [bytes.buffer] }), pool.run('count', []), pool.run('count', [], { priority: 'user-blocking' }));
+        await jobs.at(-1);
+        // A Worker that sleeps takes some time to begin.
+        await loop.sleep(2);
+    }
+    equal((await loop.gather(jobs.filter((_, n) => n % 3 === 0))).map(([last]) => last), Array.from({ length: 20 }, (_, n) => n));
+    const bytes = new Uint8Array([1, 2]);
+    const [crash, moved] = [pool.run('crash', []), pool.run('reverse', [bytes], { transfer: [bytes.buffer] })].map((job) => job.catch((error) => error.code));
+    equal([await crash, [...await moved], await pool.run('add', [1, 1])], ['worker-crashed', [2, 1], 2]);
+});
+
 ahead('what is large is not copied long before it is needed', { max: 1 }, async ({ pool, sent }) => {
     const jobs = [pool.run('wait', [20]), pool.run('later', [{ a: 1 }]), pool.run('later', ['x'.repeat(5000)])];
     equal(sent(), 1);
