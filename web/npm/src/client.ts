@@ -114,6 +114,11 @@ export class Client {
         return true;
     }
 
+    /** Whether it has ended, and only its answer is not yet here. */
+    ended_({ id_, word_ }: Order): boolean {
+        return word_ !== undefined && Atomics.load(...wordOf(this.words_, word_)) !== ~id_;
+    }
+
     private forget_(order: Order): void {
         this.orders_.delete(order.id_);
         if (order.word_ !== undefined) this.free_.push(order.word_);

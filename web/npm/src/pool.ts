@@ -290,12 +290,10 @@ export class Pool<M extends Functions = Functions> {
             timers.forEach(clearTimeout);
         };
         job.ask_ = (reason) => {
-            const { orders_ } = member.client_;
-            if (job.cancelled_) return;
+            // Who has ended must not be ended with what its Worker does now.
+            if (job.cancelled_ || member.client_.ended_(job)) return;
             member.ahead_ = 0;
             this.recall_([member]);
-            // As many have begun after it as are done at once: it has ended, and only its answer is not yet here.
-            if ([...orders_.values()].indexOf(job) < orders_.size - this.each_) return this.pump_();
             const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'a job beside it did not end when it was cancelled, so the Worker was ended'));
             if (kill === 'now') {
                 job.cancelled_ = { reason_: reason };

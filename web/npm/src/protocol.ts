@@ -139,7 +139,7 @@ export const hear = (channel: Channel, f: (message: Message) => void): void =>
 
 /**
  * @internal Where the word of a job is. Both sides see it: it is `id` when the job is sent, `~id` once it has begun, and 0
- * when it is cancelled or taken back. No id is of those that say something else of another: see `order`. A message of a
+ * when it is cancelled, taken back, or has ended. No id is of those that say something else of another: see `order`. A message of a
  * job that was taken back may be read when its word serves another, and then begins nothing.
  */
 export const WORDS = 256;
@@ -216,6 +216,7 @@ export function serve(
         });
         const settle = (ok: boolean, value: unknown): void => {
             cancels.delete(id);
+            if (at) Atomics.compareExchange(...at, ~id, 0);
             // What else this thread has to do is not kept waiting by a row of jobs. Browsers see to that if each is a message.
             if (immediate) immediate(free);
             else if (waiting.length) {
