@@ -320,6 +320,7 @@ export class Pool<M extends Functions = Functions> {
         this.starting_ += 1;
         const lost = (text: string, cause?: unknown): void =>
             this.fire_(member, new WorkerError(member.ready_ ? 'worker-crashed' : 'worker-start', `a Worker of ${this.name_} ${text}`, cause));
+        let failed: (() => void) | undefined;
         hear(channel, (message) => {
             if (message[0] === 'gone') return lost('has closed itself');
             if (message[0] !== 'ready') return member.client_.receive_(message);
@@ -337,9 +338,16 @@ export class Pool<M extends Functions = Functions> {
             event.preventDefault?.();
             const what = member.ready_ ? 'failed' : 'could not be loaded';
             const text = event.message || (member.ready_ ? 'it is not told why' : 'is its address right, and does the server allow it?');
-            lost(`${what}: ${text}`, event instanceof Error ? event : event.error);
+            failed = () => lost(`${what}: ${text}`, event instanceof Error ? event : event.error);
+            // What it sent before may come after this, but in Node not after its exit, of which not every host may tell.
+            setTimeout(failed, channel.on ? 99 : 0);
         });
-        if (channel.on) listen(channel, 'exit', (code: number) => lost(`has exited with ${code}`));
+        if (channel.on) {
+            listen(channel, 'exit', (code: number) => {
+                failed?.();
+                lost(`has exited with ${code}`);
+            });
+        }
         member.timer_ = later(() => lost(`did not call expose() within ${readyMs} ms: does its module import it from "selkie/worker"?`), readyMs);
     }
 

@@ -431,6 +431,17 @@ ahead('a job that runs hears of its cancel, whatever has begun after it and ende
     }
 });
 
+ahead('what ended before its Worker failed is not rejected with it', { max: 1 }, async ({ pool, loop }) => {
+    for (let n = 0; n < 15; n += 1) {
+        for (let m = 0; m < 20; m += 1) await loop.gather(Array.from({ length: 10 }, () => pool.run('add', [1, 1])));
+        const jobs = Array.from({ length: 30 }, () => pool.run('add', [1, 1]));
+        const last = pool.run('litter', []);
+        const more = Array.from({ length: 20 }, () => pool.run('add', [1, 1]));
+        equal(await loop.gather([...jobs, ...more]), Array(50).fill(2));
+        await last.ended();
+    }
+});
+
 for (const kill of ['grace', 'now']) {
     ahead(`those behind a job that does not end lose nothing by its Worker's end: ${kill}`, { max: 1, killAfterMs: 30 }, async ({ pool, loop, made }) => {
         let began;

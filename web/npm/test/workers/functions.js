@@ -61,6 +61,10 @@ export const functions = (job) => {
             });
             return new Promise(() => {});
         },
+        /** In Node the Worker ends by it, at once after the job has. */
+        litter() {
+            void Promise.reject(new Error('of nobody'));
+        },
         listen: job((ctx) => new Promise((_, reject) => {
             ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason));
             ctx.progress('began');
