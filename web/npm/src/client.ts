@@ -73,6 +73,8 @@ let ids = 1;
 /** @internal The asking side of a channel. */
 export class Client {
     readonly orders_ = new Map<number, Order>();
+    /** How many orders a pool may send ahead. Fewer after one was taken back: what is read in vain must not pile up there. */
+    ahead_ = 0;
     private readonly words_: Int32Array[] = [];
     /** The words that no job has. */
     private readonly free_: number[] = [];
@@ -110,6 +112,7 @@ export class Client {
     take_(order: Order): boolean {
         const { id_, word_ } = order;
         if (word_ === undefined || Atomics.compareExchange(...wordOf(this.words_, word_), id_, 0) !== (id_ | 0)) return false;
+        this.ahead_ >>= 1;
         this.forget_(order);
         return true;
     }

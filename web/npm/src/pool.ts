@@ -68,8 +68,6 @@ interface Member {
     timer_?: ReturnType<typeof setTimeout> | undefined;
     /** When it has ended a job, or was given one after it had none. */
     since_: number;
-    /** So many jobs it may have ahead. */
-    ahead_: number;
 }
 
 const later = (f: () => void, ms: number): ReturnType<typeof setTimeout> => {
@@ -256,7 +254,7 @@ export class Pool<M extends Functions = Functions> {
                 const { size } = member.client_.orders_;
                 ahead += this.behind_(member);
                 if (member.ready_ && !size && !member.timer_) this.watch_(member);
-                if (member.ready_ && size < load && size < this.each_ + member.ahead_) [best, load] = [member, size];
+                if (member.ready_ && size < load && size < this.each_ + member.client_.ahead_) [best, load] = [member, size];
             }
             let job = this.next_();
             const free = load < this.each_;
@@ -292,7 +290,7 @@ export class Pool<M extends Functions = Functions> {
         job.ask_ = (reason) => {
             // Who has ended must not be ended with what its Worker does now.
             if (job.cancelled_ || member.client_.ended_(job)) return;
-            member.ahead_ = 0;
+            member.client_.ahead_ = 0;
             this.recall_([member]);
             const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'a job beside it did not end when it was cancelled, so the Worker was ended'));
             if (kill === 'now') {
@@ -315,7 +313,7 @@ export class Pool<M extends Functions = Functions> {
             throw new ArgumentError('spawn', 'a function that makes a Worker: () => new Worker(new URL("./jobs.js", import.meta.url), { type: "module" })');
         }
         const channel = worker_ as unknown as Channel;
-        const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member), this.each_), since_: 0, ahead_: 0 };
+        const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member), this.each_), since_: 0 };
         this.members_.add(member);
         this.starting_ += 1;
         const lost = (text: string, cause?: unknown): void =>
@@ -342,12 +340,10 @@ export class Pool<M extends Functions = Functions> {
             // What it sent before may come after this, but in Node not after its exit, of which not every host may tell.
             setTimeout(failed, channel.on ? 99 : 0);
         });
-        if (channel.on) {
-            listen(channel, 'exit', (code: number) => {
-                failed?.();
-                lost(`has exited with ${code}`);
-            });
-        }
+        channel.on?.('exit', (code: number) => {
+            failed?.();
+            lost(`has exited with ${code}`);
+        });
         member.timer_ = later(() => lost(`did not call expose() within ${readyMs} ms: does its module import it from "selkie/worker"?`), readyMs);
     }
 
@@ -355,11 +351,12 @@ export class Pool<M extends Functions = Functions> {
     private changed_(member: Member): void {
         if (member.over_) return;
         const now = performance.now();
-        member.ahead_ = SHARED && now - member.since_ < SILENT ? Math.min(2 * member.ahead_ + 1, AHEAD) : 0;
+        // It is always one less than a power of two, or 0.
+        member.client_.ahead_ = SHARED && now - member.since_ < SILENT ? (2 * member.client_.ahead_ + 1) & AHEAD : 0;
         member.since_ = now;
         for (const other of this.members_) {
             if (now - other.since_ < SILENT) continue;
-            other.ahead_ = 0;
+            other.client_.ahead_ = 0;
             this.recall_([other]);
         }
         this.pump_();

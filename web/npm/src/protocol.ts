@@ -79,7 +79,7 @@ export interface Channel {
 }
 
 /** @internal */
-export function listen(channel: Channel, type: 'message' | 'messageerror' | 'error' | 'close' | 'exit', f: (value: any) => void): void {
+export function listen(channel: Channel, type: 'message' | 'messageerror' | 'error' | 'close', f: (value: any) => void): void {
     // First, as a port of Node has both, and a Worker of Node only this one.
     if (channel.on) channel.on(type, f);
     else channel.addEventListener!(type, (event) => f(type === 'message' ? event.data : event));

@@ -412,6 +412,15 @@ ahead('one that is cancelled before it has begun rejects at once and never begin
     equal([await first, await third], ['waited', 1]);
 });
 
+ahead('for thousands that are cancelled in order, a Worker is not sent thousands', { max: 1 }, async ({ pool, sent }) => {
+    const first = pool.run('wait', [1500]);
+    const jobs = Array.from({ length: 3000 }, () => pool.run('count', []));
+    for (const job of jobs) job.cancel('no');
+    equal(await Promise.all(jobs.map(rejection)), jobs.map(() => 'no'));
+    ok(sent() < 300, `it was sent ${sent()}`);
+    equal([await first, await pool.run('count', [])], ['waited', 1]);
+});
+
 ahead('a crash rejects the job that runs, and those behind it go to another Worker', { max: 1 }, async ({ pool, loop, made }) => {
     const crash = rejection(pool.run('crash', []));
     const rest = loop.gather([1, 2, 3, 4, 5].map(() => pool.run('count', [])));
