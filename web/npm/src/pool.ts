@@ -314,8 +314,6 @@ export class Pool<M extends Functions = Functions> {
         }
         const channel = worker_ as unknown as Channel;
         const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member), this.each_), since_: 0 };
-        this.members_.add(member);
-        this.starting_ += 1;
         const lost = (text: string, cause?: unknown): void =>
             this.fire_(member, new WorkerError(member.ready_ ? 'worker-crashed' : 'worker-start', `a Worker of ${this.name_} ${text}`, cause));
         let failed: (() => void) | undefined;
@@ -344,6 +342,8 @@ export class Pool<M extends Functions = Functions> {
             failed?.();
             lost(`has exited with ${code}`);
         });
+        this.members_.add(member);
+        this.starting_ += 1;
         member.timer_ = later(() => lost(`did not call expose() within ${readyMs} ms: does its module import it from "selkie/worker"?`), readyMs);
     }
 
@@ -388,8 +388,10 @@ export class Pool<M extends Functions = Functions> {
         if (!member.ready_) {
             this.starting_ -= 1;
             this.refuse_(error);
-        } else while (!this.closed_ && this.size < this.min_) this.hire_();
+        }
+        // First, as what makes Workers may throw.
         this.pump_();
+        if (member.ready_) while (!this.closed_ && this.size < this.min_) this.hire_();
     }
 
     private rest_(): void {

@@ -317,6 +317,29 @@ pooled('a Worker that is kept at hand is replaced after a crash', { min: 1, max:
     equal([pool.size, made(), await pool.run('add', [1, 1])], [1, 2, 2]);
 });
 
+test('those behind a crash are told if no other Worker can be made', async ({ selkie, worker, uncaught }) => {
+    const loop = await selkie.createLoop();
+    let made = 0;
+    const pool = selkie.createPool(loop, () => {
+        if ((made += 1) > 1) throw new Error('no more');
+        return worker('jobs');
+    }, { min: 1, max: 1 });
+    const told = uncaught();
+    const ended = ['crash', 'count', 'count'].map((name) => rejection(pool.run(name, [])));
+    equal((await Promise.all(ended)).map(({ code }) => code), ['worker-crashed', 'worker-start', 'worker-start']);
+    equal((await told).message, 'no more');
+    await pool.close();
+    await loop.close();
+});
+
+test('what is no Worker is said for each job', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    const pool = selkie.createPool(loop, () => ({ postMessage() {}, terminate() {} }), { max: 1 });
+    equal([(await rejection(pool.run('add', []))).code, (await rejection(pool.run('add', []))).code, pool.size], ['worker-start', 'worker-start', 0]);
+    await pool.close();
+    await loop.close();
+});
+
 pooled('a queue of none takes only what a Worker does at once', { max: 1, maxQueue: 0 }, async ({ pool }) => {
     const first = pool.run('wait', [20]);
     equal([(await rejection(pool.run('add', [1, 2]))).code, await first, await pool.run('add', [1, 2])], ['queue-full', 'waited', 3]);
