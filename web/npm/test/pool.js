@@ -453,13 +453,14 @@ ahead('a crash rejects the job that runs, and those behind it go to another Work
 ahead('a job that runs hears of its cancel, whatever has begun after it and ended', { max: 1, concurrencyPerWorker: 2 }, async ({ pool, loop }) => {
     for (let n = 0; n < 10; n += 1) {
         const job = pool.run('stopped', []);
-        for (let m = 0; m < 20; m += 1) pool.run('add', [1, 1]);
+        const some = Array.from({ length: 20 }, () => pool.run('add', [1, 1]));
         await loop.sleep(3);
-        for (let m = 0; m < 20; m += 1) pool.run('add', [1, 1]);
+        const more = Array.from({ length: 20 }, () => pool.run('add', [1, 1]));
         // What has ended is not known here before the job is asked to end.
         for (const end = performance.now() + 5; performance.now() < end;);
         job.cancel('stop');
         equal(await Promise.race([job, loop.sleep(5000)]), 'saw it');
+        await loop.gather([...some, ...more]);
     }
 });
 
