@@ -1073,11 +1073,12 @@ mod threads {
     /// Rows: F72. Also those that are lost with the executor.
     #[test]
     fn when_an_executor_goes_its_shutdown_ends_with_all_results_there() {
-        // A page takes long for a Worker.
-        for _ in 0..if cfg!(any(miri, target_family = "wasm")) { 3 } else { 300 } {
+        // The first ones go before their threads are up, where that takes long; for all of them it would take a page minutes.
+        for round in 0..if cfg!(miri) { 3 } else { 300 } {
             let executor = Executor::with_threads(2).unwrap();
-            // Its thread is there, and not one of very many that come up while this goes on.
-            executor.spawn(async {}).unwrap().wait(None).unwrap().unwrap();
+            if round > 60 {
+                executor.spawn(async {}).unwrap().wait(None).unwrap().unwrap();
+            }
             let mut tasks: Vec<_> =
                 (0..4).map(|_| executor.spawn(std::future::pending::<()>()).unwrap()).collect();
             let end = executor.shutdown();

@@ -109,10 +109,18 @@ pub(crate) struct Workers {
     load: Arc<Load>,
 }
 
-/// The futures that have not ended, by number.
+/// The futures that have not ended.
 #[derive(Default)]
 #[expect(clippy::disallowed_types, reason = "taken by `lock` only")]
-struct Alive(std::sync::Mutex<(u64, BTreeMap<u64, Waker>)>);
+struct Alive(std::sync::Mutex<Wakers>);
+
+#[derive(Default)]
+struct Wakers {
+    last: u64,
+    by_number: BTreeMap<u64, Waker>,
+    /// The executor is.
+    gone: bool,
+}
 
 /// A processor is idle when nothing is due; its Worker is free for others after so long.
 const IDLE: Duration = Duration::from_secs(2);
@@ -149,8 +157,8 @@ impl Workers {
         let alive = self.alive.clone();
         let number = {
             let mut alive = lock(&alive.0);
-            alive.0 += 1;
-            alive.0
+            alive.last += 1;
+            alive.last
         };
         let future = Living { future: Box::pin(future), alive, number };
         let pool = Arc::downgrade(&self.pool);
@@ -163,7 +171,7 @@ impl Workers {
         let (runnable, task) = async_task::spawn(future, schedule);
         task.detach();
         let waker = runnable.waker();
-        lock(&self.alive.0).1.insert(number, waker);
+        lock(&self.alive.0).by_number.insert(number, waker);
         runnable.schedule();
     }
 
@@ -175,8 +183,13 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         drop(self.pool.shutdown_now());
-        let wakers = std::mem::take(&mut lock(&self.alive.0).1);
-        // Each is scheduled, refused, and so dropped: at once, or after the poll that is under way.
+        let wakers = {
+            let mut alive = lock(&self.alive.0);
+            alive.gone = true;
+            std::mem::take(&mut alive.by_number)
+        };
+        // Each is scheduled, refused, and so dropped: at once, or after the poll that is under way. One that a thread has taken
+        // out of the queue and not begun to poll is scheduled already, and sees the mark.
         wakers.into_values().for_each(Waker::wake);
     }
 }
@@ -192,13 +205,15 @@ impl<F: Future<Output = ()>> Future for Living<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.future.as_mut().poll(cx)
+        // Under the lock: a poll that comes before the mark is under way when the wakers are woken.
+        let gone = lock(&self.alive.0).gone;
+        if gone { Poll::Ready(()) } else { self.future.as_mut().poll(cx) }
     }
 }
 
 impl<F> Drop for Living<F> {
     fn drop(&mut self) {
-        let waker = lock(&self.alive.0).1.remove(&self.number);
+        let waker = lock(&self.alive.0).by_number.remove(&self.number);
         drop(waker);
     }
 }
