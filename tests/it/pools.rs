@@ -1076,7 +1076,7 @@ mod threads {
         // The first ones go before their threads are up, where that takes long; for all of them it would take a page minutes.
         for round in 0..if cfg!(miri) { 3 } else { 300 } {
             let executor = Executor::with_threads(2).unwrap();
-            if round > 60 {
+            if round > 20 {
                 executor.spawn(async {}).unwrap().wait(None).unwrap().unwrap();
             }
             let mut tasks: Vec<_> =
