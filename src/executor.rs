@@ -284,10 +284,13 @@ where
 {
     end_in(future, context);
     let producer = producer.take();
-    contain(|| match (producer, polled) {
+    let settle = || match (producer, polled) {
         (Some(producer), Some(result)) => producer.give(result),
         (producer, _) => drop(producer),
-    });
+    };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(settle)) {
+        discard(payload);
+    }
     loaded.take()
 }
 

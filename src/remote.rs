@@ -428,7 +428,7 @@ impl<T: Send> Shared<T> {
 
 /// Makes both ends. `debtor` is the loop that will produce the result.
 pub(crate) fn channel<T: Send>(debtor: Option<Arc<Scheduler>>) -> (Producer<T>, RemoteTask<T>) {
-    let (producer, shared) = cell_of(debtor, Elsewhere(AtomicWaker::new()));
+    let (producer, shared) = cell_of(debtor, Elsewhere::default());
     (producer, RemoteTask::new(shared))
 }
 
