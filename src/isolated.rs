@@ -51,8 +51,8 @@
 //!
 //! ```compile_fail,E0277
 //! #[selkie::isolated]
-//! fn now() -> std::time::Instant {
-//!     std::time::Instant::now()
+//! fn share() -> std::rc::Rc<u32> {
+//!     std::rc::Rc::new(7)
 //! }
 //! ```
 //!

@@ -165,10 +165,10 @@ impl ThreadPool {
     /// A pool with a name, an idle limit or an initializer.
     ///
     /// ```
-    /// use selkie::ThreadPool;
+    /// use selkie::{ThreadPool, current_thread_name};
     ///
     /// let pool = ThreadPool::builder(4).name("images").build()?;
-    /// let mut name = pool.submit(|| std::thread::current().name().map(str::to_owned))?;
+    /// let mut name = pool.submit(current_thread_name)?;
     /// assert_eq!(name.wait(None)??.as_deref(), Some("images-0"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

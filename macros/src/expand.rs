@@ -333,6 +333,7 @@ mod tests {
         );
     }
 
+    /// `#[ignore]` is here an attribute that is passed on: nothing is ignored.
     #[test]
     fn test_becomes_a_test_of_each_target() {
         expands(
