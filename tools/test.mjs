@@ -54,7 +54,7 @@ function show(program, args, env) {
             end();
             process.exit(130);
         };
-        process.on("SIGINT", leave).on("SIGTERM", leave);
+        ["SIGINT", "SIGTERM", "SIGHUP"].forEach((name) => process.on(name, leave));
         let hangs = false;
         const watch = setTimeout(() => {
             hangs = true;
@@ -72,7 +72,7 @@ function show(program, args, env) {
         child.on("error", (error) => keep(Buffer.from(`${error}\n`)));
         child.on("close", (status) => {
             clearTimeout(watch);
-            process.off("SIGINT", leave).off("SIGTERM", leave);
+            ["SIGINT", "SIGTERM", "SIGHUP"].forEach((name) => process.off(name, leave));
             const text = Buffer.concat(chunks).toString().replace(/\x1b\[[\d;]*[A-Za-z]/g, "");
             done({ ok: status === 0 && !hangs, text });
         });
