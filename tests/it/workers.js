@@ -3,53 +3,33 @@
 const node = globalThis.process?.getBuiltinModule?.('node:worker_threads');
 const owner = node ?? globalThis;
 const Original = owner.Worker;
-const workers = new Set();
+let last;
 let failing = false;
+let withheld;
 
 // Before the first one is made: this is imported by the glue.
 if (Original) {
   owner.Worker = class extends Original {
     constructor(url, options) {
       super(failing ? new URL('./no-such-file.js', url) : url, options);
-      workers.add(this);
+      last = this;
+    }
+
+    postMessage(...message) {
+      if (withheld) withheld.push(() => super.postMessage(...message));
+      else super.postMessage(...message);
+    }
+
+    terminate() {
+      return withheld ? undefined : super.terminate();
     }
   };
 }
 
-/** Ends all Workers where they stand. */
-export function terminateAll() {
-  for (const worker of workers) worker.terminate();
-  workers.clear();
-}
+export const lastWorker = () => last;
 
-export const lastWorker = () => [...workers].at(-1);
-
-export const terminate = (worker) => void (workers.delete(worker), worker.terminate());
-
-/** As `terminateAll`, and waits until the program knows. */
-export async function gone() {
-  const all = [...workers];
-  workers.clear();
-  // A Worker that the program lets go of meanwhile, as it is free, holds no process.
-  const held = setInterval(() => {}, 1000);
-  await Promise.all(all.map((worker) => worker.terminate()));
-  clearInterval(held);
-  await none(2);
-}
-
-/** Waits until all Workers have ended by themselves, as they do when they have been free for 5 seconds. */
-export const retired = () => none(20);
-
-/** Waits until no Worker holds its lock, for at most so many seconds. Where there are no locks, as in Node, a moment. */
-async function none(seconds) {
-  const locks = globalThis.navigator?.locks;
-  for (let round = 0; round < seconds * 200; round += 1) {
-    await new Promise((done) => setTimeout(done, 5));
-    if (!locks && round < seconds * 60) continue;
-    const { held = [], pending = [] } = (await locks?.query()) ?? {};
-    if (round > 4 && ![...held, ...pending].some(({ name }) => name.startsWith('selkie'))) break;
-  }
-}
+/** Ends a Worker where it stands. It must be where it holds no lock, the allocator's included. */
+export const terminate = (worker) => void worker.terminate();
 
 /** How many Workers hold their lock, and so are up. */
 export async function count() {
@@ -61,10 +41,25 @@ export async function count() {
 export const failFrom = (now) => void (failing = now);
 
 const setTimer = globalThis.setTimeout;
+let patience;
 
-/** Whether timers of half a minute ring at once, as they do where the thread was held up for so long. */
-export function hurry(now) {
-  globalThis.setTimeout = now ? (f, ms, ...rest) => setTimer(f, ms === 30_000 ? 0 : ms, ...rest) : setTimer;
+/** Whether timers of half a minute are kept for `ring`. Where the thread was held up for so long, they come before messages. */
+export function keepTimers(now) {
+  globalThis.setTimeout = now ? (f, ms, ...rest) => (ms === 30_000 ? void (patience = f) : setTimer(f, ms, ...rest)) : setTimer;
+}
+
+/** The half minute of the Worker that was made last is over. */
+export const ring = () => patience();
+
+/** From now on no Worker hears or can be ended. */
+export const withhold = () => void (withheld = []);
+
+/** The Worker that was made last hears now what was withheld, and ends. In a page nothing says that it has. */
+export async function deliver() {
+  const messages = withheld;
+  withheld = undefined;
+  for (const message of messages) message();
+  await new Promise((ended) => (node ? last.on('exit', ended) : setTimer(ended, 500)));
 }
 
 export const isolated = () => Boolean(node || globalThis.crossOriginIsolated);
@@ -73,16 +68,11 @@ export const hasPages = () => !node;
 
 /** Whether Workers that are made from now on run `entry.js`, which has JavaScript. */
 export function ownScript(now) {
-  const entry = () => new Original(new URL('./entry.js', import.meta.url), { type: 'module' });
-  globalThis.selkie = now ? { worker: () => track(entry()) } : undefined;
+  const worker = () => new Worker(new URL('./entry.js', import.meta.url), { type: 'module' });
+  globalThis.selkie = now ? { worker } : undefined;
 }
 
 /** As `ownScript`, but what is answered is no Worker: a promise, or nothing. */
 export function noWorker(promise) {
   globalThis.selkie = { worker: promise ? async () => {} : () => {} };
-}
-
-function track(worker) {
-  workers.add(worker);
-  return worker;
 }

@@ -13,24 +13,26 @@ use selkie::{
     os::web::{from_promise, keep_workers},
     sleep, spawn_lazy, timeout, to_thread,
 };
+#[cfg(target_feature = "atomics")]
+use selkie_web::{census, free_for};
 use wasm_bindgen::prelude::*;
 
 use crate::harness::{Instant, has_threads, test};
 
 #[wasm_bindgen(module = "/tests/it/workers.js")]
 extern "C" {
-    #[wasm_bindgen(js_name = terminateAll)]
-    fn terminate_all();
     /// The one that was made last.
     #[wasm_bindgen(js_name = lastWorker)]
     fn last_worker() -> JsValue;
     fn terminate(worker: &JsValue);
-    fn gone() -> js_sys::Promise;
-    fn retired() -> js_sys::Promise;
     fn count() -> js_sys::Promise;
     #[wasm_bindgen(js_name = failFrom)]
     fn fail_from(now: bool);
-    fn hurry(now: bool);
+    #[wasm_bindgen(js_name = keepTimers)]
+    fn keep_timers(now: bool);
+    fn ring();
+    fn withhold();
+    fn deliver() -> js_sys::Promise;
     fn isolated() -> bool;
     #[wasm_bindgen(js_name = hasPages)]
     fn has_pages() -> bool;
@@ -66,8 +68,44 @@ async fn on_the_page<F: Future<Output = ()> + 'static>(body: F) {
 }
 
 async fn until(flag: &AtomicBool) {
+    comes_true(|| flag.load(Ordering::Acquire)).await;
+}
+
+#[cfg(not(target_feature = "atomics"))]
+fn free_for(_: Duration) {}
+
+#[cfg(not(target_feature = "atomics"))]
+fn census() -> (usize, usize) {
+    (0, 0)
+}
+
+/// While this lives no Worker is free: each thread has a new one, which is the one that was made last.
+struct NoneFree;
+
+impl NoneFree {
+    async fn new() -> Self {
+        free_for(Duration::ZERO);
+        let this = Self;
+        comes_true(|| census().0 == 0).await;
+        this
+    }
+}
+
+impl Drop for NoneFree {
+    fn drop(&mut self) {
+        free_for(Duration::from_secs(5));
+    }
+}
+
+/// Waits until all Workers have ended, also those that idle threads of pools had.
+async fn all_gone() {
+    let _none = NoneFree::new().await;
+    comes_true(|| census().1 == 0).await;
+}
+
+async fn comes_true(is_true: impl Fn() -> bool) {
     let wait = async {
-        while !flag.load(Ordering::Acquire) {
+        while !is_true() {
             sleep(ms(1)).await;
         }
     };
@@ -147,15 +185,14 @@ async fn calls_that_come_thick_all_come_and_in_order() {
 #[test]
 async fn a_job_whose_worker_is_terminated_is_lost_and_the_pool_goes_on() {
     on_the_page(async {
-        // No free one may be left: it could take up work while it is being terminated.
-        from_promise(gone()).await.unwrap();
+        let _none = NoneFree::new().await;
         let pool = ThreadPool::new(1).unwrap();
         let begun = Arc::new(AtomicBool::new(false));
         let there = begun.clone();
         let job = pool.submit(move || spin(&there)).unwrap();
         let behind = pool.submit(|| 7).unwrap();
         until(&begun).await;
-        terminate_all();
+        terminate(&last_worker());
         let error = timeout(LONG, job).await.unwrap().unwrap_err();
         assert!(error.is_lost(), "{error}");
         assert_eq!(timeout(LONG, behind).await.unwrap().unwrap(), 7);
@@ -193,8 +230,7 @@ async fn a_job_that_another_one_waits_for_finds_a_thread_whenever_it_comes() {
             timeout(LONG, first).await.unwrap().unwrap();
         }
 
-        // No free one may be left.
-        from_promise(gone()).await.unwrap();
+        let _none = NoneFree::new().await;
         let pool = ThreadPool::new(2).unwrap();
         let begun = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let (queued, there) = (Arc::new(AtomicBool::new(false)), begun[0].clone());
@@ -225,8 +261,7 @@ async fn a_job_that_another_one_waits_for_finds_a_thread_whenever_it_comes() {
 #[test]
 async fn a_loop_whose_worker_is_terminated_leaves_no_one_waiting() {
     on_the_page(async {
-        // No free one may be left: it could take up work while it is being terminated.
-        from_promise(gone()).await.unwrap();
+        let _none = NoneFree::new().await;
         let worker = EventLoop::spawn_thread("worker").unwrap();
         let begun = Arc::new(AtomicBool::new(false));
         let there = begun.clone();
@@ -234,7 +269,7 @@ async fn a_loop_whose_worker_is_terminated_leaves_no_one_waiting() {
         let held_up = worker.handle().submit(async move || spin(&there)).unwrap();
         let behind = worker.handle().submit(async || ()).unwrap();
         until(&begun).await;
-        terminate_all();
+        terminate(&last_worker());
         for owed in [never, held_up, behind] {
             assert!(timeout(LONG, owed).await.unwrap().unwrap_err().is_lost());
         }
@@ -287,11 +322,12 @@ async fn a_thread_that_traps_or_is_terminated_leaves_no_one_waiting() {
         let name = timeout(LONG, to_thread(current_thread_name)).await.unwrap().unwrap();
         assert!(name.is_some_and(|name| name.starts_with("selkie-blocking-")));
 
+        let _none = NoneFree::new().await;
         let begun = Arc::new(AtomicBool::new(false));
         let there = begun.clone();
         let mut thread = Thread::spawn("spinner", move || spin(&there)).unwrap();
         until(&begun).await;
-        terminate_all();
+        terminate(&last_worker());
         assert!(timeout(LONG, &mut thread).await.unwrap().unwrap_err().is_lost());
         assert!(!thread.is_alive());
     })
@@ -301,8 +337,7 @@ async fn a_thread_that_traps_or_is_terminated_leaves_no_one_waiting() {
 #[test]
 async fn a_worker_that_finds_no_file_rejects_what_waits_for_it() {
     on_the_page(async {
-        // No free one may be left.
-        from_promise(gone()).await.unwrap();
+        let _none = NoneFree::new().await;
         fail_from(true);
         let worker = EventLoop::spawn_thread("worker").unwrap();
         let owed = worker.handle().submit(async || ()).unwrap();
@@ -325,7 +360,7 @@ async fn a_worker_that_finds_no_file_rejects_what_waits_for_it() {
 async fn what_answers_no_worker_rejects_what_waits_for_it() {
     on_the_page(async {
         for promise in [false, true] {
-            from_promise(gone()).await.unwrap();
+            let _none = NoneFree::new().await;
             let busy = EventLoop::spawn_thread("busy").unwrap();
             timeout(LONG, busy.started().unwrap()).await.unwrap().unwrap();
             no_worker(promise);
@@ -341,15 +376,53 @@ async fn what_answers_no_worker_rejects_what_waits_for_it() {
     .await;
 }
 
-/// The timer that watches a Worker rings before the page has heard of it.
+/// A page that was held up hears the timer that watches a Worker before what that has said.
 #[test]
-async fn a_page_that_was_held_up_ends_no_worker_that_has_come_up() {
+async fn a_worker_that_has_come_up_is_not_given_up() {
     on_the_page(async {
-        from_promise(gone()).await.unwrap();
-        hurry(true);
-        let worker = timeout(LONG, to_thread(|| 1)).await.unwrap();
-        hurry(false);
-        assert_eq!(worker.unwrap(), 1);
+        let _none = NoneFree::new().await;
+        let pool = ThreadPool::new(1).unwrap();
+        let begun = Arc::new(AtomicBool::new(false));
+        let go_on = Arc::new(AtomicBool::new(false));
+        let (there, told) = (begun.clone(), go_on.clone());
+        keep_timers(true);
+        let job = pool.submit(move || {
+            there.store(true, Ordering::Release);
+            while !told.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
+        });
+        keep_timers(false);
+        until(&begun).await;
+        ring();
+        go_on.store(true, Ordering::Release);
+        timeout(LONG, job.unwrap()).await.unwrap().unwrap();
+        timeout(LONG, pool.shutdown()).await.unwrap();
+    })
+    .await;
+}
+
+#[test]
+async fn a_worker_that_comes_up_after_it_was_given_up_runs_nothing() {
+    on_the_page(async {
+        for own in [false, has_pages()] {
+            let _none = NoneFree::new().await;
+            let pool = ThreadPool::new(1).unwrap();
+            let ran = Arc::new(AtomicBool::new(false));
+            let runs = ran.clone();
+            own_script(own);
+            keep_timers(true);
+            withhold();
+            let job = pool.submit(move || runs.store(true, Ordering::Release)).unwrap();
+            keep_timers(false);
+            own_script(false);
+            ring();
+            assert!(timeout(LONG, job).await.unwrap().unwrap_err().is_lost());
+            timeout(LONG, from_promise(deliver())).await.unwrap().unwrap();
+            assert!(!ran.load(Ordering::Acquire));
+            assert_eq!(timeout(LONG, pool.submit(|| 1).unwrap()).await.unwrap().unwrap(), 1);
+            timeout(LONG, pool.shutdown()).await.unwrap();
+        }
     })
     .await;
 }
@@ -413,7 +486,7 @@ async fn workers_that_retire_give_their_stacks_back() {
             core::arch::wasm32::memory_size(0)
         };
         let before = eight().await;
-        from_promise(retired()).await.unwrap();
+        all_gone().await;
         let after = eight().await;
         assert!(after < before + 64, "{before} pages grew to {after}");
     })
@@ -446,7 +519,8 @@ async fn workers_that_are_kept_are_there_and_do_not_retire() {
             return;
         }
         for own in [false, true] {
-            from_promise(gone()).await.unwrap();
+            all_gone().await;
+            come_down_to(0.0).await;
             own_script(own);
             timeout(LONG, keep_workers(3)).await.unwrap().unwrap();
             assert_eq!(workers().await, 3.0);
@@ -483,7 +557,7 @@ async fn workers_that_cannot_be_kept_are_told() {
         let many = keep_workers(129).await.unwrap_err();
         assert!(many.to_string().contains("128"), "{many}");
         if has_pages() {
-            from_promise(gone()).await.unwrap();
+            all_gone().await;
             fail_from(true);
             let failed = timeout(LONG, keep_workers(2)).await.unwrap().unwrap_err();
             fail_from(false);
@@ -502,7 +576,7 @@ async fn a_script_of_ones_own_brings_javascript_along() {
         if !has_pages() {
             return;
         }
-        from_promise(gone()).await.unwrap();
+        all_gone().await;
         own_script(true);
         let number = timeout(LONG, to_thread(js_sys::Math::random)).await.unwrap().unwrap();
         assert!((0.0..1.0).contains(&number));
@@ -539,14 +613,16 @@ async fn a_script_of_ones_own_brings_javascript_along() {
         timeout(LONG, next.started().unwrap()).await.unwrap().unwrap();
         timeout(LONG, next.ended()).await.unwrap().unwrap();
 
+        let _none = NoneFree::new().await;
         let begun = Arc::new(AtomicBool::new(false));
         let there = begun.clone();
-        let job = to_thread(move || spin(&there));
+        let mut thread = Thread::spawn("spinner", move || spin(&there)).unwrap();
         until(&begun).await;
-        terminate_all();
-        assert!(timeout(LONG, job).await.unwrap().unwrap_err().is_lost());
+        terminate(&last_worker());
+        assert!(timeout(LONG, &mut thread).await.unwrap().unwrap_err().is_lost());
         own_script(false);
-        from_promise(gone()).await.unwrap();
+        // Jobs of other tests run by `to_thread`, in threads that it keeps for some seconds.
+        all_gone().await;
         assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
     })
     .await;
@@ -563,11 +639,12 @@ async fn threads_of_the_program_use_the_isolated_pools_of_the_page() {
         assert_eq!(timeout(LONG, job).await.unwrap().unwrap().unwrap(), 9);
         timeout(LONG, pool.shutdown()).await.unwrap();
 
-        from_promise(gone()).await.unwrap();
+        let _none = NoneFree::new().await;
         own_script(true);
-        let refused = timeout(LONG, to_thread(|| IsolatedPool::new(1).map(drop))).await.unwrap();
+        let pool = ThreadPool::new(1).unwrap();
+        let refused = timeout(LONG, pool.submit(|| IsolatedPool::new(1).map(drop)).unwrap()).await.unwrap();
         own_script(false);
-        from_promise(gone()).await.unwrap();
+        timeout(LONG, pool.shutdown()).await.unwrap();
         let refused = refused.unwrap().unwrap_err();
         assert!(refused.to_string().contains("the page's loop"), "{refused}");
     })
@@ -684,7 +761,7 @@ async fn a_job_that_finds_no_worker_is_refused_and_not_counted() {
         timeout(LONG, all.shutdown()).await.unwrap();
         assert!(matches!(refused, Err(PoolError::Unavailable(_))), "all Workers are in use");
         ended.expect("the shutdown ends");
-        from_promise(gone()).await.unwrap();
+        let _none = NoneFree::new().await;
     })
     .await;
 }

@@ -19,7 +19,10 @@ const RETIRED = 0;
 const DIED = 1;
 
 const PATIENCE = 30_000; // ms that a Worker may take to come up.
-const AFTER = 1000; // ms in which this thread, if it was held up for so long, hears what the Worker has said meanwhile.
+
+// What becomes of a Worker that is coming up; the first word counts. From the moment that it runs the program nobody ends it.
+const RUNS = 1;
+const GIVEN_UP = 2;
 
 const workers = new Map();
 const nodeThreads = typeof document === 'undefined' ? globalThis.process?.getBuiltinModule?.('node:worker_threads') : undefined;
@@ -61,26 +64,23 @@ function make() {
 
 /** Starts the Worker `id`, which works for the member of the crew at `address`. */
 export function crew_start(id, address) {
-  const entry = { worker: undefined, up: false, watchdog: undefined };
+  const entry = { worker: undefined, fate: new Int32Array(new SharedArrayBuffer(4)), watchdog: undefined };
   workers.set(id, entry);
   // Later, as nothing may come back into the module from here.
   const refused = (error) => void Promise.resolve().then(() => over(id, error));
   const message = (data) => {
     if (data === 'up') {
-      entry.up = true;
       clearTimeout(entry.watchdog);
       // Granted when the Worker is gone, however it went.
       globalThis.navigator?.locks?.request(`${session} ${id}`, () => over(id, 'it was terminated')).catch(() => {});
     } else if (data === 'retired') over(id);
     else over(id, data);
   };
-  // After it is up, a callback of the user's may have thrown; its work has not.
-  const failed = (error) => entry.up || over(id, error.message || `${error.type ?? error}: is worker.js served?`);
+  // Of one that is up, a callback of the user's may have thrown; its work has not.
+  const failed = (error) => gives_up(entry) && over(id, error.message || `${error.type ?? error}: is worker.js served?`);
   const silent = `nothing was heard of it for ${PATIENCE / 1000} s: does its script call selkieThread?`;
-  // A timer comes before the messages that wait, in Node always, and a Worker that is up must not be ended.
-  entry.watchdog = setTimeout(() => {
-    entry.watchdog = setTimeout(() => over(id, silent), AFTER);
-  }, PATIENCE);
+  // This thread may have been held up for so long, and what the Worker has said meanwhile waits behind the timer.
+  entry.watchdog = setTimeout(() => gives_up(entry) && over(id, silent), PATIENCE);
   try {
     const worker = make();
     if (typeof worker?.terminate !== 'function') throw new TypeError('`selkie.worker` answered no Worker');
@@ -95,7 +95,7 @@ export function crew_start(id, address) {
       worker.onerror = failed;
     }
     const clock = { origin: performance.timeOrigin, now: performance.now() };
-    worker.postMessage({ ...start, id, address, clock, lock: `${session} ${id}` });
+    worker.postMessage({ ...start, id, address, clock, fate: entry.fate, lock: `${session} ${id}` });
   } catch (error) {
     refused(error);
   }
@@ -108,6 +108,9 @@ export function crew_hold(id, busy) {
   else worker?.unref();
 }
 
+/** Whether the Worker of `entry` does not run the program, and never will. */
+const gives_up = ({ fate }) => Atomics.compareExchange(fate, 0, 0, GIVEN_UP) !== RUNS;
+
 function over(id, error) {
   const entry = workers.get(id);
   // Of several signs of an end the first one counts.
@@ -115,7 +118,8 @@ function over(id, error) {
   clearTimeout(entry.watchdog);
   if (error !== undefined) {
     console.error('selkie: a Worker died:', error);
-    entry.worker?.terminate();
+    // One that ran the program has ended, or does so by itself: it may be where it must not be stopped.
+    if (gives_up(entry)) entry.worker?.terminate();
   }
   ended(id, error === undefined ? RETIRED : DIED);
 }
@@ -138,13 +142,14 @@ function listen() {
 
 let mine;
 
-async function thread(init, { module, memory, stack, join, address, clock, lock }) {
+async function thread(init, { module, memory, stack, join, address, clock, lock, fate }) {
   try {
     await new Promise((held) => {
       const locks = globalThis.navigator?.locks;
       if (!locks) held();
       else locks.request(lock, () => (held(), new Promise(() => {}))).catch(held);
     });
+    if (Atomics.compareExchange(fate, 0, 0, RUNS) !== 0) return close();
     mine = await init({ module_or_path: module, memory, thread_stack_size: stack });
     const tables = Object.values(mine).filter((table) => table instanceof WebAssembly.Table && table.length > join);
     synchronize(clock);

@@ -72,6 +72,8 @@ async function run(data) {
     if (!locks) held();
     else locks.request(data.lock, () => (held(), new Promise(() => {}))).catch(held);
   });
+  // The root has given it up, and what was meant for it is gone.
+  if (Atomics.compareExchange(data.fate, 0, 0, 1) !== 0) return port.close();
   port.postMessage('up');
   try {
     begin(data);

@@ -23,11 +23,14 @@
 //!   given to it. One that is *kept* waits on instead: it is among as many as the program wants to have. It frees its stack and its variables. Destructors of thread-locals do not run, as nowhere on this target.
 //! - *It cannot come up*: the work that was meant for it is dropped, not run, and that tells those who wait. Work that was given
 //!   to a free Worker which had died unnoticed goes to another one.
-//! - *It says nothing* for so long that the root gives it up, and comes up all the same, before it is gone: it is of the crew no more,
-//!   and ends by itself.
+//! - *It says nothing* for so long that the root gives it up, and comes up all the same: a word that both write, and of which
+//!   the first writing counts, says which of the two it is. Given up, it ends without having run anything of the program.
 //! - *It dies*: it is terminated by a developer or the host, or runs out of stack in a place where that cannot be caught. The
 //!   host tells the root: by an event, or because the Worker's lock is free (`navigator.locks`). What was on its stack is gone
 //!   without a destructor having run, and what it held is leaked, with its stack.
+//!
+//!   The root itself ends no Worker that runs the program. All threads share one allocator with one lock, and who is ended
+//!   while he holds it leaves all others waiting for it, the page among them.
 //! - *Its work traps*: that ends in [`host::guard`], and the Worker goes on.
 //!
 //! In the last two cases frames are gone that owed something. So whoever owes something registers a [`Risk`] while it does: what
@@ -44,7 +47,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
     time::Duration,
@@ -63,8 +66,8 @@ use crate::{
 /// Bytes of stack of a thread, as many as the page's has. A multiple of 64 KiB.
 const STACK: usize = 1 << 20;
 
-/// A Worker that was free for so long retires.
-const FREE: Duration = Duration::from_secs(5);
+/// A Worker that was free for so long retires. In milliseconds.
+static FREE: AtomicU32 = AtomicU32::new(5000);
 
 /// Workers at most: each costs its stack and some megabytes of the host.
 const MOST: usize = 128;
@@ -295,6 +298,11 @@ impl Crew {
         self.present += 1;
         member
     }
+
+    fn retire(&mut self, member: &Member) {
+        self.present -= 1;
+        member.retired.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Starts them here or, by a note, on the root.
@@ -329,6 +337,25 @@ pub fn keep(count: usize) -> Result<(), Unavailable> {
     start_all(crew, members);
     free.iter().for_each(|member| member.wake.set());
     Ok(())
+}
+
+/// Has free Workers retire after `time`, those too that are free already. With 0, one that becomes free takes no more work.
+///
+/// For tests that have to know in which Worker their work runs.
+pub fn free_for(time: Duration) {
+    FREE.store(time.as_millis() as u32, Ordering::Relaxed);
+    let free = lock(&CREW).free.clone();
+    free.iter().for_each(|member| member.wake.set());
+}
+
+/// How many Workers are free, and how many there are. For tests.
+pub fn census() -> (usize, usize) {
+    let crew = lock(&CREW);
+    (crew.free.len(), crew.all.len())
+}
+
+fn free_time() -> Duration {
+    Duration::from_millis(FREE.load(Ordering::Relaxed).into())
 }
 
 /// Ready when `count` Workers have come up.
@@ -391,8 +418,7 @@ fn time_is_over(member: &Arc<Member>) -> Over {
         return Over::Kept;
     }
     crew.free.remove(place);
-    crew.present -= 1;
-    member.retired.store(true, Ordering::Relaxed);
+    crew.retire(member);
     Over::Retires
 }
 
@@ -488,13 +514,13 @@ extern "C" fn work(instance: i32, address: usize) {
         if !set_free(&member) {
             return;
         }
-        let limit = host::now() + FREE;
+        let since = host::now();
         loop {
             member.wake.clear();
             if lock(&member.work).is_some() {
                 break;
             }
-            let left = limit.saturating_sub(host::now());
+            let left = (since + free_time()).saturating_sub(host::now());
             if !left.is_zero() {
                 member.wake.wait(Some(left));
                 continue;
@@ -508,17 +534,19 @@ extern "C" fn work(instance: i32, address: usize) {
     }
 }
 
-/// Puts a member on the list of those that wait for work, if it is one still.
+/// Puts a member on the list of those that wait for work, unless it has no time to wait.
 fn set_free(member: &Arc<Member>) -> bool {
     let mut crew = lock(&CREW);
-    let is_member = crew.all.contains_key(&member.id);
-    if is_member {
+    let waits = !free_time().is_zero() || crew.present <= crew.kept;
+    if waits {
         crew.free.push(member.clone());
+    } else {
+        crew.retire(member);
     }
     drop(crew);
     came_up(member);
     hold(member.id);
-    is_member
+    waits
 }
 
 /// The life of a Worker with JavaScript begins, called by `js/crew.js`.
@@ -532,22 +560,22 @@ extern "C" fn join(address: usize) {
     MEMBER.set(Arc::as_ptr(&member));
     HOSTED.set(true);
     let wake = member.wake.clone();
-    turn::drive(Rc::new(Hosted { member, limit: Cell::new(None) }), &wake);
+    turn::drive(Rc::new(Hosted { member, since: Cell::new(None) }), &wake);
 }
 
 /// What [`work`] is where the host gives turns: woken with work, when the last drive of the thread has ended, and in time
 /// to retire.
 struct Hosted {
     member: Arc<Member>,
-    /// Until when it is free. `None` while it has work.
-    limit: Cell<Option<Duration>>,
+    /// Since when it is free. `None` while it has work.
+    since: Cell<Option<Duration>>,
 }
 
 impl Turn for Hosted {
     fn turn(&self) -> Next {
         let work = lock(&self.member.work).take();
         if let Some(work) = work {
-            self.limit.set(None);
+            self.since.set(None);
             came_up(&self.member);
             run(work);
         }
@@ -555,16 +583,16 @@ impl Turn for Hosted {
         if turn::drives() > 1 {
             return Next::Idle;
         }
-        let Some(limit) = self.limit.get() else {
-            let limit = host::now() + FREE;
-            self.limit.set(Some(limit));
+        let now = host::now();
+        if self.since.get().is_none() {
+            self.since.set(Some(now));
             if !set_free(&self.member) {
                 crew_retire();
                 return Next::Done;
             }
-            return Next::At(limit);
-        };
-        if host::now() < limit {
+        }
+        let limit = self.since.get().unwrap_or(now) + free_time();
+        if now < limit {
             return Next::At(limit);
         }
         match time_is_over(&self.member) {

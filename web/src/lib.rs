@@ -56,6 +56,9 @@ use std::{
 
 use selkie_platform::{Driven, Job, Platform, Turn, Unavailable};
 
+#[cfg(target_feature = "atomics")]
+#[doc(hidden)]
+pub use crate::crew::{census, free_for};
 pub use crate::host::guard;
 #[cfg(target_feature = "atomics")]
 pub use crate::{
