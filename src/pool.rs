@@ -37,7 +37,7 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 use futures_core::{FusedStream, Stream};
-use selkie_platform::{Platform, Unavailable};
+use selkie_platform::{Debt, Platform, Unavailable};
 
 use crate::{
     RemoteTask, WaitError,
@@ -46,7 +46,7 @@ use crate::{
     os,
     remote::{Producer, channel},
     scheduler::with_current,
-    submit::{Job, Kept, Release, Slot},
+    submit::{Job, Slot},
 };
 
 /// Threads of your own for blocking work, beside the shared ones of [`to_thread`](crate::to_thread).
@@ -562,10 +562,7 @@ impl PoolJob {
 
     pub(crate) fn run(self) {
         let Self { job, counted } = self;
-        let risk = os::at_risk(|| {
-            let shared = counted.0.clone();
-            Box::new(move |_| drop(Counted(shared)))
-        });
+        let risk = os::owes(|| counted.0.clone());
         run(&counted.0, job);
         drop(risk);
         drop(counted);
@@ -574,6 +571,13 @@ impl PoolJob {
 
 /// A job that the pool has not done with.
 struct Counted(Arc<Shared>);
+
+/// As [`Counted`] is dropped.
+impl Debt for Shared {
+    fn lost(self: Arc<Self>, _trapped: bool) {
+        self.leave();
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -662,13 +666,6 @@ struct Open {
 }
 
 struct OpenJob(Arc<Open>);
-
-impl Kept for OpenJob {
-    fn release(&self) -> Release {
-        let open = self.0.clone();
-        Box::new(move || drop(Self(open)))
-    }
-}
 
 impl Drop for OpenJob {
     fn drop(&mut self) {

@@ -280,6 +280,15 @@ impl<T: Send, W: Send + Sync + ?Sized> Shared<T, W> {
         unsafe { (*self.value.get()).take() }
     }
 
+    /// Gives the error of a producer that has gone without a word, unless there is a result already.
+    pub(crate) fn lost(this: &Arc<Self>, error: JoinError) {
+        Self::settle(this, Err(error));
+        // Whoever gave it may have gone before it told. Otherwise nobody is left to be woken.
+        if this.stage.is_done() {
+            this.wake();
+        }
+    }
+
     /// The producer's last step. Does nothing if another has given a result. A panic of what is called or dropped is contained.
     pub(crate) fn settle(this: &Arc<Self>, result: Result<T, JoinError>) {
         if !this.stage.claim() {
@@ -513,11 +522,7 @@ impl<T: Send> StandIn<T> {
     /// Gives `error`, unless there is a result already.
     pub(crate) fn give(&self, error: JoinError) {
         if let Some(shared) = self.shared.as_ref().and_then(Weak::upgrade) {
-            Shared::settle(&shared, Err(error));
-            // Whoever gave it may have gone before it told. Otherwise nobody is left to be woken.
-            if shared.stage.is_done() {
-                shared.wake();
-            }
+            Shared::lost(&shared, error);
         }
     }
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
+use selkie_platform::Debt;
 
 use crate::{
     LoopClosed, LoopHandle, context,
@@ -313,34 +314,14 @@ impl Drop for RunningJob {
     }
 }
 
-impl Kept for Option<RunningJob> {
-    fn release(&self) -> Release {
-        let jobs = self.as_ref().map(|job| job.0.clone());
-        Box::new(move || drop(jobs.map(RunningJob)))
-    }
-}
-
-/// What goes when nothing of a job is left.
-pub(crate) trait Kept: Send {
-    /// Does what dropping this does, should it have gone without having been dropped.
-    fn release(&self) -> Release;
-}
-
-/// From [`Kept::release`].
-pub(crate) type Release = Box<dyn FnOnce() + Send>;
-
-impl Kept for () {
-    fn release(&self) -> Release {
-        Box::new(|| ())
-    }
-}
-
 /// A function for a thread, in one allocation with its result. Whoever takes it first has the job: a thread that runs it, the
 /// queue as it is dropped, or a cancel, where it is, in the thread that cancels. That one is the producer.
 struct JobWork<F, G> {
     taken: AtomicBool,
     parts: UnsafeCell<Option<Parts<F, G>>>,
-    /// Of a job that was cancelled, until its result was given.
+    /// Whether there is a guard. A thread that is lost may run on for a moment, beside the one that has noticed.
+    guarded: AtomicBool,
+    /// Of a job that was taken, until its result was given.
     guard: UnsafeCell<Option<G>>,
 }
 
@@ -362,21 +343,36 @@ impl<F, G> JobWork<F, G> {
         // SAFETY: the swap lets one through.
         unsafe { (*self.parts.get()).take() }
     }
+
+    /// Called once, by who has taken the parts.
+    fn keep(&self, guard: G) {
+        // SAFETY: nobody else touches it before the store.
+        unsafe { *self.guard.get() = Some(guard) };
+        self.guarded.store(true, Ordering::Release);
+    }
+
+    fn let_go(&self) -> Option<G> {
+        // Without the swap where there is no other thread.
+        if !self.guarded.load(Ordering::Relaxed)
+            || (os::LOSES_THREADS && !self.guarded.swap(false, Ordering::AcqRel))
+        {
+            return None;
+        }
+        // SAFETY: the swap lets one through, after `keep`; or there is one, which comes after itself.
+        unsafe { (*self.guard.get()).take() }
+    }
 }
 
-impl<F: Send, G: Kept> Work for JobWork<F, G> {
+impl<F: Send, G: Send> Work for JobWork<F, G> {
     fn cancel(&self) -> bool {
         let Some(Parts { f, context, guard }) = self.take() else { return false };
-        // SAFETY: whoever has taken the parts touches it, and `release` comes later in the same thread.
-        unsafe { *self.guard.get() = Some(guard) };
+        self.keep(guard);
         contain(|| drop((f, context)));
         true
     }
 
     fn release(&self) {
-        // SAFETY: as above.
-        let guard = unsafe { (*self.guard.get()).take() };
-        drop(guard);
+        drop(self.let_go());
     }
 }
 
@@ -395,29 +391,18 @@ impl<R, F, G> Shared<R, JobWork<F, G>>
 where
     R: Send,
     F: FnOnce() -> R + Send,
-    G: Kept,
+    G: Send,
 {
     /// Runs the job, gives it the reason why not, or lets it go. Does nothing if somebody has done so.
     fn go(self: Arc<Self>, verdict: Option<Result<(), JoinError>>) {
         // Bindings go in the reverse order, also by a panic.
         let Some(Parts { guard, context, f }) = self.work.take() else { return };
         let shared = self;
-        let risk = os::at_risk(|| {
-            // SAFETY: it lets go of the result before it releases what the guard guards.
-            let stand_in = StandIn::new(unsafe { forever(shared.clone()) });
-            let release = guard.release();
-            let handler: Box<dyn FnOnce(bool) + Send + '_> = Box::new(move |trapped| {
-                stand_in.give(gone(trapped));
-                drop(stand_in);
-                release();
-            });
-            // SAFETY: only the lifetime changes. While the risk lives, so does `guard`, or nobody has dropped it; and what is
-            // called or dropped later has let go of the result by then.
-            unsafe {
-                std::mem::transmute::<Box<dyn FnOnce(bool) + Send + '_>, Box<dyn FnOnce(bool) + Send>>(
-                    handler,
-                )
-            }
+        shared.work.keep(guard);
+        let risk = os::owes(|| {
+            let debt: Arc<dyn Debt + '_> = shared.clone();
+            // SAFETY: only the lifetime changes. While the risk lives, the guard does, or nothing is left but memory.
+            unsafe { std::mem::transmute::<Arc<dyn Debt + '_>, Arc<dyn Debt>>(debt) }
         });
         let result = match verdict {
             Some(Ok(())) if shared.begin() => catch_unwind(AssertUnwindSafe(|| context.run(f)))
@@ -432,9 +417,25 @@ where
             }
         };
         Shared::settle(&shared, result);
-        drop(shared);
         contain(|| drop(context));
-        drop(risk);
+        let guard = shared.work.let_go();
+        // Of what may be borrowed nothing is left behind the guard.
+        drop((shared, risk));
+        drop(guard);
+    }
+}
+
+/// The frame of [`go`](Shared::go) has gone.
+impl<R, F, G> Debt for Shared<R, JobWork<F, G>>
+where
+    R: Send,
+    F: Send,
+    G: Send,
+{
+    fn lost(self: Arc<Self>, trapped: bool) {
+        Shared::lost(&self, gone(trapped));
+        let guard = self.work.let_go();
+        drop(self);
         drop(guard);
     }
 }
@@ -443,7 +444,7 @@ impl<R, F, G> Slot for Shared<R, JobWork<F, G>>
 where
     R: Send,
     F: FnOnce() -> R + Send,
-    G: Kept,
+    G: Send,
 {
     fn run(self: Arc<Self>, verdict: Result<(), JoinError>) {
         self.go(Some(verdict));
@@ -475,7 +476,7 @@ impl Job {
     /// `guard` is dropped when nothing of the job is left, whether it was run or not.
     pub(crate) fn new<R: Send + 'static>(
         f: impl FnOnce() -> R + Send + 'static,
-        guard: impl Kept + 'static,
+        guard: impl Send + 'static,
     ) -> (Self, RemoteTask<R>) {
         // SAFETY: nothing of it is borrowed.
         unsafe { Self::borrowing(f, guard) }
@@ -488,12 +489,13 @@ impl Job {
     /// What they borrow lives until `guard` is dropped.
     pub(crate) unsafe fn borrowing<'a, R: Send + 'a>(
         f: impl FnOnce() -> R + Send + 'a,
-        guard: impl Kept + 'a,
+        guard: impl Send + 'a,
     ) -> (Self, RemoteTask<R>) {
         let parts = Parts { f, context: context::Context::current(), guard };
         let work = JobWork {
             taken: AtomicBool::new(false),
             parts: UnsafeCell::new(Some(parts)),
+            guarded: AtomicBool::new(false),
             guard: UnsafeCell::new(None),
         };
         let shared = Arc::new(Shared::new(None, work));

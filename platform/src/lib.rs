@@ -54,6 +54,12 @@ use std::{error::Error, ffi::OsString, fmt, rc::Rc, sync::Arc, time::Duration};
 /// Work for a thread that may block.
 pub type Job = Box<dyn FnOnce() + Send>;
 
+/// What a thread owes, where threads may go without a word.
+pub trait Debt: Send + Sync {
+    /// Called once by whoever notices: the frame that owed it is gone, by a trap if `trapped`, or else with its thread.
+    fn lost(self: Arc<Self>, trapped: bool);
+}
+
 /// What a host offers to one loop.
 pub trait Platform: Send + Sync + 'static {
     /// Time since a fixed origin of this process, page or Worker.

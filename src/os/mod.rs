@@ -5,8 +5,8 @@ pub mod native;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub(crate) use native::{
     Carried, Home, LOSES_THREADS, Pool, TRAPS, Workers, at_risk, block, cancelled_main, check_isolated,
-    default_loop, divert, guard, host, is_isolated_worker, lock, may_wait, relax, report, spawn_isolate,
-    thread_name, trap,
+    default_loop, divert, guard, host, is_isolated_worker, lock, may_wait, owes, relax, report,
+    spawn_isolate, thread_name, trap,
 };
 
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
@@ -14,6 +14,6 @@ pub mod web;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 pub(crate) use web::{
     Carried, Home, LOSES_THREADS, Pool, TRAPS, Workers, at_risk, block, cancelled_main, check_isolated,
-    default_loop, divert, guard, host, is_isolated_worker, lock, may_wait, relax, report, spawn_isolate,
-    thread_name, trap,
+    default_loop, divert, guard, host, is_isolated_worker, lock, may_wait, owes, relax, report,
+    spawn_isolate, thread_name, trap,
 };

@@ -14,7 +14,7 @@ use std::{
 };
 
 use selkie_native::Refused;
-use selkie_platform::{Isolate, IsolateEvents, IsolateOptions, Platform, Unavailable};
+use selkie_platform::{Debt, Isolate, IsolateEvents, IsolateOptions, Platform, Unavailable};
 
 pub(crate) use self::{carried::Carried, workers::Workers};
 use crate::{
@@ -120,6 +120,11 @@ impl Drop for Risk {
 
 /// No thread goes without its destructors having run, so nothing is at risk.
 pub(crate) fn at_risk(_: impl FnOnce() -> Box<dyn FnOnce(bool) + Send>) -> Risk {
+    Risk
+}
+
+/// As [`at_risk`].
+pub(crate) fn owes(_: impl FnOnce() -> Arc<dyn Debt>) -> Risk {
     Risk
 }
 

@@ -26,12 +26,14 @@ pub use wasm_bindgen_futures::JsFuture;
 pub use self::forever::{Stopped, run_forever};
 #[cfg(not(target_feature = "atomics"))]
 pub(crate) use self::one_thread::{
-    LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name,
+    LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, owes, thread_name,
 };
 #[cfg(not(target_feature = "atomics"))]
 use self::one_thread::{keep, poll_up};
 #[cfg(target_feature = "atomics")]
-pub(crate) use self::threads::{LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, thread_name};
+pub(crate) use self::threads::{
+    LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, owes, thread_name,
+};
 #[cfg(target_feature = "atomics")]
 use self::threads::{keep, poll_up};
 use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, remote::Shared, spawn};

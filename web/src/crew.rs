@@ -53,7 +53,7 @@ use std::{
     time::Duration,
 };
 
-use selkie_platform::{Job, Next, Turn, Unavailable};
+use selkie_platform::{Debt, Job, Next, Turn, Unavailable};
 use wasm_bindgen::prelude::*;
 
 use crate::{
@@ -114,7 +114,19 @@ struct Member {
 }
 
 /// Told whether a trap took the frame, or else the thread.
-type Handler = Box<dyn FnOnce(bool) + Send>;
+enum Handler {
+    Call(Box<dyn FnOnce(bool) + Send>),
+    Debt(Arc<dyn Debt>),
+}
+
+impl Handler {
+    fn tell(self, trapped: bool) {
+        match self {
+            Self::Call(f) => f(trapped),
+            Self::Debt(debt) => debt.lost(trapped),
+        }
+    }
+}
 
 #[derive(Default)]
 struct Risks {
@@ -486,7 +498,7 @@ fn tell(member: &Member, from: usize, trapped: bool) {
     while let Some(risk) = last_risk(member, from) {
         let mut risk = Some(risk);
         // They may tell code of users, and trap.
-        host::guard(&mut || risk.take().into_iter().for_each(|risk| risk(trapped)));
+        host::guard(&mut || risk.take().into_iter().for_each(|risk| risk.tell(trapped)));
     }
 }
 
@@ -658,6 +670,15 @@ pub struct Risk {
 ///
 /// By the thread that notices it. `handler` is made only on threads of the crew.
 pub fn at_risk(handler: impl FnOnce() -> Box<dyn FnOnce(bool) + Send>) -> Risk {
+    register(|| Handler::Call(handler()))
+}
+
+/// As [`at_risk`], without an allocation.
+pub fn owes(debt: impl FnOnce() -> Arc<dyn Debt>) -> Risk {
+    register(|| Handler::Debt(debt()))
+}
+
+fn register(handler: impl FnOnce() -> Handler) -> Risk {
     let member = MEMBER.get();
     if member.is_null() {
         return Risk { id: 0, member: None };

@@ -62,10 +62,10 @@ pub use crate::crew::{census, free_for};
 pub use crate::host::guard;
 #[cfg(target_feature = "atomics")]
 pub use crate::{
-    crew::{Risk, at_risk, is_member, keep, poll_up, processors, thread_name},
+    crew::{Risk, at_risk, is_member, keep, owes, poll_up, processors, thread_name},
     lock::lock,
     park::{NoWait, block},
-    pool::{Pool, Refused},
+    pool::{Pool, Refused, Run},
 };
 use crate::{turn::Drive, wake::Wake};
 

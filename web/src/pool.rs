@@ -12,6 +12,13 @@
 //! same lock: if there are jobs, it wakes an idle thread or starts one in its place. It may be one too many, as those that are busy
 //! come back too, but they may be busy with waiting for this very job. Only a thread that has not come up is not replaced, as
 //! the next would not come up either; if it was the only one, the jobs are dropped, and those who wait for them learn it.
+//!
+//! # Far behind
+//!
+//! A page that is woken for each result, some ten times in a millisecond, is awake all the time: it takes a processor from
+//! those who make the results, and they spend longer on waking it than on short jobs. So while a pool has hundreds of jobs queued,
+//! pages look only every quarter of a millisecond, as `wake.rs` says. A result that is that much later does not show, with
+//! what had to wait for its place in such a queue; and the threads do not run out of jobs meanwhile.
 
 use std::{
     cell::Cell,
@@ -20,7 +27,10 @@ use std::{
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicI32, Ordering},
+    },
     task::Waker,
     time::Duration,
 };
@@ -37,20 +47,39 @@ use crate::{
 ///
 /// A thread is started when a job finds none idle, up to a maximum, and ends after it was idle for some time; its Worker stays
 /// for others for a while. Dropping the pool is [`shutdown`](Self::shutdown).
-pub struct Pool {
-    shared: Arc<Shared>,
+pub struct Pool<J: Run = Job> {
+    shared: Arc<Shared<J>>,
 }
 
-struct Shared {
+/// What a [`Pool`] runs.
+pub trait Run: Send + 'static {
+    fn run(self);
+}
+
+impl Run for Job {
+    fn run(self) {
+        self();
+    }
+}
+
+struct Shared<J> {
     max: usize,
     idle: Duration,
     name: String,
-    state: Spin<State>,
+    state: Spin<State<J>>,
 }
 
-#[derive(Default)]
-struct State {
-    queue: VecDeque<Job>,
+/// How many pools are far behind: so many jobs are queued that nobody is idle soon.
+pub(crate) static BEHIND: AtomicI32 = AtomicI32::new(0);
+/// Jobs from which on a pool is far behind. While a loop pauses, its threads run out of jobs only if these take a microsecond.
+const MANY: usize = 512;
+/// Jobs with which it is so no more.
+const FEW: usize = 256;
+
+struct State<J> {
+    queue: VecDeque<J>,
+    /// Counted in [`BEHIND`].
+    behind: bool,
     idle: Vec<Arc<Web>>,
     threads: usize,
     /// How many threads have been named.
@@ -58,6 +87,43 @@ struct State {
     closed: bool,
     /// Who waits for the end of the threads.
     joining: Vec<Waker>,
+}
+
+impl<J> Default for State<J> {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            behind: false,
+            idle: Vec::new(),
+            threads: 0,
+            named: 0,
+            closed: false,
+            joining: Vec::new(),
+        }
+    }
+}
+
+impl<J> State<J> {
+    /// Called when the queue has changed.
+    fn count(&mut self) {
+        let behind = self.queue.len() >= if self.behind { FEW } else { MANY };
+        if behind != self.behind {
+            self.behind = behind;
+            BEHIND.fetch_add(if behind { 1 } else { -1 }, Ordering::Relaxed);
+        }
+    }
+
+    fn take_queue(&mut self) -> VecDeque<J> {
+        let queue = std::mem::take(&mut self.queue);
+        self.count();
+        queue
+    }
+}
+
+impl<J> Drop for State<J> {
+    fn drop(&mut self) {
+        self.take_queue();
+    }
 }
 
 /// The pool did not take a job; it is dropped.
@@ -69,7 +135,7 @@ pub enum Refused {
     Unavailable(Unavailable),
 }
 
-impl Pool {
+impl<J: Run> Pool<J> {
     /// A pool of at most `max` threads, named `{name}-0`, `{name}-1` and so on, which end after being idle for `idle`. None is
     /// started yet.
     ///
@@ -87,7 +153,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`Refused`]; the job is dropped.
-    pub fn submit(&self, job: Job) -> Result<(), Refused> {
+    pub fn submit(&self, job: J) -> Result<(), Refused> {
         let mut state = lock(&self.shared.state);
         if state.closed {
             drop(state);
@@ -95,6 +161,7 @@ impl Pool {
             return Err(Refused::ShutDown);
         }
         state.queue.push_back(job);
+        state.count();
         if let Some(idle) = state.idle.pop() {
             drop(state);
             idle.pend();
@@ -118,8 +185,8 @@ impl Pool {
     }
 
     /// Takes no new jobs from here on and gives back those that have not started, first one first.
-    pub fn shutdown_now(&self) -> Vec<Job> {
-        self.shared.close(|state| std::mem::take(&mut state.queue)).into()
+    pub fn shutdown_now(&self) -> Vec<J> {
+        self.shared.close(State::take_queue).into()
     }
 
     /// Waits until the pool is shut down and all its threads have ended, at most for `timeout`.
@@ -146,13 +213,13 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl<J: Run> Drop for Pool<J> {
     fn drop(&mut self) {
         self.shutdown();
     }
 }
 
-impl fmt::Debug for Pool {
+impl<J: Run> fmt::Debug for Pool<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = lock(&self.shared.state);
         let (threads, queued) = (state.threads, state.queue.len());
@@ -174,8 +241,8 @@ pub(crate) fn shared(job: Job) -> Result<(), Unavailable> {
     })
 }
 
-impl Shared {
-    fn close<R>(&self, also: impl FnOnce(&mut State) -> R) -> R {
+impl<J: Run> Shared<J> {
+    fn close<R>(&self, also: impl FnOnce(&mut State<J>) -> R) -> R {
         let mut state = lock(&self.state);
         state.closed = true;
         let result = also(&mut state);
@@ -197,7 +264,7 @@ impl Shared {
         let replaced = waiting && woken.is_none() && came_up;
         state.threads += usize::from(replaced);
         let none = state.threads == 0;
-        let lost = if none { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+        let lost = if none { state.take_queue() } else { VecDeque::new() };
         let joining = if state.closed && none { std::mem::take(&mut state.joining) } else { Vec::new() };
         drop(state);
         woken.into_iter().for_each(|idle| idle.pend());
@@ -211,25 +278,25 @@ impl Shared {
 }
 
 /// A thread of a pool.
-struct Thread {
-    shared: Arc<Shared>,
+struct Thread<J: Run> {
+    shared: Arc<Shared<J>>,
     web: Arc<Web>,
     /// When it found nothing to do.
     since: Cell<Option<Duration>>,
     /// Dropped before `counted`, which does what it would do.
     _risk: crew::Risk,
     /// Dropped last, when nothing of the pool is left here.
-    _counted: Counted,
+    _counted: Counted<J>,
 }
 
 /// Counts a thread until it is dropped, on whichever thread.
-struct Counted {
-    shared: Weak<Shared>,
+struct Counted<J: Run> {
+    shared: Weak<Shared<J>>,
     web: Arc<Web>,
     came_up: bool,
 }
 
-impl Drop for Counted {
+impl<J: Run> Drop for Counted<J> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.left(&self.web, self.came_up);
@@ -237,9 +304,9 @@ impl Drop for Counted {
     }
 }
 
-impl Thread {
+impl<J: Run> Thread<J> {
     /// Counted already.
-    fn start(shared: &Arc<Shared>) -> Result<(), Unavailable> {
+    fn start(shared: &Arc<Shared<J>>) -> Result<(), Unavailable> {
         let web = Arc::new(Web::new());
         let mut counted = Counted { shared: Arc::downgrade(shared), web: web.clone(), came_up: false };
         let shared = shared.clone();
@@ -269,7 +336,7 @@ impl Thread {
     }
 }
 
-impl Turn for Thread {
+impl<J: Run> Turn for Thread<J> {
     fn turn(&self) -> Next {
         // Where the host gives turns it has to get some between jobs.
         let over = (!crew::parks()).then(|| host::now() + crate::SLICE);
@@ -279,6 +346,7 @@ impl Turn for Thread {
             }
             let mut state = lock(&self.shared.state);
             if let Some(job) = state.queue.pop_front() {
+                state.count();
                 drop(state);
                 self.since.set(None);
                 run(job);
@@ -317,9 +385,9 @@ impl Turn for Thread {
     fn trapped(&self) {}
 }
 
-impl Thread {
+impl<J: Run> Thread<J> {
     /// Puts itself on the list, if it is not there.
-    fn wait(&self, state: &mut State) {
+    fn wait(&self, state: &mut State<J>) {
         if !state.idle.iter().any(|idle| Arc::ptr_eq(idle, &self.web)) {
             state.idle.push(self.web.clone());
         }
@@ -327,8 +395,8 @@ impl Thread {
 }
 
 /// Runs a job. Neither its panic nor one in the drop of what it threw reaches the thread.
-fn run(job: Job) {
-    if let Err(thrown) = catch_unwind(AssertUnwindSafe(job)) {
+fn run(job: impl Run) {
+    if let Err(thrown) = catch_unwind(AssertUnwindSafe(|| job.run())) {
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
             std::mem::forget(again);
         }

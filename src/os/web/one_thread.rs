@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use selkie_platform::Unavailable;
+use selkie_platform::{Debt, Unavailable};
 use selkie_web::ONE_THREAD;
 
 use crate::{PoolError, RemoteTask, WaitError, executor::Load, pool, scheduler::Scheduler, submit::Job};
@@ -55,6 +55,11 @@ impl Drop for Risk {
 
 /// No job runs here, so none is at risk.
 pub(crate) fn at_risk(_: impl FnOnce() -> Box<dyn FnOnce(bool) + Send>) -> Risk {
+    Risk
+}
+
+/// As [`at_risk`].
+pub(crate) fn owes(_: impl FnOnce() -> Arc<dyn Debt>) -> Risk {
     Risk
 }
 

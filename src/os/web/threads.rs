@@ -12,7 +12,7 @@ use std::{
 
 use selkie_platform::Unavailable;
 use selkie_web::{NoWait, Refused};
-pub(crate) use selkie_web::{at_risk, is_member as may_wait, keep, poll_up, thread_name};
+pub(crate) use selkie_web::{at_risk, is_member as may_wait, keep, owes, poll_up, thread_name};
 
 use crate::{
     PoolError, RemoteTask, WaitError,
@@ -52,7 +52,13 @@ pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, 
 }
 
 /// The threads of a [`ThreadPool`](crate::ThreadPool).
-pub(crate) struct Pool(selkie_web::Pool);
+pub(crate) struct Pool(selkie_web::Pool<PoolJob>);
+
+impl selkie_web::Run for PoolJob {
+    fn run(self) {
+        PoolJob::run(self);
+    }
+}
 
 impl Pool {
     pub(crate) fn new(
@@ -69,7 +75,7 @@ impl Pool {
         let job = PoolJob::new(job, counted.0);
         // The job's own, also where it is refused and dropped.
         std::mem::forget(counted);
-        match self.0.submit(Box::new(move || job.run())) {
+        match self.0.submit(job) {
             Ok(()) => Ok(true),
             Err(Refused::ShutDown) => Ok(false),
             Err(Refused::Unavailable(error)) => Err(error),
@@ -84,7 +90,7 @@ impl Pool {
     pub(crate) fn shutdown_now(&self, runs: bool, _: &Arc<pool::Shared>) {
         for job in self.0.shutdown_now() {
             if runs {
-                job();
+                job.run();
             }
         }
     }
@@ -103,7 +109,7 @@ impl Pool {
 /// Each time a future is due is a job of a pool. The tasks are those of `async-task`; the queue is ours, because that of
 /// `async-executor` wakes its threads under a lock of the standard library, for which a page must not wait.
 pub(crate) struct Workers {
-    pool: Arc<selkie_web::Pool>,
+    pool: Arc<selkie_web::Pool<Due>>,
     threads: usize,
     alive: Arc<Alive>,
     load: Arc<Load>,
@@ -165,7 +171,7 @@ impl Workers {
         let schedule = move |runnable: async_task::Runnable| {
             // A pool that is gone, or refuses, drops the future.
             if let Some(pool) = pool.upgrade() {
-                let _ = pool.submit(Box::new(move || _ = runnable.run()));
+                let _ = pool.submit(Due(runnable));
             }
         };
         let (runnable, task) = async_task::spawn(future, schedule);
@@ -191,6 +197,15 @@ impl Drop for Workers {
         // Each is scheduled, refused, and so dropped: at once, or after the poll that is under way. One that a thread has taken
         // out of the queue and not begun to poll is scheduled already, and sees the mark.
         wakers.into_values().for_each(Waker::wake);
+    }
+}
+
+/// A future whose next poll is due.
+struct Due(async_task::Runnable);
+
+impl selkie_web::Run for Due {
+    fn run(self) {
+        self.0.run();
     }
 }
 
