@@ -62,6 +62,18 @@ export async function deliver() {
   await new Promise((ended) => (node ? last.on('exit', ended) : setTimer(ended, 500)));
 }
 
+let pauses = 0;
+const { waitAsync } = Atomics;
+if (waitAsync) {
+  Atomics.waitAsync = (...wait) => {
+    pauses += Number(wait[3] === 0.25);
+    return waitAsync(...wait);
+  };
+}
+
+/** How often a loop has paused, or -1 where it does not: timers of Node and Firefox are too long for that. */
+export const paused = () => (node || !globalThis.navigator.userAgent.includes('Chrome') ? -1 : pauses);
+
 export const isolated = () => Boolean(node || globalThis.crossOriginIsolated);
 
 export const hasPages = () => !node;

@@ -33,6 +33,7 @@ extern "C" {
     fn ring();
     fn withhold();
     fn deliver() -> js_sys::Promise;
+    fn paused() -> f64;
     fn isolated() -> bool;
     #[wasm_bindgen(js_name = hasPages)]
     fn has_pages() -> bool;
@@ -141,6 +142,38 @@ async fn there_are_threads_where_memory_is_shared_and_nowhere_else() {
     })
     .await
     .unwrap();
+}
+
+/// A page that was woken for each of them would have the processor that they need.
+///
+/// Rows: F43.
+#[test]
+async fn a_page_pauses_while_its_pool_is_far_behind() {
+    on_the_page(async {
+        let pool = ThreadPool::new(2).unwrap();
+        let short = || {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_micros(20) {}
+            1
+        };
+        let before = paused();
+        for few in (0..100).map(|_| pool.submit(short).unwrap()).collect::<Vec<_>>() {
+            timeout(LONG, few).await.unwrap().unwrap();
+        }
+        assert_eq!(paused(), before);
+        let many: Vec<_> = (0..3000).map(|_| pool.submit(short).unwrap()).collect();
+        let mut sum = 0;
+        for job in many {
+            sum += timeout(LONG, job).await.unwrap().unwrap();
+        }
+        assert_eq!(sum, 3000);
+        let pauses = paused();
+        assert!(pauses < 0.0 || pauses > before, "{before} {pauses}");
+        timeout(LONG, pool.shutdown()).await.unwrap();
+        assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
+        assert_eq!(paused(), pauses, "nobody is behind any more");
+    })
+    .await;
 }
 
 /// Nobody waits for each: what is pushed while the page is awake must not be left behind.

@@ -17,6 +17,7 @@ const SPARE = 1;
 
 const LONGEST = 2 ** 31 - 1; // A longer delay wraps in setTimeout, and in Firefox's waitAsync.
 const SHORTEST = 0.02; // 0 would not wait at all.
+const PAUSE = 0.25; // ms between two looks at what threads have done that are far behind.
 const SHARE = 8; // A background task waits no longer than this, in ms, however busy the page is.
 
 const settled = Promise.resolve();
@@ -76,15 +77,20 @@ export function disarm(handle) {
   loop.guard.stop();
   THREADS: {
     if (loop.listening) Atomics.notify(view(loop.instance), loop.word);
-    loop.listening = false;
+    loop.pause?.stop();
+    loop.listening = loop.pausing = false;
     loop.word = 0;
   }
 }
 
-/** Gives the loop a turn whenever the word at `address` of the instance's shared memory is not 0, until it is disarmed. */
-export function listen(handle, address) {
+/**
+ * Gives the loop a turn whenever the word at `address` of the instance's shared memory is not 0, until it is disarmed. The word
+ * at `behind` says whether it need not hurry.
+ */
+export function listen(handle, address, behind) {
   const loop = loops[handle];
   loop.word = address / 4;
+  loop.behind = behind / 4;
   hear(loop);
 }
 
@@ -123,7 +129,10 @@ class Loop {
     this.resting = false; // This hop leaves the host an idle moment: no background task may cut it short.
     THREADS: {
       this.word = 0; // By which other threads wake the loop, as an index.
+      this.behind = 0;
       this.listening = false;
+      this.pausing = false; // It listens again when the pause is over.
+      this.pause = undefined;
       this.wakes = 0; // A wait of an earlier drive does nothing when it ends.
     }
     this.microtask = () => run(this, 0);
@@ -144,7 +153,7 @@ class Loop {
 function run(loop, task) {
   const next = loop.instance.turn(loop.slot, task);
   if (next === NOTHING) return;
-  THREADS: if (loop.word && !loop.listening) hear(loop);
+  THREADS: if (loop.word && !loop.listening && !loop.pausing) hear(loop);
   if (next >= 0) return sleep(loop, next);
   loop.want = Infinity;
   if (next === NOW) hop(loop);
@@ -155,6 +164,7 @@ function run(loop, task) {
 // ---- Wakes from other threads, in a build with threads. The protocol is in src/wake.rs.
 
 function hear(loop) {
+  if (pauses(loop)) return pause(loop);
   const wait = Atomics.waitAsync(view(loop.instance), loop.word, 0);
   if (!wait.async) return hop(loop);
   loop.listening = true;
@@ -165,6 +175,18 @@ function hear(loop) {
     // Otherwise a turn is coming, and after it the loop listens again.
     if (!loop.hopping) run(loop, 1);
   });
+}
+
+/** Timers of a hidden page may be a second late, and those of whole ms are too long. */
+const pauses = (loop) => waits && !whole && Atomics.load(view(loop.instance), loop.behind) > 0 && !(page && document.hidden);
+
+function pause(loop) {
+  loop.pausing = true;
+  loop.pause ??= new Timer(() => {
+    loop.pausing = false;
+    if (!loop.hopping) run(loop, 1);
+  });
+  loop.pause.start(PAUSE);
 }
 
 // ---- The timer: one per loop, moved only when the earliest deadline moves forward.
@@ -289,7 +311,7 @@ const LEARNING = 0; // Watched, until a number of frames came in time.
 const FINE = 1; // The host draws between hops.
 const SHY = 2; // It does not: it gets an idle millisecond when a frame is due.
 const ROW = 3; // Hops in a row, before there is anything to see: after fewer the host may soon be idle.
-const PAUSE = 16; // ms between two hops that are not in a row.
+const APART = 16; // ms between two hops that are not in a row.
 const MANY = 10; // A host that had so many hops to draw between, and did not, puts its frames off.
 const ENOUGH = 16; // So many frames in a row, each while a hop was under way, and the host is trusted.
 const HOPELESS = 100; // Without any frame for so many hops there is nothing to draw until one comes: a frame far off screen.
@@ -305,7 +327,7 @@ let drawn = 0;
 /** Whether this hop should leave the host idle for a moment. */
 function rest() {
   const time = performance.now();
-  if (document.hidden || (!asked && time - hopped > PAUSE)) hops = good = 0;
+  if (document.hidden || (!asked && time - hopped > APART)) hops = good = 0;
   hopped = time;
   if (document.hidden) return false;
   hops += 1;

@@ -38,8 +38,9 @@ extern "C" {
 #[cfg(target_feature = "atomics")]
 #[wasm_bindgen(module = "/js/host.js")]
 extern "C" {
-    /// Gives the loop a turn whenever the word at `address` is not 0, until it is disarmed.
-    pub(crate) fn listen(handle: i32, address: f64);
+    /// Gives the loop a turn whenever the word at `address` is not 0, until it is disarmed. While that at `behind` is above 0
+    /// it need not be at once.
+    pub(crate) fn listen(handle: i32, address: f64, behind: f64);
 }
 
 /// Takes the name that the host has given to this instance, in a thread of the crew.

@@ -14,6 +14,10 @@
 //! *An earlier deadline comes up while the thread is parked.* It can only come by a turn, for which somebody has to wake
 //! it. The host's own wait has no time limit; the timer beside it is superseded, as `js/host.js` says.
 //!
+//! *Threads are far behind with jobs*, as `pool.rs` says, and a page that is woken for each result would take a
+//! processor from those who make the results. After a turn it then pauses for a quarter of a millisecond, in which it does not wait on
+//! the word, and at the pause's end comes a turn that does what any turn does.
+//!
 //! *A wait that nobody needs any more* is left behind on the word when a drive ends: hence all are notified, never one. The
 //! host knows its waits by number, and one of an earlier drive does nothing when it ends.
 
@@ -53,7 +57,8 @@ mod shared {
         #[cfg(not(selkie_loom))]
         pub(crate) fn listen(&self, handle: i32) {
             self.clear();
-            crate::host::listen(handle, self.0.as_ptr() as usize as f64);
+            let address = |word: &AtomicI32| word.as_ptr() as usize as f64;
+            crate::host::listen(handle, address(&self.0), address(&crate::pool::BEHIND));
         }
 
         /// Parks this thread until the word is set, at most for `timeout`. It may come back early.
