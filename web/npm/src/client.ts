@@ -1,9 +1,10 @@
 // The asking side of a channel: of a pool, and of a connection to a loop elsewhere.
 
 import { type Rules, callable, list, refuse, signal, time } from './arguments.js';
+import { restart } from './engine.js';
 import { type WorkerError, report } from './errors.js';
 import type { Loop } from './loop.js';
-import { type Channel, type Message, WORDS, notCloneable, pack, post, unpack, wordOf } from './protocol.js';
+import { type Channel, type Message, type Run, WORDS, notCloneable, pack, post, unpack, wordOf } from './protocol.js';
 import { PRIORITIES, type Priority, type SpawnOptions, type Task, type TaskContext } from './task.js';
 
 export interface SubmitOptions {
@@ -78,6 +79,8 @@ export class Client {
     private readonly words_: Int32Array[] = [];
     /** The words that no job has. */
     private readonly free_: number[] = [];
+    /** What goes as one message. */
+    private runs_: Run[] = [];
 
     constructor(
         readonly channel_: Channel,
@@ -85,7 +88,11 @@ export class Client {
         private readonly each_ = Infinity,
     ) {}
 
-    send_(order: Order): void {
+    /**
+     * With others at the next `flush_`, if `light`: then nothing of it can fail to be copied, nor come there as the same
+     * object in two jobs.
+     */
+    send_(order: Order, light?: boolean): void {
         const { name_, options_ } = order;
         const id_ = (order.id_ = ids += 4);
         order.client_ = this;
@@ -102,10 +109,17 @@ export class Client {
                 order.word_ = this.free_.pop()!;
                 Atomics.store(...wordOf(this.words_, order.word_), id_);
             }
-            post(this.channel_, ['run', id_, name_, order.args_, order.word_, options_.priority], options_.transfer);
+            // In the order in which they are to begin.
+            if (!light) this.flush_();
+            this.runs_.push([id_, name_, order.args_, order.word_, options_.priority]);
+            if (!light) this.flush_(options_.transfer);
         } catch (error) {
             this.settle_(order, () => order.reject_(notCloneable(`an argument of "${name_}"`, error)));
         }
+    }
+
+    flush_(transfer?: object[]): void {
+        if (this.runs_.length) post(this.channel_, ['run', this.runs_.splice(0)], transfer);
     }
 
     /** Takes an order back, if it is certain that it has not begun and never will. */
@@ -137,6 +151,7 @@ export class Client {
     }
 
     receive_(message: Message): void {
+        restart();
         const order = this.orders_.get(message[1] as number);
         if (!order) return;
         const { options_, cancelled_ } = order;

@@ -86,7 +86,8 @@ function isOver(): boolean {
     return time - since > SLICE;
 }
 
-function restart(): void {
+/** @internal A macrotask has begun. */
+export function restart(): void {
     kept = since = 0;
 }
 

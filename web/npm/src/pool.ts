@@ -81,9 +81,9 @@ const later = (f: () => void, ms: number): ReturnType<typeof setTimeout> => {
 const AHEAD = 127;
 const SILENT = 16;
 
-/** Whether it can be given ahead. */
+/** Whether it can be given ahead: what is neither large nor an object, and can be copied. */
 const light = ({ args_, options_: { timeoutMs, transfer } }: Order): boolean =>
-    timeoutMs === undefined && !transfer && args_.every((one) => (typeof one === 'string' ? one.length < 1000 : typeof one !== 'object' || one === null));
+    timeoutMs === undefined && !transfer && args_.every((one) => one === null || (typeof one === 'string' ? one.length < 1000 : /^[nbu]/.test(typeof one)));
 
 const RUN: Rules = { ...ORDER, kill: ['grace', 'now', 'never'] };
 
@@ -276,6 +276,7 @@ export class Pool<M extends Functions = Functions> {
                 this.send_(best, job);
             } else break;
         }
+        for (const { client_ } of this.members_) client_.flush_();
         this.pumping_ = false;
         this.rest_();
     }
@@ -303,7 +304,8 @@ export class Pool<M extends Functions = Functions> {
         };
         if (timeoutMs !== undefined) timers.push(later(() => this.cancel_(job, timedOut(timeoutMs)), timeoutMs));
         if (!member.client_.orders_.size) member.since_ = performance.now();
-        member.client_.send_(job);
+        // Where memory is shared one that is cancelled meanwhile is taken back; else that would come before the job does.
+        member.client_.send_(job, SHARED && light(job));
     }
 
     private hire_(): void {
@@ -332,9 +334,8 @@ export class Pool<M extends Functions = Functions> {
         listen(channel, 'error', (event: { message?: string; error?: unknown; preventDefault?: () => void }) => {
             // The jobs that it had are rejected with it, which is where it belongs.
             event.preventDefault?.();
-            const what = member.ready_ ? 'failed' : 'could not be loaded';
-            const text = event.message || (member.ready_ ? 'it is not told why' : 'is its address right, and does the server allow it?');
-            failed = () => lost(`${what}: ${text}`, event instanceof Error ? event : event.error);
+            const [what, why] = member.ready_ ? ['failed', 'it is not told why'] : ['could not be loaded', 'is its address right, and does the server allow it?'];
+            failed = () => lost(`${what}: ${event.message || why}`, event instanceof Error ? event : event.error);
             // What it sent before may come after this, but in Node not after its exit, of which not every host may tell.
             setTimeout(failed, channel.on ? 99 : 0);
         });
@@ -354,12 +355,15 @@ export class Pool<M extends Functions = Functions> {
         // It is always one less than a power of two, or 0.
         member.client_.ahead_ = SHARED && now - member.since_ < SILENT ? (2 * member.client_.ahead_ + 1) & AHEAD : 0;
         member.since_ = now;
+        // Once half of those that it had ahead are done it is given many, as one message.
+        let due = this.behind_(member) <= member.client_.ahead_ / 2;
         for (const other of this.members_) {
             if (now - other.since_ < SILENT) continue;
             other.client_.ahead_ = 0;
             this.recall_([other]);
+            due = true;
         }
-        this.pump_();
+        if (due) this.pump_();
     }
 
     /** Ends a Worker that has had nothing to do for so long. Timers of the host are not free: jobs leave this one alone. */

@@ -6,7 +6,7 @@ import { callable, refuse } from './arguments.js';
 import { type ErrorCode, WorkerError, define } from './errors.js';
 
 /** @internal */
-export type Run = ['run', id: number, name: string, args: unknown[], word: number | undefined, priority: string | undefined];
+export type Run = [id: number, name: string, args: unknown[], word: number | undefined, priority: string | undefined];
 
 /** @internal */
 export type Message =
@@ -14,7 +14,7 @@ export type Message =
     | ['gone']
     /** More words for jobs, and how many of them may be done at once. */
     | ['words', words: Int32Array, each: number]
-    | Run
+    | ['run', runs: Run[]]
     | ['cancel', id: number, reason: Envelope]
     | ['progress', id: number, values: unknown[]]
     | ['done', id: number, value: unknown]
@@ -126,6 +126,9 @@ class Transfer {
 
 const FRAME = 16;
 
+/** ms for which a Worker does one job after the other before it looks at what else has come. */
+const ROW = 4;
+
 /** @internal */
 export const post = (channel: Channel, message: Message, transfer?: object[]): void => {
     // No list, rather than an empty one that would be looked through.
@@ -166,22 +169,28 @@ export function serve(
     let each = Infinity;
     let running = 0;
     let hop: MessageChannel | undefined;
-    const free = (): void => {
+    /** When this thread has last looked. */
+    let looked = 0;
+    const free = (looks?: unknown): void => {
+        if (looks) looked = performance.now();
         running -= 1;
         while (waiting.length && running < each) begin(waiting.shift()!);
     };
     hear(channel, (message) => {
+        looked = performance.now();
         if (message[0] === 'words') {
             words.push(message[1]);
             each = message[2];
         } else if (message[0] === 'cancel') cancels.get(message[1])?.(unpack(message[2]));
         else if (message[0] === 'run') {
-            if (running < each) begin(message);
-            else waiting.push(message);
+            for (const run of message[1]) {
+                if (running < each) begin(run);
+                else waiting.push(run);
+            }
         }
     });
-    function begin(message: Run): void {
-        const [, id, name, args, word] = message;
+    function begin(run: Run): void {
+        const [id, name, args, word] = run;
         const at = word !== undefined && wordOf(words, word);
         // No other loop takes anything back: what was cancelled begins there, and is told so.
         if (at && Atomics.compareExchange(...at, id, ~id) !== (id | 0) && each < Infinity) return;
@@ -217,15 +226,6 @@ export function serve(
         const settle = (ok: boolean, value: unknown): void => {
             cancels.delete(id);
             if (at) Atomics.compareExchange(...at, ~id, 0);
-            // What else this thread has to do is not kept waiting by a row of jobs. Browsers see to that if each is a message.
-            if (immediate) immediate(free);
-            else if (waiting.length) {
-                if (!hop) {
-                    hop = new MessageChannel();
-                    hop.port1.onmessage = free;
-                }
-                hop.port2.postMessage(0);
-            } else running -= 1;
             try {
                 flush();
                 if (!ok) fail(value);
@@ -234,9 +234,16 @@ export function serve(
             } catch (error) {
                 fail(notCloneable(`what "${name}" gave`, error));
             }
+            // What else this thread has to do is not kept waiting by a row of jobs. In Node many messages are one macrotask.
+            if (immediate) immediate(free);
+            else if (waiting.length && performance.now() - looked > ROW) {
+                hop ??= new MessageChannel();
+                hop.port1.onmessage = free;
+                hop.port2.postMessage(0);
+            } else free();
         };
         running += 1;
-        const cancel = start(message, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), settle);
+        const cancel = start(run, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), settle);
         cancels.set(id, (reason) => {
             why = { reason };
             cancel(reason);

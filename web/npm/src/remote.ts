@@ -18,7 +18,7 @@ export type Port = typeof globalThis extends { MessagePort: { prototype: infer P
 export function endpoint(loop: Loop, functions: Functions): Port {
     loop.check_();
     const { port1, port2 } = new MessageChannel();
-    serve(port1 as unknown as Channel, functions, ([, , name, , , priority], f, args, settle) => {
+    serve(port1 as unknown as Channel, functions, ([, name, , , priority], f, args, settle) => {
         let task: Task<unknown>;
         try {
             task = loop.start_((context: TaskContext) => f(...args(() => context.signal)), { name, priority: priority as Priority }, undefined);

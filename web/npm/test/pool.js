@@ -384,7 +384,8 @@ const ahead = (name, options, run) =>
             const worker = host.worker('jobs');
             const post = worker.postMessage;
             worker.postMessage = (...args) => {
-                if (args[0].selkie[0] === 'run') sent += 1;
+                const [what, runs] = args[0].selkie;
+                if (what === 'run') sent += runs.length;
                 post.apply(worker, args);
             };
             made += 1;
@@ -536,6 +537,17 @@ ahead('what was moved to a Worker is not sent again, whatever is more urgent or 
     const bytes = new Uint8Array([1, 2]);
     const [crash, moved] = [pool.run('crash', []), pool.run('reverse', [bytes], { transfer: [bytes.buffer] })].map((job) => job.catch((error) => error.code));
     equal([await crash, [...await moved], await pool.run('add', [1, 1])], ['worker-crashed', [2, 1], 2]);
+});
+
+ahead('one that cannot be sent fails alone', { max: 1 }, async ({ pool, loop }) => {
+    const first = pool.run('wait', [20]);
+    const jobs = [1, () => 1, Symbol('s'), 2n, null, undefined, NaN].map((value) => pool.run('later', [value]).catch(({ code }) => code));
+    equal([await first, await loop.gather(jobs)], ['waited', [1, 'not-cloneable', 'not-cloneable', 2n, null, undefined, NaN]]);
+});
+
+ahead('what two jobs were given is not one object there', { max: 1, concurrencyPerWorker: 2 }, async ({ pool, loop }) => {
+    const both = [1];
+    equal(await loop.gather([pool.run('grow', [both]), pool.run('grow', [both])]), [[1, 2], [1, 2]]);
 });
 
 ahead('what is large is not copied long before it is needed', { max: 1 }, async ({ pool, sent }) => {

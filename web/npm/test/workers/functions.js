@@ -13,6 +13,7 @@ export const functions = (job) => {
             all.later = job((ctx, value) => [value, ctx.shouldStop(), ctx.signal.aborted]);
         },
         later: async (value) => value,
+        grow: (list) => (list.push(list.length + 1), list),
         count: () => (counted += 1),
         meet: async (count) => {
             met += 1;
