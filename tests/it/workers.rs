@@ -161,6 +161,24 @@ async fn a_page_pauses_while_its_pool_is_far_behind() {
             timeout(LONG, few).await.unwrap().unwrap();
         }
         assert_eq!(paused(), before);
+        // Nothing to look for: it waits to be woken.
+        let go_on = Arc::new(AtomicBool::new(false));
+        let told = go_on.clone();
+        let long = move || {
+            while !told.load(Ordering::Acquire) {
+                std::thread::sleep(ms(1));
+            }
+        };
+        let held: Vec<_> = (0..2).map(|_| pool.submit(long.clone()).unwrap()).collect();
+        let behind: Vec<_> = (0..600).map(|_| pool.submit(|| ()).unwrap()).collect();
+        sleep(ms(200)).await;
+        assert!(paused() < before + 100.0, "{} since {before}", paused());
+        go_on.store(true, Ordering::Release);
+        for job in held.into_iter().chain(behind) {
+            timeout(LONG, job).await.unwrap().unwrap();
+        }
+
+        let before = paused();
         let many: Vec<_> = (0..3000).map(|_| pool.submit(short).unwrap()).collect();
         let mut sum = 0;
         for job in many {

@@ -163,8 +163,13 @@ function run(loop, task) {
 
 // ---- Wakes from other threads, in a build with threads. The protocol is in src/wake.rs.
 
+/** After a turn: a loop that need not hurry pauses first. */
 function hear(loop) {
-  if (pauses(loop)) return pause(loop);
+  if (pauses(loop)) pause(loop);
+  else attend(loop);
+}
+
+function attend(loop) {
   const wait = Atomics.waitAsync(view(loop.instance), loop.word, 0);
   if (!wait.async) return hop(loop);
   loop.listening = true;
@@ -184,7 +189,11 @@ function pause(loop) {
   loop.pausing = true;
   loop.pause ??= new Timer(() => {
     loop.pausing = false;
-    if (!loop.hopping) run(loop, 1);
+    // Otherwise a turn is coming, and after it the loop listens again.
+    if (loop.hopping) return;
+    // Where jobs are long nothing has come, and the next one wakes it.
+    if (Atomics.load(view(loop.instance), loop.word)) run(loop, 1);
+    else attend(loop);
   });
   loop.pause.start(PAUSE);
 }

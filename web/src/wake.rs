@@ -16,7 +16,7 @@
 //!
 //! *Threads are far behind with jobs*, as `pool.rs` says, and a page that is woken for each result would take a
 //! processor from those who make the results. After a turn it then pauses for a quarter of a millisecond, in which it does not wait on
-//! the word, and at the pause's end comes a turn that does what any turn does.
+//! the word. If that is 1 when the pause is over a turn comes, as by a wake; otherwise it waits, as after any turn.
 //!
 //! *A wait that nobody needs any more* is left behind on the word when a drive ends: hence all are notified, never one. The
 //! host knows its waits by number, and one of an earlier drive does nothing when it ends.
