@@ -59,10 +59,12 @@ export function order<T>(
 ): Task<T> {
     if (typeof name !== 'string') refuse('name', 'the name of a function of the other side', name);
     if (!Array.isArray(args)) refuse('args', 'an array of arguments', args);
+    // One of ours: that of the caller may be a proxy, or have more than items, and the host copies neither.
+    const args_: unknown[] = [...args];
     // No promise: the answer wakes the task at once, and not one microtask later.
     const body = ({ task }: TaskContext) => ({
         then(resolve_: (value: T) => void, reject_: (reason: unknown) => void) {
-            task.hold_({ leave_: begin({ id_: 0, name_: name, args_: args as unknown[], options_: options, resolve_, reject_ }) });
+            task.hold_({ leave_: begin({ id_: 0, name_: name, args_, options_: options, resolve_, reject_ }) });
         },
     });
     return loop.make_(body as (context: never) => unknown, { name, signal: options.signal, ...spawn }, loop.running_) as Task<T>;

@@ -276,8 +276,8 @@ export class Pool<M extends Functions = Functions> {
                 this.send_(best, job);
             } else break;
         }
-        for (const { client_ } of this.members_) client_.flush_();
         this.pumping_ = false;
+        for (const { client_ } of this.members_) client_.flush_();
         this.rest_();
     }
 

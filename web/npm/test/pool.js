@@ -545,6 +545,12 @@ ahead('one that cannot be sent fails alone', { max: 1 }, async ({ pool, loop }) 
     equal([await first, await loop.gather(jobs)], ['waited', [1, 'not-cloneable', 'not-cloneable', 2n, null, undefined, NaN]]);
 });
 
+ahead('the array of the arguments may be one that the host cannot copy', { max: 1 }, async ({ pool, loop }) => {
+    const first = pool.run('wait', [20]);
+    const odd = [new Proxy([1, 2], {}), Object.assign([2, 2], { f() {} })].map((args) => pool.run('add', args));
+    equal([await first, await loop.gather(odd), await pool.run('add', [2, 3])], ['waited', [3, 4], 5]);
+});
+
 ahead('what two jobs were given is not one object there', { max: 1, concurrencyPerWorker: 2 }, async ({ pool, loop }) => {
     const both = [1];
     equal(await loop.gather([pool.run('grow', [both]), pool.run('grow', [both])]), [[1, 2], [1, 2]]);
