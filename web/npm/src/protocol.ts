@@ -149,7 +149,10 @@ export const WORDS = 256;
 /** @internal */
 export const wordOf = (all: Int32Array[], word: number): [Int32Array, number] => [all[Math.floor(word / WORDS)]!, word % WORDS];
 
-/** @internal Runs what the owner asks for. `start` calls a function, tells how it ended, and answers how to cancel it. */
+/**
+ * @internal Runs what the owner asks for, until the function is called that it answers. `start` calls a function, tells how it
+ * ended, and answers how to cancel it.
+ */
 export function serve(
     channel: Channel,
     functions: Functions,
@@ -160,7 +163,7 @@ export function serve(
         settle: (ok: boolean, value: unknown) => void,
     ) => (reason: unknown) => void,
     immediate?: (f: () => void) => void,
-): void {
+): () => void {
     if (typeof functions !== 'object' || functions === null) refuse('functions', 'an object of functions', functions);
     const cancels = new Map<number, (reason: unknown) => void>();
     const words: Int32Array[] = [];
@@ -249,6 +252,9 @@ export function serve(
             cancel(reason);
         });
     }
+    return () => {
+        each = 0;
+    };
 }
 
 /** @internal */

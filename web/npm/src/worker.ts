@@ -6,8 +6,8 @@ import { type Channel, type Functions, post, serve } from './protocol.js';
 export { type Functions, type Job, type JobContext, job } from './protocol.js';
 
 /** @internal */
-export function exposeOn(channel: Channel, functions: Functions, immediate?: (f: () => void) => void): void {
-    serve(channel, functions, (_, f, args, settle) => {
+export function exposeOn(channel: Channel, functions: Functions, immediate?: (f: () => void) => void): () => void {
+    const end = serve(channel, functions, (_, f, args, settle) => {
         let controller: AbortController | undefined;
         const signal = (): AbortSignal => (controller ??= new AbortController()).signal;
         // A function that throws, as well as one that is async, ends by a rejection.
@@ -19,16 +19,19 @@ export function exposeOn(channel: Channel, functions: Functions, immediate?: (f:
         };
     }, immediate);
     post(channel, ['ready']);
+    return end;
 }
 
 /** Lets the pool that started this Worker call these functions, by name. Call it once, after the imports. */
 export function expose<M extends Functions>(functions: M): void {
     const scope = globalThis as unknown as Channel & { document?: unknown };
     if (typeof scope.postMessage !== 'function' || scope.document) throw new ArgumentError('expose', 'is for the module of a Worker');
-    exposeOn(scope, functions);
+    const end = exposeOn(scope, functions);
     // Else nobody would hear of it, and the job would never end.
     const close = scope.close?.bind(scope);
     scope.close = () => {
+        // What is left of the row would still be done, and nobody would hear of it.
+        end();
         post(scope, ['gone']);
         close?.();
     };

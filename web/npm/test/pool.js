@@ -476,6 +476,13 @@ ahead('what ended before its Worker failed is not rejected with it', { max: 1 },
     }
 });
 
+ahead('those behind a job that ends its Worker go to another', { max: 1 }, async ({ pool, loop, made }) => {
+    const first = pool.run('wait', [20]);
+    const leave = rejection(pool.run('leave', []));
+    const rest = loop.gather([1, 2, 3, 4, 5].map(() => pool.run('count', [])));
+    equal([await first, (await leave).code, await rest, made()], ['waited', 'worker-crashed', [1, 2, 3, 4, 5], 1]);
+});
+
 for (const kill of ['grace', 'now']) {
     ahead(`those behind a job that does not end lose nothing by its Worker's end: ${kill}`, { max: 1, killAfterMs: 30 }, async ({ pool, loop, made }) => {
         let began;
