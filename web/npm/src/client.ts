@@ -153,7 +153,8 @@ export class Client {
     }
 
     receive_(message: Message): void {
-        restart();
+        // In Node many messages are one macrotask.
+        if (!this.channel_.on) restart();
         const order = this.orders_.get(message[1] as number);
         if (!order) return;
         const { options_, cancelled_ } = order;

@@ -594,6 +594,35 @@ ahead('jobs in a row leave a Worker its own timers', { max: 1 }, async ({ pool, 
     equal([fired[0], fired.at(-1)], [false, true]);
 });
 
+test('answers that a host delivers in one macrotask, as Node does, are not all acted on within it', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    const ids = [];
+    let tell;
+    const worker = {
+        on: (type, f) => type === 'message' && (tell = (...message) => f({ selkie: message })),
+        postMessage: ({ selkie: [what, runs] }) => what === 'run' && ids.push(...runs.map(([id]) => id)),
+        terminate() {},
+    };
+    const pool = selkie.createPool(loop, () => worker, { max: 1, concurrencyPerWorker: 20 });
+    let resumed = 0;
+    const all = loop.gather(Array.from({ length: 20 }, () => async (ctx) => {
+        await ctx.wait(pool.run('add', []));
+        for (const end = performance.now() + 2; performance.now() < end;);
+        resumed += 1;
+    }));
+    await loop.sleep(1);
+    tell('ready');
+    for (const id of ids) {
+        tell('done', id, 0);
+        for (let n = 0; n < 50; n += 1) await undefined;
+    }
+    const within = resumed;
+    await all;
+    equal([ids.length, resumed, within < 20], [20, 20, true], `${within} within it`);
+    pool.terminate();
+    await loop.close();
+});
+
 pooled('a Worker does hundreds of jobs at once, and each hears of its own cancel', { max: 1, concurrencyPerWorker: 700, killAfterMs: 60_000 }, async ({ pool, loop }) => {
     const jobs = Array.from({ length: 600 }, () => pool.run('stopped', []));
     equal(await pool.run('add', [1, 1]), 2);
