@@ -175,7 +175,8 @@ export class Pool<M extends Functions = Functions> {
     terminate(): void {
         this.closed_ = true;
         const error = new WorkerError('pool-closed', `${this.name_} was terminated`);
-        this.recall_();
+        // Also what was sent and has not begun: for that another Worker would be made.
+        this.recall_(this.members_, 0);
         while (this.refuse_(error));
         for (const member of this.members_) this.fire_(member, error);
     }

@@ -589,6 +589,14 @@ ahead('terminate rejects what Workers were sent', { max: 1 }, async ({ pool, mad
     equal([pool.size, pool.running, pool.queued, made()], [0, 0, 0, 0]);
 });
 
+ahead('terminate makes no Worker for a job that was sent and has not begun', { max: 1 }, async ({ pool, loop, made }) => {
+    // One that sleeps takes some time to begin.
+    await loop.sleep(20);
+    const job = rejection(pool.run('count', []));
+    pool.terminate();
+    equal([(await job).code, pool.size, made()], ['pool-closed', 0, 0]);
+});
+
 ahead('jobs in a row leave a Worker its own timers', { max: 1 }, async ({ pool, loop }) => {
     const [, ...fired] = await loop.gather([pool.run('wait', [20]), ...Array.from({ length: 20 }, () => pool.run('block', [2]))]);
     equal([fired[0], fired.at(-1)], [false, true]);
