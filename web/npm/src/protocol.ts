@@ -259,4 +259,4 @@ export function serve(
 
 /** @internal */
 export const notCloneable = (what: string, error: unknown): WorkerError =>
-    new WorkerError('not-cloneable', `${what} cannot be sent: ${(error as Error).message}`, error);
+    new WorkerError('not-cloneable', `${what} cannot be sent: ${(error as Error | null)?.message}`, error);

@@ -38,7 +38,7 @@ pooled('an error comes back with its name, message, code, cause and errors', { m
 });
 
 pooled('what cannot be cloned is a WorkerError, both ways, and the pool goes on', { max: 1 }, async ({ pool, selkie }) => {
-    for (const error of [await rejection(pool.run('add', [() => 1, 2])), await rejection(pool.run('closure', []))]) {
+    for (const error of [await rejection(pool.run('add', [() => 1, 2])), await rejection(pool.run('closure', [])), await rejection(pool.run('thrower', []))]) {
         equal([error.name, error.code, error instanceof selkie.WorkerError], ['WorkerError', 'not-cloneable', true]);
     }
     equal(await pool.run('add', [1, 1]), 2);

@@ -51,6 +51,11 @@ export const functions = (job) => {
             throw new DOMException('there', 'AbortError');
         },
         closure: () => () => 1,
+        thrower: () => ({
+            get bad() {
+                throw null;
+            },
+        }),
         leave: () => (globalThis.close ?? process.exit)(),
         deaf: job((ctx) => {
             ctx.progress('began', []);
