@@ -84,6 +84,9 @@ export function ownScript(now) {
   globalThis.selkie = now ? { worker } : undefined;
 }
 
+/** Says something to whoever made this Worker. */
+export const say = (text) => postMessage(text);
+
 /** As `ownScript`, but what is answered is no Worker: a promise, or nothing. */
 export function noWorker(promise) {
   globalThis.selkie = { worker: promise ? async () => {} : () => {} };

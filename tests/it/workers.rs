@@ -39,6 +39,7 @@ extern "C" {
     fn has_pages() -> bool;
     #[wasm_bindgen(js_name = ownScript)]
     fn own_script(now: bool);
+    fn say(text: &str);
     #[wasm_bindgen(js_name = noWorker)]
     fn no_worker(promise: bool);
 }
@@ -675,6 +676,30 @@ async fn a_script_of_ones_own_brings_javascript_along() {
         // Jobs of other tests run by `to_thread`, in threads that it keeps for some seconds.
         all_gone().await;
         assert_eq!(timeout(LONG, to_thread(|| 1)).await.unwrap().unwrap(), 1);
+    })
+    .await;
+}
+
+/// What it says to the page, by the words that the crew uses among themselves too, is not for the crew.
+#[test]
+async fn a_script_of_ones_own_may_say_what_it_likes() {
+    on_the_page(async {
+        if !has_pages() {
+            return;
+        }
+        all_gone().await;
+        own_script(true);
+        let pool = ThreadPool::new(1).unwrap();
+        for text in ["something", "up", "retired"] {
+            let job = pool.submit(move || {
+                say(text);
+                std::thread::sleep(ms(100));
+            });
+            timeout(LONG, job.unwrap()).await.unwrap().expect(text);
+        }
+        own_script(false);
+        timeout(LONG, pool.shutdown()).await.unwrap();
+        all_gone().await;
     })
     .await;
 }

@@ -69,12 +69,15 @@ export function crew_start(id, address) {
   // Later, as nothing may come back into the module from here.
   const refused = (error) => void Promise.resolve().then(() => over(id, error));
   const message = (data) => {
-    if (data === 'up') {
+    const said = data?.selkie;
+    // JavaScript in the Worker may say to others what it likes.
+    if (said === undefined) return;
+    if (said === 'up') {
       clearTimeout(entry.watchdog);
       // Granted when the Worker is gone, however it went.
       globalThis.navigator?.locks?.request(`${session} ${id}`, () => over(id, 'it was terminated')).catch(() => {});
-    } else if (data === 'retired') over(id);
-    else over(id, data);
+    } else if (said === 'retired') over(id);
+    else over(id, said);
   };
   // Of one that is up, a callback of the user's may have thrown; its work has not.
   const failed = (error) => gives_up(entry) && over(id, error.message || `${error.type ?? error}: is worker.js served?`);
@@ -154,9 +157,9 @@ async function thread(init, { module, memory, stack, join, address, clock, lock,
     const tables = Object.values(mine).filter((table) => table instanceof WebAssembly.Table && table.length > join);
     synchronize(clock);
     tables.find((table) => typeof table.get(join) === 'function').get(join)(address);
-    postMessage('up');
+    postMessage({ selkie: 'up' });
   } catch (error) {
-    postMessage(String(error));
+    postMessage({ selkie: String(error) });
     close();
   }
 }
@@ -167,7 +170,7 @@ if (typeof WorkerGlobalScope === 'function') globalThis.selkieThread ??= thread;
 export function crew_retire() {
   setTimeout(() => {
     mine.__wbindgen_thread_destroy(0, 0, 0);
-    postMessage('retired');
+    postMessage({ selkie: 'retired' });
     close();
   });
 }

@@ -74,13 +74,13 @@ async function run(data) {
   });
   // The root has given it up, and what was meant for it is gone.
   if (Atomics.compareExchange(data.fate, 0, 0, 1) !== 0) return port.close();
-  port.postMessage('up');
+  port.postMessage({ selkie: 'up' });
   try {
     begin(data);
-    port.postMessage('retired');
+    port.postMessage({ selkie: 'retired' });
   } catch (error) {
     console.error(error);
-    port.postMessage(String(error));
+    port.postMessage({ selkie: String(error) });
   }
   port.close();
 }
