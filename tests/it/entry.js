@@ -1,4 +1,7 @@
 // The script of a Worker with the program's own JavaScript, as a user writes it.
 
 import init from '../../../../wasm-bindgen-test.js';
-onmessage = ({ data }) => selkieThread(init, data);
+
+const late = location.search === '?late';
+const begin = (options) => new Promise((begun) => setTimeout(() => begun(init(options)), late ? 1000 : 0));
+onmessage = ({ data }) => selkieThread(late ? begin : init, data);

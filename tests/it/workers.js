@@ -84,6 +84,11 @@ export function ownScript(now) {
   globalThis.selkie = now ? { worker } : undefined;
 }
 
+/** As `ownScript`, but it takes its time before it begins with the program. */
+export function lateScript() {
+  globalThis.selkie = { worker: () => new Worker(new URL('./entry.js?late', import.meta.url), { type: 'module' }) };
+}
+
 /** Says something to whoever made this Worker. */
 export const say = (text) => postMessage(text);
 

@@ -39,6 +39,8 @@ extern "C" {
     fn has_pages() -> bool;
     #[wasm_bindgen(js_name = ownScript)]
     fn own_script(now: bool);
+    #[wasm_bindgen(js_name = lateScript)]
+    fn late_script();
     fn say(text: &str);
     #[wasm_bindgen(js_name = noWorker)]
     fn no_worker(promise: bool);
@@ -700,6 +702,38 @@ async fn a_script_of_ones_own_may_say_what_it_likes() {
         own_script(false);
         timeout(LONG, pool.shutdown()).await.unwrap();
         all_gone().await;
+    })
+    .await;
+}
+
+/// It has begun with the program, so it is not ended, but it must not keep others waiting for ever.
+#[test]
+async fn a_script_of_ones_own_that_does_not_come_up_is_given_up() {
+    on_the_page(async {
+        if !has_pages() {
+            return;
+        }
+        all_gone().await;
+        come_down_to(0.0).await;
+        let pool = ThreadPool::new(1).unwrap();
+        let ran = Arc::new(AtomicBool::new(false));
+        let runs = ran.clone();
+        late_script();
+        keep_timers(true);
+        let job = pool.submit(move || runs.store(true, Ordering::Release)).unwrap();
+        keep_timers(false);
+        own_script(false);
+        while workers().await == 0.0 {
+            sleep(ms(1)).await;
+        }
+        sleep(ms(50)).await;
+        ring();
+        assert!(timeout(LONG, job).await.unwrap().unwrap_err().is_lost());
+        assert_eq!(timeout(LONG, pool.submit(|| 1).unwrap()).await.unwrap().unwrap(), 1);
+        timeout(LONG, pool.shutdown()).await.unwrap();
+        all_gone().await;
+        come_down_to(0.0).await;
+        assert!(!ran.load(Ordering::Acquire));
     })
     .await;
 }

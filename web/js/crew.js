@@ -20,9 +20,12 @@ const DIED = 1;
 
 const PATIENCE = 30_000; // ms that a Worker may take to come up.
 
-// What becomes of a Worker that is coming up; the first word counts. From the moment that it runs the program nobody ends it.
+// What becomes of a Worker that is coming up; the first word counts. From the moment that it begins with the program nobody
+// ends it, but one whose script then takes too long is left alone, and ends by itself when it is through.
 const RUNS = 1;
 const GIVEN_UP = 2;
+const BEGINS = 3;
+const LEFT_ALONE = 4;
 
 const workers = new Map();
 const nodeThreads = typeof document === 'undefined' ? globalThis.process?.getBuiltinModule?.('node:worker_threads') : undefined;
@@ -83,7 +86,7 @@ export function crew_start(id, address) {
   const failed = (error) => gives_up(entry) && over(id, error.message || `${error.type ?? error}: is worker.js served?`);
   const silent = `nothing was heard of it for ${PATIENCE / 1000} s: does its script call selkieThread?`;
   // This thread may have been held up for so long, and what the Worker has said meanwhile waits behind the timer.
-  entry.watchdog = setTimeout(() => gives_up(entry) && over(id, silent), PATIENCE);
+  entry.watchdog = setTimeout(() => (gives_up(entry) || leaves_alone(entry)) && over(id, silent), PATIENCE);
   try {
     const worker = make();
     if (typeof worker?.terminate !== 'function') throw new TypeError('`selkie.worker` answered no Worker');
@@ -111,8 +114,11 @@ export function crew_hold(id, busy) {
   else worker?.unref();
 }
 
-/** Whether the Worker of `entry` does not run the program, and never will. */
-const gives_up = ({ fate }) => Atomics.compareExchange(fate, 0, 0, GIVEN_UP) !== RUNS;
+/** Whether the Worker of `entry` has not begun with the program, and never will. */
+const gives_up = ({ fate }) => [0, GIVEN_UP].includes(Atomics.compareExchange(fate, 0, 0, GIVEN_UP));
+
+/** Whether it has begun, and will not come up. */
+const leaves_alone = ({ fate }) => Atomics.compareExchange(fate, 0, BEGINS, LEFT_ALONE) === BEGINS;
 
 function over(id, error) {
   const entry = workers.get(id);
@@ -121,7 +127,7 @@ function over(id, error) {
   clearTimeout(entry.watchdog);
   if (error !== undefined) {
     console.error('selkie: a Worker died:', error);
-    // One that ran the program has ended, or does so by itself: it may be where it must not be stopped.
+    // One that has begun with the program has ended, or does so by itself: it may be where it must not be stopped.
     if (gives_up(entry)) entry.worker?.terminate();
   }
   ended(id, error === undefined ? RETIRED : DIED);
@@ -152,8 +158,12 @@ async function thread(init, { module, memory, stack, join, address, clock, lock,
       if (!locks) held();
       else locks.request(lock, () => (held(), new Promise(() => {}))).catch(held);
     });
-    if (Atomics.compareExchange(fate, 0, 0, RUNS) !== 0) return close();
+    if (Atomics.compareExchange(fate, 0, 0, BEGINS) !== 0) return close();
     mine = await init({ module_or_path: module, memory, thread_stack_size: stack });
+    if (Atomics.compareExchange(fate, 0, BEGINS, RUNS) !== BEGINS) {
+      mine.__wbindgen_thread_destroy(0, 0, 0);
+      return close();
+    }
     const tables = Object.values(mine).filter((table) => table instanceof WebAssembly.Table && table.length > join);
     synchronize(clock);
     tables.find((table) => typeof table.get(join) === 'function').get(join)(address);
