@@ -53,6 +53,7 @@ pub struct Pool<J: Run = Job> {
 
 /// What a [`Pool`] runs.
 pub trait Run: Send + 'static {
+    /// Does the job, on a thread of the pool.
     fn run(self);
 }
 
