@@ -546,13 +546,14 @@ extern "C" fn work(instance: i32, address: usize) {
     }
 }
 
-/// Puts a member on the list of those that wait for work, unless it has no time to wait.
+/// Puts a member on the list of those that wait for work, unless it has no time to wait, or was lost and runs on all the same.
 fn set_free(member: &Arc<Member>) -> bool {
     let mut crew = lock(&CREW);
-    let waits = !free_time().is_zero() || crew.present <= crew.kept;
+    let is_member = crew.all.contains_key(&member.id);
+    let waits = is_member && (!free_time().is_zero() || crew.present <= crew.kept);
     if waits {
         crew.free.push(member.clone());
-    } else {
+    } else if is_member {
         crew.retire(member);
     }
     drop(crew);
