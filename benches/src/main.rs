@@ -177,7 +177,7 @@ fn measure(workload: &Workload, options: &Options) -> Vec<Row> {
 }
 
 /// A subject that takes so long for a sample, where it does not wait for timers, takes an hour for all of them.
-const TOO_LONG: Duration = Duration::from_secs(10);
+const TOO_LONG: Duration = Duration::from_secs(6);
 
 /// Takes a sample of each subject in turn, beginning with another one in each round.
 ///
