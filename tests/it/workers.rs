@@ -853,6 +853,7 @@ async fn a_job_that_finds_no_worker_is_refused_and_not_counted() {
         if has_pages() {
             return;
         }
+        let before = census().1;
         let go = Arc::new(AtomicBool::new(false));
         let all = ThreadPool::new(128).unwrap();
         for _ in 0..128 {
@@ -871,7 +872,9 @@ async fn a_job_that_finds_no_worker_is_refused_and_not_counted() {
         timeout(LONG, all.shutdown()).await.unwrap();
         assert!(matches!(refused, Err(PoolError::Unavailable(_))), "all Workers are in use");
         ended.expect("the shutdown ends");
+        // Gone, and not only retired: the next test needs one.
         let _none = NoneFree::new().await;
+        comes_true(|| census().1 <= before).await;
     })
     .await;
 }
