@@ -6,6 +6,7 @@ const Original = owner.Worker;
 let last;
 let failing = false;
 let withheld;
+let deaf = false;
 
 // Before the first one is made: this is imported by the glue.
 if (Original) {
@@ -13,6 +14,10 @@ if (Original) {
     constructor(url, options) {
       super(failing ? new URL('./no-such-file.js', url) : url, options);
       last = this;
+    }
+
+    set onmessage(f) {
+      super.onmessage = deaf ? null : f;
     }
 
     postMessage(...message) {
@@ -50,6 +55,9 @@ export function keepTimers(now) {
 
 /** The half minute of the Worker that was made last is over. */
 export const ring = () => patience();
+
+/** Whether the page hears nothing of Workers that are made from now on. */
+export const hearNothing = (now) => void (deaf = now);
 
 /** From now on no Worker hears or can be ended. */
 export const withhold = () => void (withheld = []);

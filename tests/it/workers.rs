@@ -31,6 +31,8 @@ extern "C" {
     #[wasm_bindgen(js_name = keepTimers)]
     fn keep_timers(now: bool);
     fn ring();
+    #[wasm_bindgen(js_name = hearNothing)]
+    fn hear_nothing(now: bool);
     fn withhold();
     fn deliver() -> js_sys::Promise;
     fn paused() -> f64;
@@ -452,6 +454,29 @@ async fn a_worker_that_has_come_up_is_not_given_up() {
         go_on.store(true, Ordering::Release);
         timeout(LONG, job.unwrap()).await.unwrap().unwrap();
         timeout(LONG, pool.shutdown()).await.unwrap();
+    })
+    .await;
+}
+
+/// It is terminated before it could say that it has.
+#[test]
+async fn a_worker_that_came_up_and_was_never_heard_of_leaves_no_one_waiting() {
+    on_the_page(async {
+        if !has_pages() {
+            return;
+        }
+        let _none = NoneFree::new().await;
+        let begun = Arc::new(AtomicBool::new(false));
+        let there = begun.clone();
+        keep_timers(true);
+        hear_nothing(true);
+        let mut thread = Thread::spawn("spinner", move || spin(&there)).unwrap();
+        hear_nothing(false);
+        keep_timers(false);
+        until(&begun).await;
+        terminate(&last_worker());
+        ring();
+        assert!(timeout(LONG, &mut thread).await.unwrap().unwrap_err().is_lost());
     })
     .await;
 }

@@ -71,22 +71,24 @@ export function crew_start(id, address) {
   workers.set(id, entry);
   // Later, as nothing may come back into the module from here.
   const refused = (error) => void Promise.resolve().then(() => over(id, error));
+  // Granted when the Worker is gone, however it went.
+  const watch = () => void globalThis.navigator?.locks?.request(`${session} ${id}`, () => over(id, 'it was terminated')).catch(() => {});
   const message = (data) => {
     const said = data?.selkie;
     // JavaScript in the Worker may say to others what it likes.
     if (said === undefined) return;
     if (said === 'up') {
       clearTimeout(entry.watchdog);
-      // Granted when the Worker is gone, however it went.
-      globalThis.navigator?.locks?.request(`${session} ${id}`, () => over(id, 'it was terminated')).catch(() => {});
+      watch();
     } else if (said === 'retired') over(id);
     else over(id, said);
   };
   // Of one that is up, a callback of the user's may have thrown; its work has not.
   const failed = (error) => gives_up(entry) && over(id, error.message || `${error.type ?? error}: is worker.js served?`);
   const silent = `nothing was heard of it for ${PATIENCE / 1000} s: does its script call selkieThread?`;
-  // This thread may have been held up for so long, and what the Worker has said meanwhile waits behind the timer.
-  entry.watchdog = setTimeout(() => (gives_up(entry) || leaves_alone(entry)) && over(id, silent), PATIENCE);
+  // This thread may have been held up for so long, and what the Worker has said meanwhile waits behind the timer. Or it was
+  // terminated as it came up, and has said nothing.
+  entry.watchdog = setTimeout(() => (gives_up(entry) || leaves_alone(entry) ? over(id, silent) : watch()), PATIENCE);
   try {
     const worker = make();
     if (typeof worker?.terminate !== 'function') throw new TypeError('`selkie.worker` answered no Worker');
