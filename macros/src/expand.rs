@@ -333,14 +333,13 @@ mod tests {
         );
     }
 
-    /// `#[ignore]` is here an attribute that is passed on: nothing is ignored.
     #[test]
     fn test_becomes_a_test_of_each_target() {
         expands(
             try_test(
                 quote!(),
                 quote!(
-                    #[ignore = "slow"]
+                    #[should_panic = "slow"]
                     async fn waits() -> Result<(), E> {
                         body()
                     }
@@ -349,7 +348,7 @@ mod tests {
             quote! {
                 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
                 #[::core::prelude::v1::test]
-                #[ignore = "slow"]
+                #[should_panic = "slow"]
                 fn waits() -> Result<(), E> {
                     async fn waits() -> Result<(), E> { body() }
                     ::selkie::__private::test(waits)
@@ -357,7 +356,7 @@ mod tests {
 
                 #[cfg(all(test, target_family = "wasm", target_os = "unknown"))]
                 #[::wasm_bindgen_test::wasm_bindgen_test]
-                #[ignore = "slow"]
+                #[should_panic = "slow"]
                 async fn waits() -> Result<(), E> {
                     async fn waits() -> Result<(), E> { body() }
                     ::selkie::__private::test(waits).await
