@@ -395,7 +395,7 @@ where
 {
     /// Runs the job, gives it the reason why not, or lets it go. Does nothing if somebody has done so.
     fn go(self: Arc<Self>, verdict: Option<Result<(), JoinError>>) {
-        // Bindings go in the reverse order, also by a panic.
+        // What may panic below is contained.
         let Some(Parts { guard, context, f }) = self.work.take() else { return };
         let shared = self;
         shared.work.keep(guard);
