@@ -172,6 +172,12 @@ extern "C" fn wake(slot: u32) {
     }
 }
 
+/// Drops the waker of a task that is over, which would keep its cell.
+fn forget(slot: u32) {
+    let waker = TASKS.with_borrow_mut(|tasks| tasks.get_mut(slot as usize).and_then(|entry| entry.waker.take()));
+    drop(waker);
+}
+
 /// Ends by a trap, for tests of what the application does then.
 #[unsafe(no_mangle)]
 extern "C" fn trap() {
@@ -215,7 +221,9 @@ impl Future for Body {
         });
         let next = step(this.slot);
         if next == END {
+            // The slot is free, so that the next task may have it before this one is dropped.
             this.ended = true;
+            forget(this.slot);
             return Poll::Ready(());
         }
         if next == YIELD {
@@ -234,11 +242,8 @@ impl Future for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        // A waker kept would keep the cell.
-        let waker = TASKS
-            .with_borrow_mut(|tasks| tasks.get_mut(self.slot as usize).and_then(|entry| entry.waker.take()));
-        drop(waker);
         if !self.ended {
+            forget(self.slot);
             dropped(self.slot);
         }
     }

@@ -6,7 +6,7 @@ import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disp
 import { Pause, type Undo } from './pause.js';
 import { type Leaver, offAbort, onAbort } from './signals.js';
 import { Slots } from './slots.js';
-import { SPAWN, type Spawn, type SpawnOptions, Task, type TaskContext } from './task.js';
+import { END, SPAWN, type Spawn, type SpawnOptions, Task, type TaskContext } from './task.js';
 import {
     type GatherOptions,
     Group,
@@ -367,7 +367,10 @@ export class Loop {
     /** @internal */
     step_(slot: number): number {
         const task = this.tasks_.list_[slot];
-        return task && !task.done() ? task.step_() : -1;
+        const next = task && !task.done() ? task.step_() : END;
+        // It serves the next task; nobody wakes one that has ended.
+        if (next === END) this.tasks_.take_(slot);
+        return next;
     }
 
     /** @internal */

@@ -63,7 +63,8 @@ export interface Spawn {
 }
 
 // What a step answers to the scheduler, beside a time.
-const END = -1;
+/** @internal */
+export const END = -1;
 const YIELD = -2;
 const WAIT = -3;
 
