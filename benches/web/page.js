@@ -103,11 +103,19 @@ function watch() {
   };
 }
 
+/** Many tasks that are ready at once; ms. */
+async function crowd(peer, rounds) {
+  if (peer === 'promises') return timed(() => each(B4, async () => (await undefined, wasm.work_once(rounds))));
+  if (peer === 'postTask') return timed(() => each(B4, () => scheduler.postTask(() => wasm.work_once(rounds))));
+  return wasm.b4(peer, B4, rounds);
+}
+
 // ---- The workloads. Each answers numbers by name.
 
 const B1 = 100_000;
 const B2 = [10_000, 10];
 const B2B = [1000, 50];
+const B4 = 200_000;
 const B5 = 1000;
 const B6 = 10_000;
 const N1 = 10_000;
@@ -138,16 +146,11 @@ const WORKLOADS = {
     return { create, cancel };
   },
   async B4(peer) {
-    const count = 200_000;
     const rounds = wasm.calibrate(20);
     await sleep(200);
     const watched = watch();
     await sleep(100);
-    let ms;
-    if (peer === 'idle') ms = await timed(() => sleep(4000));
-    else if (peer === 'promises') ms = await timed(() => each(count, async () => (await undefined, wasm.work_once(rounds))));
-    else if (peer === 'postTask') ms = await timed(() => each(count, () => scheduler.postTask(() => wasm.work_once(rounds))));
-    else ms = await wasm.b4(peer, count, rounds);
+    const ms = peer === 'idle' ? await timed(() => sleep(4000)) : await crowd(peer, rounds);
     return { ms, ...(await watched()) };
   },
   B5: (peer) => pooled(peer, 'b5', trips, B5),
@@ -184,10 +187,13 @@ async function warm(workload, peer) {
   if (/^B3/.test(workload)) await (workload === 'B3c' ? WORKLOADS.B3c(peer) : timers(peer, 10_000, 1000));
   // The first three of such short runs take up to ten times as long as the others.
   for (let i = 0; i < 3 && /^B[12]/.test(workload); i += 1) await WORKLOADS[workload.replace(/mt$/, '')](peer);
+  // Without work: so that the memory of so many tasks is there, which else takes longer to come than they to be made.
+  if (workload === 'B4' && peer !== 'idle') await crowd(peer, 0);
   if (!/^(B5|B6|N)/.test(workload)) return;
   if (/rayon/.test(peer)) await wasm.initThreadPool(2);
   if (workload === 'B5') await pooled(peer, 'b5', trips, 200);
-  else if (workload === 'N2') await trips(peer, 200);
+  else if (workload === 'N2') await trips(peer, 20_000);
+  else if (workload === 'N4') await limited(peer, N4, 100, async (i) => i & 1);
   // With work, so that its code is the fast one from then on.
   else if (/^B6/.test(workload)) await pooled(peer, 'b6', jobs, 2000, wasm.calibrate(20));
   else if (workload === 'N3') await jobs(peer, 2000, wasm.calibrate(20));
