@@ -1063,12 +1063,12 @@ impl Scheduler {
         self.arena.each(|cell| {
             let task = TaskRef::listed(cell);
             if !task.is_done() {
-                pending.push((task.id.get(), 0, task.into_ptr().cast()));
+                pending.push((task.id.get(), task.into_ptr().cast()));
             }
         });
         timers::sort(&mut pending, &mut Vec::new());
         // SAFETY: the references that were counted above.
-        pending.into_iter().map(|(_, _, cell)| unsafe { TaskRef::from_ptr(cell.cast()) }).collect()
+        pending.into_iter().map(|(_, cell)| unsafe { TaskRef::from_ptr(cell.cast()) }).collect()
     }
 
     /// The name of a task that may have gone meanwhile. Looks at every task, so it is for people only.
