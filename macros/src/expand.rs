@@ -176,7 +176,7 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
                         __selkie_run,
                     );
                     ::selkie::__private::inventory::submit! {
-                        ::selkie::__private::Registered(&__SELKIE_JOB)
+                        ::selkie::__private::Registered::new(&__SELKIE_JOB)
                     }
                     &__SELKIE_JOB
                 },
@@ -568,7 +568,7 @@ mod tests {
                                 __selkie_run,
                             );
                             ::selkie::__private::inventory::submit! {
-                                ::selkie::__private::Registered(&__SELKIE_JOB)
+                                ::selkie::__private::Registered::new(&__SELKIE_JOB)
                             }
                             &__SELKIE_JOB
                         },

@@ -13,7 +13,10 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Call, WORKER, codec};
-use crate::error::{JoinError, discard, panic_message};
+use crate::{
+    error::{JoinError, discard, panic_message},
+    os,
+};
 
 /// A function that workers know.
 #[derive(Debug)]
@@ -40,7 +43,19 @@ impl Job {
 
 /// An entry of the registry.
 #[derive(Debug)]
-pub struct Registered(pub &'static Job);
+pub struct Registered {
+    /// The function.
+    pub job: &'static Job,
+    /// What a Worker serves by. It is here so that a module without such functions has nothing of that.
+    pub serve: fn(),
+}
+
+impl Registered {
+    /// As the attribute registers `job`.
+    pub const fn new(job: &'static Job) -> Self {
+        Self { job, serve: os::serve_isolated }
+    }
+}
 
 inventory::collect!(Registered);
 
@@ -116,7 +131,7 @@ pub(super) fn request(job: &'static Job, arguments: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn registry() -> impl Iterator<Item = &'static Job> {
-    inventory::iter::<Registered>.into_iter().map(|registered| registered.0)
+    inventory::iter::<Registered>.into_iter().map(|registered| registered.job)
 }
 
 /// The first message of a worker: the program that it runs.

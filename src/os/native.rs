@@ -20,6 +20,7 @@ pub(crate) use self::{carried::Carried, workers::Workers};
 use crate::{
     EventLoop, JoinError, WaitError,
     error::contain,
+    isolated::job,
     pool,
     scheduler::{Scheduler, current_scheduler},
     submit,
@@ -233,11 +234,16 @@ pub(crate) fn is_isolated_worker() -> bool {
 }
 
 /// Never returns in a worker, the first time. Natively whoever called goes on otherwise.
-pub(crate) fn divert(hello: fn() -> Vec<u8>, answer: fn(&str, &[u8]) -> Vec<u8>) -> bool {
+pub(crate) fn divert() -> bool {
     if is_isolated_worker() {
-        selkie_native::isolate::serve(&hello(), &mut |name, request| answer(name, &request));
+        serve_isolated();
     }
     false
+}
+
+/// Answers requests until the pool lets this process go.
+pub(crate) fn serve_isolated() {
+    selkie_native::isolate::serve(&job::hello(), &mut |name, request| job::answer(name, &request));
 }
 
 /// `#[selkie::main]`.

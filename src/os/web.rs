@@ -36,7 +36,12 @@ pub(crate) use self::threads::{
 };
 #[cfg(target_feature = "atomics")]
 use self::threads::{keep, poll_up};
-use crate::{AnyTask, EventLoop, JoinError, LoopHandle, Task, remote::Shared, spawn};
+use crate::{
+    AnyTask, EventLoop, JoinError, LoopHandle, Task,
+    isolated::job::{self, Registered},
+    remote::Shared,
+    spawn,
+};
 
 pub(crate) fn host() -> Arc<dyn Platform> {
     Arc::new(selkie_web::Web::new())
@@ -125,14 +130,23 @@ pub(crate) fn spawn_isolate(
     selkie_web::isolated::spawn(&options, events)
 }
 
-/// What a Worker calls when the program's start is over; see `selkie_web::isolated`.
+/// The entrance of a Worker, and where constructors are run; see `selkie_web::isolated`.
 #[expect(unsafe_code, reason = "an export has a name in common with all of the module")]
 // SAFETY: nothing else has this name: it is not one that a program would choose, and it has the version.
 #[unsafe(export_name = "__selkie_isolated_0_1")]
 extern "C" fn isolated_worker() {
-    if is_isolated_worker() {
-        crate::isolated::serve();
+    if !is_isolated_worker() || crate::isolated::worker().is_some() {
+        return;
     }
+    // Without a function there is no Worker: its pool could not be asked for anything.
+    if let Some(registered) = inventory::iter::<Registered>.into_iter().next() {
+        (registered.serve)();
+    }
+}
+
+/// Answers requests from here on. Called by way of the registry.
+pub(crate) fn serve_isolated() {
+    selkie_web::isolated::serve(job::hello, job::answer);
 }
 
 pub(crate) fn is_isolated_worker() -> bool {
@@ -140,11 +154,11 @@ pub(crate) fn is_isolated_worker() -> bool {
 }
 
 /// Whether the caller is to do nothing, as this is a Worker and serves from here on.
-pub(crate) fn divert(hello: fn() -> Vec<u8>, answer: fn(&str, &[u8]) -> Vec<u8>) -> bool {
+pub(crate) fn divert() -> bool {
     // A job may start what it likes.
     let worker = is_isolated_worker() && crate::isolated::worker().is_none();
     if worker {
-        selkie_web::isolated::serve(hello, answer);
+        selkie_web::isolated::enter();
     }
     worker
 }

@@ -1,7 +1,7 @@
 // What the web backend of selkie asks of its host: microtasks, macrotasks, one timer per loop, a clock, the console.
 //
-// Every function takes and returns plain numbers, so that the module can import it without generated glue;
-// `attach` alone takes objects, once per instance of the module. The rules of a loop (when a turn may run, what
+// Functions take and return plain numbers, so that the module can import them without generated glue; `attach` and `enter`
+// alone take objects, once per instance of the module. The rules of a loop (when a turn may run, what
 // coalesces) are in src/turn.rs. Here is only how a host is asked, chosen by what it was seen to do.
 //
 // The label THREADS marks what only a build with threads needs: a bundler may be told to leave that out.
@@ -115,8 +115,14 @@ export function ask(instance, moment, fired, answer) {
   return 1;
 }
 
+/** Whether this is a Worker of an isolated pool: 2 in one that the user's own entry has started. In others 1 is bound instead. */
+const role = () => (globalThis.selkieIsolated?.lock ? 2 : 0);
+
+/** Calls the module's entrance for such Workers. */
+export const enter = (exports) => exports.__selkie_isolated_0_1();
+
 // What a Worker without glue finds by name, where the generated names of others are the same.
-export { guard as selkie_guard, now as selkie_now, report as selkie_report };
+export { guard as selkie_guard, now as selkie_now, report as selkie_report, role as selkie_role };
 
 class Loop {
   constructor(instance, slot) {

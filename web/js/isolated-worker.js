@@ -1,6 +1,6 @@
 // A Worker with an instance of the module of its own, as it sees itself.
 //
-// This file is the entry of such a Worker, and it is imported by the glue of every module, where it does nothing. As the entry it
+// This file is the entry of such a Worker, and it is imported by the glue of a program with isolated functions, where it does nothing. As the entry it
 // makes the instance without the application's glue, which it could not load once a bundler has been at work: functions of
 // selkie's own files are bound, everything else throws. Jobs that call JavaScript need an entry of the user's own, which loads the
 // glue; then the functions here are called through that.
@@ -15,14 +15,10 @@ let functions;
 let panic;
 let absent; // What the job has called that is not here.
 
-/** 1 in a Worker that serves without glue, 2 with it, 0 elsewhere. */
-const role = () => (given ? 1 : globalThis.selkieIsolated?.lock ? 2 : 0);
-
 /** Makes an instance known that the glue has made. */
-export function adopt(exports, memory, table) {
+export function adopt(memory, table) {
   given = globalThis.selkieIsolated;
   parts = { memory, find: (index) => table.get(index) };
-  exports.__selkie_isolated_0_1();
 }
 
 /** From here on requests are answered, by indices of the table; the `length` bytes at `address` go first. */
@@ -53,7 +49,7 @@ function panicked(address, length) {
   panic = new TextDecoder().decode(copy(address, length));
 }
 
-export { role as selkie_role, serve as selkie_serve, reply as selkie_reply, panicked as selkie_panicked };
+export { serve as selkie_serve, reply as selkie_reply, panicked as selkie_panicked };
 
 const copy = (address, length) => new Uint8Array(parts.memory.buffer, address, length).slice();
 
@@ -110,7 +106,7 @@ async function begin({ module_or_path: module, pages }) {
 }
 
 async function instance(module, pages) {
-  const own = { selkie_role: role, selkie_serve: serve, selkie_reply: reply, selkie_panicked: panicked };
+  const own = { selkie_role: () => 1, selkie_serve: serve, selkie_reply: reply, selkie_panicked: panicked };
   const imports = {};
   let shared;
   for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {

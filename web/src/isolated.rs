@@ -9,7 +9,8 @@
 //! Constructors, by which functions register, are run by a wrapper that the linker puts around each *exported* function, and the
 //! start of a module need not come by one. So the crate `selkie` exports `__selkie_isolated_0_1`, with the version for the sake of a
 //! module that has two. It is called where the registry is about to be looked at, and in a Worker it serves, also when the program's
-//! own start, as that of a test, does not divert.
+//! own start, as that of a test, does not divert. It comes by [`serve`] through the registry only, so a program that registers
+//! nothing has no more of all this than the question whether it is in such a Worker.
 
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -31,16 +32,22 @@ extern "C" {
 
 #[wasm_bindgen(module = "/js/isolated-worker.js")]
 extern "C" {
-    fn adopt(exports: JsValue, memory: JsValue, table: JsValue);
+    fn adopt(memory: JsValue, table: JsValue);
     // A Worker without glue knows these by their first letters.
-    #[wasm_bindgen(js_name = selkie_role)]
-    fn role() -> i32;
     #[wasm_bindgen(js_name = selkie_serve)]
     fn serve_requests(take: f64, named: f64, answer: f64, address: f64, length: f64);
     #[wasm_bindgen(js_name = selkie_reply)]
     fn reply(address: f64, length: f64);
     #[wasm_bindgen(js_name = selkie_panicked)]
     fn panicked(address: f64, length: f64);
+}
+
+#[wasm_bindgen(module = "/js/host.js")]
+extern "C" {
+    #[wasm_bindgen(js_name = selkie_role)]
+    fn role() -> i32;
+    #[wasm_bindgen(js_name = enter)]
+    fn enter_by(exports: JsValue);
 }
 
 /// A Worker with glue, that the user's own entry has started.
@@ -117,7 +124,7 @@ impl Drop for Worker {
     }
 }
 
-/// Starts a Worker. It runs the program's start, and then the module's export `__selkie_isolated_0_1`, one of which has to call
+/// Starts a Worker. It runs the program's start, and then the module's export `__selkie_isolated_0_1`, which calls
 /// [`serve`].
 ///
 /// # Errors
@@ -193,13 +200,21 @@ pub fn is_worker() -> bool {
     role() != 0
 }
 
-/// Has `answer` answer all that the page asks, after `hello`; returns at once, and does nothing the second time.
+/// Has the entrance come by [`serve`], in such a Worker. Without glue that is called once the program's start is over.
+pub fn enter() {
+    if role() == WITH_GLUE {
+        enter_by(wasm_bindgen::exports());
+    }
+}
+
+/// Has `answer` answer all that the page asks, after `hello`; returns at once, and does nothing the second time. Called by the
+/// module's entrance.
 pub fn serve(hello: fn() -> Vec<u8>, answer: Answer) {
     if ROLE.with_borrow_mut(|role| role.1.replace(answer)).is_some() {
         return;
     }
     if role() == WITH_GLUE {
-        adopt(wasm_bindgen::exports(), wasm_bindgen::memory(), wasm_bindgen::function_table());
+        adopt(wasm_bindgen::memory(), wasm_bindgen::function_table());
     }
     let hello = hello();
     let before = std::panic::take_hook();
