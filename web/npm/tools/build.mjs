@@ -54,7 +54,7 @@ function wasm() {
  * What the module imports and has no need of here. It is no worker of an isolated pool, what it reports goes to its loop's handler, and
  * `attach` knows the table and the memory. After a throw that returns there is a trap, which is all that a throw would come to.
  */
-const IDLE = ["selkie_role", "selkie_reply", "selkie_panicked", "selkie_report", "function_table", "memory", "init_externref_table", "throw"];
+const IDLE = ["selkie_role", "selkie_report", "function_table", "memory", "init_externref_table", "throw"];
 
 /**
  * Gives imports and exports the names that src/engine.ts has for them, as short as those of what else is private there, and
@@ -72,8 +72,8 @@ function rename(bytes) {
         const bare = plain(one.name);
         const name = shorten(IDLE.includes(bare) ? "idle" : bare);
         if (name) one.name = name;
-        // What serves an isolated pool is called by nothing here: wasm-opt leaves it out.
-        else must(one.module.endsWith("/js/isolated-worker.js") || one.name.includes("exports"), `src/engine.ts does not know the import ${one.module} ${one.name}: the build`);
+        // What asks a Worker to serve an isolated pool is called by nothing here: wasm-opt leaves it out.
+        else must(bare === "enter" || one.name.includes("exports"), `src/engine.ts does not know the import ${one.module} ${one.name}: the build`);
         one.module = id;
     }
     module.exports = module.exports.filter((one) => (one.name = shorten(one.name === "__wbindgen_export" ? "table" : plain(one.name))));
