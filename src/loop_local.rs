@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     cell::RefCell,
-    collections::BTreeMap,
     fmt,
     marker::PhantomData,
     rc::Rc,
@@ -46,31 +45,40 @@ pub struct LoopLocal<T> {
     marker: PhantomData<fn() -> T>,
 }
 
-/// The values of a loop, by key. `None` once the loop has closed.
-pub(crate) struct Locals(RefCell<Option<BTreeMap<u64, Rc<dyn Any>>>>);
+/// The values of a loop, in the order of their keys. `None` once the loop has closed.
+pub(crate) struct Locals(RefCell<Option<Vec<(u64, Rc<dyn Any>)>>>);
 
 impl Locals {
     pub(crate) fn new() -> Self {
-        Self(RefCell::new(Some(BTreeMap::new())))
+        Self(RefCell::new(Some(Vec::new())))
     }
 
     fn get(&self, key: u64) -> Option<Rc<dyn Any>> {
-        self.0.borrow().as_ref()?.get(&key).cloned()
+        let values = self.0.borrow();
+        let values = values.as_ref()?;
+        let place = values.binary_search_by_key(&key, |value| value.0).ok()?;
+        Some(values[place].1.clone())
     }
 
     /// The old value, which is for the caller to drop.
     fn set(&self, key: u64, value: Option<Rc<dyn Any>>) -> Option<Rc<dyn Any>> {
         // On a closed loop the value is dropped, after the borrow, which was made later.
         let mut values = self.0.borrow_mut();
-        match value {
-            Some(value) => values.as_mut()?.insert(key, value),
-            None => values.as_mut()?.remove(&key),
+        let values = values.as_mut()?;
+        match (values.binary_search_by_key(&key, |value| value.0), value) {
+            (Ok(place), Some(value)) => Some(std::mem::replace(&mut values[place].1, value)),
+            (Ok(place), None) => Some(values.remove(place).1),
+            (Err(place), Some(value)) => {
+                values.insert(place, (key, value));
+                None
+            }
+            (Err(_), None) => None,
         }
     }
 
     /// All values, for the caller to drop; none are taken in any more. `None` if this was called before.
     pub(crate) fn close(&self) -> Option<Vec<Rc<dyn Any>>> {
-        Some(self.0.take()?.into_values().collect())
+        Some(self.0.take()?.into_iter().map(|(_, value)| value).collect())
     }
 }
 
