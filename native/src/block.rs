@@ -5,13 +5,14 @@
 //! it together, the lock lets exactly one see the circle.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Wake, Waker},
     time::{Duration, Instant},
 };
 
-use crate::park::Parker;
+use crate::park::{Parker, Patience};
 
 /// Why [`block`] came back without what it waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,11 @@ impl Drop for Edge {
     }
 }
 
+thread_local! {
+    /// Of this thread's waits, each of which has a parker of its own.
+    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
+}
+
 struct Unpark(Parker);
 
 impl Wake for Unpark {
@@ -89,6 +95,7 @@ pub fn block(
     let unpark = Arc::new(Unpark(Parker::new()));
     unpark.0.bind();
     let waker = Waker::from(unpark.clone());
+    let mut patience = PATIENCE.get();
     loop {
         if poll(&waker) {
             return Ok(());
@@ -100,6 +107,7 @@ pub fn block(
         if left().is_none() {
             return Err(NoWait::TimedOut);
         }
-        unpark.0.park(left);
+        unpark.0.wait(&mut patience, left);
+        PATIENCE.set(patience);
     }
 }

@@ -25,7 +25,7 @@ use std::{
 use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 
 pub use block::{NoWait, block};
-use park::Parker;
+use park::{Parker, Patience};
 pub use pool::{Counts, Pool, Refused, Run, StillRunning};
 
 /// A loop's thread of the operating system.
@@ -51,14 +51,16 @@ impl Platform for Native {
 
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
         self.parker.bind();
+        let mut patience = Patience::new();
         loop {
             self.parker.take();
             match turn.turn() {
                 Next::Now => {}
                 Next::At(time) => {
-                    self.parker.park(|| time.checked_sub(self.now()).filter(|left| !left.is_zero()))
+                    let left = || time.checked_sub(self.now()).filter(|left| !left.is_zero());
+                    self.parker.wait(&mut patience, left);
                 }
-                Next::Idle => self.parker.park(|| Some(Duration::MAX)),
+                Next::Idle => self.parker.wait(&mut patience, || Some(Duration::MAX)),
                 Next::Done => return Driven::Finished,
             }
         }

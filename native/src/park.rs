@@ -35,10 +35,18 @@
 //! - **Unwinding.** A turn that panics leaves `AWAKE` or `PENDED`, never `PARKED`, as only `park` passes through it.
 //!
 //! `unpark` takes no lock where threads park on a futex or its like (Linux, Windows, the BSDs, macOS).
+//!
+//! # Looking round
+//!
+//! Two threads that hand short jobs to each other spend most of the time on waking each other, the more if a processor has gone
+//! to sleep meanwhile. So an owner whose sleeps are short looks at the state for some microseconds, in `AWAKE`, before it
+//! steps to `PARKED`: a pend meanwhile is a *pend in a turn*, and costs its pender a swap. Each look lets other threads of the
+//! processor run. How often it looks is its [`Patience`]: not after a longer sleep, and ever more rarely where it looks in vain,
+//! so a thread that has little to do spends nothing on it.
 
 use std::{
     sync::{OnceLock, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sys::{AtomicU8, Thread};
@@ -80,6 +88,35 @@ impl Parker {
         self.state.load(Ordering::Relaxed) == PENDED && self.state.swap(AWAKE, Ordering::Acquire) == PENDED
     }
 
+    /// As [`park`](Self::park), and looks round before that if `patience` says so.
+    pub(crate) fn wait(&self, patience: &mut Patience, left: impl FnMut() -> Option<Duration>) {
+        if patience.is_due() && self.look_round(patience) {
+            self.state.swap(AWAKE, Ordering::Acquire);
+            return;
+        }
+        let start = Instant::now();
+        self.park(left);
+        patience.slept(start.elapsed());
+    }
+
+    /// Whether somebody pended meanwhile.
+    fn look_round(&self, patience: &mut Patience) -> bool {
+        let start = Instant::now();
+        for _ in 0..LOOKS {
+            if self.state.load(Ordering::Relaxed) == PENDED {
+                patience.rewarded();
+                return true;
+            }
+            sys::yield_now();
+            if start.elapsed() > LONG {
+                patience.outdone();
+                return self.state.load(Ordering::Relaxed) == PENDED;
+            }
+        }
+        patience.disappointed();
+        false
+    }
+
     /// Sleeps until a pend, which it consumes, or until `left` answers that nothing is left.
     ///
     /// `left` is asked before every sleep, as sleeps may end early; [`Duration::MAX`] means no end.
@@ -101,6 +138,58 @@ impl Parker {
     }
 }
 
+/// Whether to look round before a sleep, by what came of it before.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    /// The last sleep was short.
+    is_quick: bool,
+    /// So many times it does not look.
+    skip: u32,
+    /// How many times that will be after the next disappointment.
+    penalty: u32,
+}
+
+impl Patience {
+    pub(crate) const fn new() -> Self {
+        Self { is_quick: false, skip: 0, penalty: 0 }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let is_due = self.is_quick && self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        is_due
+    }
+
+    fn rewarded(&mut self) {
+        self.penalty = 0;
+    }
+
+    fn disappointed(&mut self) {
+        self.skip = self.penalty;
+        self.penalty = (2 * self.penalty + 1).min(MOST);
+    }
+
+    /// Others needed the processor: who sleeps gets it back sooner than who yields.
+    fn outdone(&mut self) {
+        self.skip = RARELY;
+    }
+
+    fn slept(&mut self, length: Duration) {
+        self.is_quick = length < QUICK;
+    }
+}
+
+/// How often it looks at most, and how long: what a wake costs, about.
+const LOOKS: usize = if cfg!(selkie_loom) { 1 } else { 32 };
+const LONG: Duration = if cfg!(selkie_loom) { Duration::MAX } else { Duration::from_micros(30) };
+
+/// Of a sleep so short perhaps most was the wake that ended it. In a model time means nothing.
+const QUICK: Duration = if cfg!(selkie_loom) { Duration::MAX } else { Duration::from_micros(100) };
+
+/// In a row of disappointments it looks once in so many times, and so rarely where the processor is busy with others.
+const MOST: u32 = 63;
+const RARELY: u32 = 1000;
+
 const AWAKE: u8 = 0;
 const PENDED: u8 = 1;
 const PARKED: u8 = 2;
@@ -109,7 +198,7 @@ const PARKED: u8 = 2;
 mod sys {
     pub(super) use std::{
         sync::atomic::AtomicU8,
-        thread::{Thread, current, park, park_timeout},
+        thread::{Thread, current, park, park_timeout, yield_now},
     };
 }
 
@@ -117,7 +206,7 @@ mod sys {
 mod sys {
     pub(super) use loom::{
         sync::atomic::AtomicU8,
-        thread::{Thread, current, park},
+        thread::{Thread, current, park, yield_now},
     };
 
     /// In a model a length of time means nothing: any sleep with an end may end at once.
@@ -136,7 +225,7 @@ mod models {
         thread,
     };
 
-    use super::Parker;
+    use super::{Parker, Patience};
 
     const FOREVER: Option<Duration> = Some(Duration::MAX);
 
@@ -167,6 +256,32 @@ mod models {
                 })
                 .collect();
             run(&shared.0, &shared.1, 2, || FOREVER);
+            for pender in penders {
+                pender.join().unwrap();
+            }
+        });
+    }
+
+    /// As above, by an owner that looks round before each sleep.
+    #[test]
+    fn who_looks_round_first_loses_nothing() {
+        loom::model(|| {
+            let shared = Arc::new((Parker::new(), AtomicUsize::new(0)));
+            let penders: Vec<_> = (0..2)
+                .map(|_| {
+                    let shared = shared.clone();
+                    thread::spawn(move || {
+                        shared.1.fetch_add(1, Ordering::Relaxed);
+                        shared.0.pend();
+                    })
+                })
+                .collect();
+            shared.0.bind();
+            let mut patience = Patience::new();
+            patience.slept(Duration::ZERO);
+            while shared.1.load(Ordering::Relaxed) != 2 {
+                shared.0.wait(&mut patience, || FOREVER);
+            }
             for pender in penders {
                 pender.join().unwrap();
             }
@@ -270,6 +385,56 @@ mod tests {
         parker.pend();
         assert!(parker.take());
         assert!(!parker.take());
+    }
+
+    #[test]
+    fn a_wait_looks_round_after_short_sleeps_and_ever_more_rarely_in_vain() {
+        let mut patience = Patience::new();
+        assert!(!patience.is_due(), "it has not slept yet");
+        patience.slept(Duration::from_micros(10));
+        let mut looks = |rounds: usize, works: bool| {
+            let count = |patience: &mut Patience| {
+                let is_due = patience.is_due();
+                match (is_due, works) {
+                    (false, _) => {}
+                    (true, true) => patience.rewarded(),
+                    (true, false) => patience.disappointed(),
+                }
+                is_due
+            };
+            (0..rounds).filter(|_| count(&mut patience)).count()
+        };
+        assert_eq!(looks(100, true), 100);
+        assert!(looks(1000, false) < 30);
+        assert!(looks(200, true) > 100, "one reward is enough");
+        patience.slept(Duration::from_millis(5));
+        assert!(!patience.is_due());
+    }
+
+    #[test]
+    fn whoever_waits_again_and_again_hears_each_pend() {
+        let pair = Arc::new([Parker::new(), Parker::new()]);
+        let rounds = if cfg!(miri) { 50 } else { 20_000 };
+        let side = |mine: usize| {
+            let pair = pair.clone();
+            move || {
+                pair[mine].bind();
+                let mut patience = Patience::new();
+                for _ in 0..rounds {
+                    if mine == 0 {
+                        pair[1].pend();
+                    }
+                    pair[mine].wait(&mut patience, || Some(Duration::MAX));
+                    if mine == 1 {
+                        pair[0].pend();
+                    }
+                }
+            }
+        };
+        // Each pend is the other's leave to go on: one that is lost is a hang.
+        let other = thread::spawn(side(1));
+        side(0)();
+        other.join().unwrap();
     }
 
     #[test]

@@ -174,7 +174,8 @@ extern "C" fn wake(slot: u32) {
 
 /// Drops the waker of a task that is over, which would keep its cell.
 fn forget(slot: u32) {
-    let waker = TASKS.with_borrow_mut(|tasks| tasks.get_mut(slot as usize).and_then(|entry| entry.waker.take()));
+    let waker =
+        TASKS.with_borrow_mut(|tasks| tasks.get_mut(slot as usize).and_then(|entry| entry.waker.take()));
     drop(waker);
 }
 
