@@ -53,7 +53,8 @@ use crate::{
 pub struct Sim {
     world: Arc<World>,
     seed: Option<u64>,
-    loops: RefCell<Vec<EventLoop>>,
+    /// For the report of a deadlock. They are their users': one that is dropped closes.
+    loops: RefCell<Vec<Weak<Owner>>>,
 }
 
 /// What the platforms of one simulation share. One thread runs it; the lock is for `Sync` and never waited for long.
@@ -575,7 +576,10 @@ impl Sim {
         if let Some(seed) = self.seed {
             event_loop.scheduler().set_shuffle(Some(seed ^ (id as u64) << 32));
         }
-        self.loops.borrow_mut().push(event_loop.clone());
+        let mut loops = self.loops.borrow_mut();
+        loops.retain(|other| other.strong_count() > 0);
+        loops.push(event_loop.downgrade());
+        drop(loops);
         event_loop
     }
 
@@ -611,7 +615,7 @@ impl Sim {
         F::Output: 'static,
     {
         let event_loop = self.event_loop();
-        let result = match event_loop.run_until_complete(future) {
+        match event_loop.run_until_complete(future) {
             Ok(output) => Ok(Ok(output)),
             Err(RunError::Task(error)) => Ok(Err(error)),
             Err(RunError::Stopped) if !std::mem::take(&mut self.world.state().stuck) => {
@@ -619,13 +623,11 @@ impl Sim {
             }
             Err(RunError::Stopped) => Err(self.deadlock()),
             Err(error) => Ok(Err(JoinError::cancelled(Some(error.to_string().into())))),
-        };
-        self.loops.borrow_mut().retain(|other| !same(other, &event_loop));
-        result
+        }
     }
 
     fn deadlock(&self) -> Deadlock {
-        let mut loops = self.loops.borrow().clone();
+        let mut loops: Vec<_> = self.loops.borrow().iter().filter_map(EventLoop::upgrade).collect();
         let key = self.world.key();
         RUNNING.with_borrow(|running| {
             for one in running.iter().filter(|one| one.world == key) {

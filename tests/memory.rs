@@ -1226,6 +1226,11 @@ fn simulations() {
             thread.ended().await.unwrap();
         });
     });
+    here("loops of one", 300, || {
+        let event_loop = sim.event_loop();
+        event_loop.run_until_complete(sleep(LONG)).unwrap();
+        event_loop.close().unwrap();
+    });
     here("many", 300, || {
         let sim = Sim::new();
         sim.run(async { drop(spawn(sleep(LONG)).await) });
