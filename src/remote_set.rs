@@ -125,7 +125,13 @@ impl<T: Send> RemoteSet<T> {
 
     /// Takes a task out again, not waited for.
     pub fn remove(&mut self, key: usize) -> Option<RemoteTask<T>> {
-        self.members.remove(&key).map(|(task, _)| task)
+        let (task, _) = self.members.remove(&key)?;
+        // If it has ended, its entry is still there: a set from which all are taken this way would only gather them.
+        self.collect();
+        if self.due.len() > 2 * self.members.len() + 16 {
+            self.due.retain(|key| self.members.contains_key(key));
+        }
+        Some(task)
     }
 
     /// How many results were not taken.
@@ -147,11 +153,7 @@ impl<T: Send> RemoteSet<T> {
 
     /// The next result, if one is there.
     pub fn try_next(&mut self) -> Option<(usize, Result<T, JoinError>)> {
-        for (link, _) in self.shared.inbox.take() {
-            // SAFETY: `wake_by_ref` leaked the reference.
-            let entry = unsafe { Arc::from_raw(link.cast::<Entry>().as_ptr().cast_const()) };
-            self.due.push_back(entry.key);
-        }
+        self.collect();
         while let Some(key) = self.due.pop_front() {
             // One that was taken out again is no longer there.
             let Some((mut task, waker)) = self.members.remove(&key) else { continue };
@@ -227,6 +229,15 @@ impl<T: Send> RemoteSet<T> {
             ended.extend(taken.map(|result| (key, result)));
         }
         Ok(ended)
+    }
+
+    /// Notes which members have said that they may be done.
+    fn collect(&mut self) {
+        for (link, _) in self.shared.inbox.take() {
+            // SAFETY: `wake_by_ref` leaked the reference.
+            let entry = unsafe { Arc::from_raw(link.cast::<Entry>().as_ptr().cast_const()) };
+            self.due.push_back(entry.key);
+        }
     }
 
     /// Waits for one member without taking anything.

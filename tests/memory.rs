@@ -1119,6 +1119,11 @@ fn sets_of_remote_tasks() {
         set.wait_all(None).unwrap();
         assert!(set.is_empty());
     });
+    here("one from which all are taken by key", 2_000, || {
+        let key = set.insert(pool.submit(|| 1).unwrap());
+        pool.submit(|| ()).unwrap().wait(None).unwrap().unwrap();
+        set.remove(key).unwrap().wait(None).unwrap().unwrap();
+    });
     let (mut set, jobs) = (RemoteSet::new(), pool.clone());
     run(async move {
         steady("awaited", 2_000, async || {
