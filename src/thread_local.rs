@@ -3,19 +3,23 @@
 use std::{
     any::Any,
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     error::Error,
     fmt,
     marker::PhantomData,
+    mem,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use crate::os;
+
 /// A value that each thread has one of, empty at first in each.
 ///
 /// Mirrors [`threading.local`](https://docs.python.org/3/library/threading.html#thread-local-data): unlike a `thread_local!` it can
-/// be part of a value that threads share. What a thread has set is dropped when the thread ends; **Difference**: not when the
-/// `ThreadLocal` is dropped in another thread.
+/// be part of a value that threads share. What a thread has set is dropped when the thread ends, or with the `ThreadLocal` if that
+/// is dropped in this thread. **Difference**: a value whose `ThreadLocal` is dropped in another thread goes when its own thread has
+/// set as many others, in one of these calls.
 ///
 /// Tasks of one loop share it, as they share a thread; [`ContextVar`](crate::ContextVar) is theirs alone, and
 /// [`LoopLocal`](crate::LoopLocal) is their loop's, where several loops share a thread.
@@ -45,8 +49,36 @@ pub struct ThreadLocal<T> {
 }
 
 thread_local! {
-    static VALUES: RefCell<HashMap<u64, Rc<dyn Any>>> = RefCell::default();
+    static VALUES: RefCell<Values> = RefCell::default();
 }
+
+/// What a thread has set, by key.
+#[derive(Default)]
+struct Values {
+    map: HashMap<u64, Rc<dyn Any>>,
+    /// How many the last sweep has left.
+    swept: usize,
+}
+
+impl Values {
+    /// The values whose `ThreadLocal` was dropped in another thread, for the caller to drop. Looks for them only when there are
+    /// twice as many values as the last look has left, so that a call costs the same on average.
+    fn sweep(&mut self) -> HashMap<u64, Rc<dyn Any>> {
+        if self.map.len() < 2 * self.swept.max(16) {
+            return HashMap::new();
+        }
+        let keys = os::lock(&KEYS);
+        let (kept, gone) = mem::take(&mut self.map).into_iter().partition(|(key, _)| keys.contains(key));
+        drop(keys);
+        self.map = kept;
+        self.swept = self.map.len();
+        gone
+    }
+}
+
+/// The keys of all that may have values somewhere.
+#[expect(clippy::disallowed_types, reason = "taken by `os::lock` only")]
+static KEYS: std::sync::Mutex<BTreeSet<u64>> = std::sync::Mutex::new(BTreeSet::new());
 
 impl<T: 'static> ThreadLocal<T> {
     /// Empty in every thread.
@@ -57,14 +89,20 @@ impl<T: 'static> ThreadLocal<T> {
 
     fn key(&self) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let key = self.key.load(Ordering::Relaxed);
+        // Acquire: whoever has the key finds it in `KEYS`.
+        let key = self.key.load(Ordering::Acquire);
         if key != 0 {
             return key;
         }
         let new = NEXT.fetch_add(1, Ordering::Relaxed);
-        match self.key.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
+        // Before another thread can have it, and sweep.
+        os::lock(&KEYS).insert(new);
+        match self.key.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => new,
-            Err(other) => other,
+            Err(other) => {
+                os::lock(&KEYS).remove(&new);
+                other
+            }
         }
     }
 
@@ -72,19 +110,21 @@ impl<T: 'static> ThreadLocal<T> {
         let key = self.key();
         // What is dropped here may come back: not while the map is borrowed. A thread that ends has no values any more.
         let old = VALUES.try_with(|values| {
-            let mut values = values.borrow_mut();
+            let values = &mut *values.borrow_mut();
             match value {
-                Some(value) => values.insert(key, value),
-                None => values.remove(&key),
+                Some(value) => (values.map.insert(key, value), values.sweep()),
+                None => (values.map.remove(&key), HashMap::new()),
             }
         });
-        old.ok().flatten()?.downcast().ok()
+        let (old, gone) = old.ok()?;
+        drop(gone);
+        old?.downcast().ok()
     }
 
     /// This thread's value.
     pub fn get(&self) -> Option<Rc<T>> {
         let key = self.key();
-        VALUES.try_with(|values| values.borrow().get(&key).cloned()).ok().flatten()?.downcast().ok()
+        VALUES.try_with(|values| values.borrow().map.get(&key).cloned()).ok().flatten()?.downcast().ok()
     }
 
     /// This thread's value, made by `make` if there is none.
@@ -118,6 +158,19 @@ impl<T: 'static> ThreadLocal<T> {
         let value = Rc::new(make());
         self.replace(Some(value.clone()));
         Ok(ThreadScope { local: self, value })
+    }
+}
+
+impl<T> Drop for ThreadLocal<T> {
+    fn drop(&mut self) {
+        let key = *self.key.get_mut();
+        if key == 0 {
+            return;
+        }
+        os::lock(&KEYS).remove(&key);
+        // As in `replace`.
+        let old = VALUES.try_with(|values| values.borrow_mut().map.remove(&key));
+        drop(old);
     }
 }
 

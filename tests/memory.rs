@@ -1138,6 +1138,19 @@ fn sets_of_remote_tasks() {
 }
 
 #[test]
+fn values_of_a_thread() {
+    let _alone = alone();
+    here("dropped where it was set", 10_000, || drop(ThreadLocal::new().set(vec![0u8; 100])));
+    let pool = ThreadPool::new(1).unwrap();
+    here("dropped elsewhere", 3_000, || {
+        let local = Arc::new(ThreadLocal::new());
+        let inner = local.clone();
+        pool.submit(move || drop(inner.set(vec![0u8; 100]))).unwrap().wait(None).unwrap().unwrap();
+    });
+    pool.join(None).unwrap();
+}
+
+#[test]
 fn loops() {
     let _alone = alone();
     here("run", 300, || {

@@ -48,6 +48,20 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F57. The same in this thread; in others the value stays a while.
+    async fn a_value_of_the_thread_goes_with_its_variable(t) {
+        let (local, other) = (ThreadLocal::new(), ThreadLocal::new());
+        other.set(Cell::new(1));
+        let log = t.clone();
+        local.set(OnDrop(move || log.log("gone")));
+        t.log("drop");
+        drop(local);
+        t.log("dropped");
+        assert_eq!(other.get().unwrap().get(), 1);
+    } => ["drop", "gone", "dropped"]
+}
+
+behaviour! {
     /// Rows: F57. The values of a loop need not cross threads, and no other loop sees them.
     async fn a_value_of_the_loop_is_shared_by_its_tasks_alone(t) {
         static LOCAL: LoopLocal<Cell<u32>> = LoopLocal::new();
@@ -166,4 +180,23 @@ fn every_thread_has_its_own_and_drops_it_at_its_end() {
     assert_eq!(LOCAL.get().unwrap().0, 0);
     LOCAL.clear();
     assert_eq!(dropped.load(Ordering::Relaxed), 4);
+}
+
+/// Rows: F57. Of those that were dropped in another thread few values are left; all others stay.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[test]
+fn a_value_whose_variable_was_dropped_elsewhere_goes_later() {
+    let gone = Rc::new(Cell::new(0));
+    let kept: Vec<ThreadLocal<usize>> = (0..20).map(|_| ThreadLocal::new()).collect();
+    for round in 0..200 {
+        if let Some(local) = kept.get(round) {
+            local.set(round);
+        }
+        let local = ThreadLocal::new();
+        let count = gone.clone();
+        local.set(OnDrop(move || count.set(count.get() + 1)));
+        std::thread::spawn(move || drop(local)).join().unwrap();
+    }
+    assert!(gone.get() >= 150, "{}", gone.get());
+    assert!(kept.iter().enumerate().all(|(round, local)| *local.get().unwrap() == round));
 }
