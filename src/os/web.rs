@@ -12,7 +12,6 @@ use std::{
     future::{Future, poll_fn},
     marker::PhantomData,
     panic::AssertUnwindSafe,
-    rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
 };
@@ -436,8 +435,8 @@ pub fn abort_signal<T: 'static>(task: &Task<T>) -> web_sys::AbortSignal {
 
 /// Asks `task` to end when `signal` is aborted; at once if it already is.
 ///
-/// The signal's reason, as text, is the message of the cancel. The listener goes with the returned guard, or, if that is
-/// kept by [`AbortGuard::forget`], when the signal fires.
+/// The signal's reason, as text, is the message of the cancel. The listener goes with the returned guard, or, after
+/// [`AbortGuard::forget`], when the task has ended.
 pub fn cancel_on_abort(task: &AnyTask, signal: &web_sys::AbortSignal) -> AbortGuard {
     let target = task.clone();
     let source = signal.clone();
@@ -452,35 +451,35 @@ pub fn cancel_on_abort(task: &AnyTask, signal: &web_sys::AbortSignal) -> AbortGu
     };
     if signal.aborted() {
         cancel();
-        return AbortGuard { listener: None };
+        return AbortGuard { task: task.clone(), listener: None };
     }
     let closure = Closure::<dyn Fn()>::own_assert_unwind_safe(cancel);
     let function: &Function = closure.as_ref().unchecked_ref();
     // Fails only for a `null` listener.
     let _ = signal.add_event_listener_with_callback("abort", function);
-    AbortGuard { listener: Some((signal.clone(), Rc::new(closure))) }
+    AbortGuard { task: task.clone(), listener: Some((signal.clone(), closure)) }
 }
 
 /// Keeps a task tied to a signal; from [`cancel_on_abort`].
 #[must_use = "dropping it unties the task from the signal; `forget` keeps the tie"]
 #[derive(Debug)]
 pub struct AbortGuard {
-    listener: Option<(web_sys::AbortSignal, Rc<Closure<dyn Fn()>>)>,
+    task: AnyTask,
+    listener: Option<(web_sys::AbortSignal, Closure<dyn Fn()>)>,
 }
 
 impl AbortGuard {
-    /// Keeps the tie for as long as the signal lives.
-    pub fn forget(mut self) {
-        if let Some((_, closure)) = self.listener.take() {
-            std::mem::forget(closure);
-        }
+    /// Keeps the tie until the task has ended.
+    pub fn forget(self) {
+        let task = self.task.clone();
+        task.raw.add_callback(Box::new(move |_| drop(self)));
     }
 }
 
 impl Drop for AbortGuard {
     fn drop(&mut self) {
         if let Some((signal, closure)) = self.listener.take() {
-            let function: &Function = (*closure).as_ref().unchecked_ref();
+            let function: &Function = closure.as_ref().unchecked_ref();
             let _ = signal.remove_event_listener_with_callback("abort", function);
         }
     }

@@ -620,6 +620,22 @@ async fn dropping_the_tie_frees_the_task_from_the_signal_and_forgetting_keeps_it
 }
 
 #[test]
+async fn a_tie_that_was_forgotten_goes_with_its_task() {
+    let signal = web_sys::AbortController::new().unwrap().signal();
+    let removed = shared::<Cell<u32>>();
+    let count = removed.clone();
+    let spy = closure(move || count.set(count.get() + 1));
+    js_sys::Reflect::set(&signal, &"removeEventListener".into(), &spy).unwrap();
+    let task = spawn(sleep(ms(5)));
+    cancel_on_abort(&task.any(), &signal).forget();
+    pause(0.0).await;
+    assert_eq!(removed.get(), 0);
+    task.await.unwrap();
+    pause(0.0).await;
+    assert_eq!(removed.get(), 1, "nothing of the task stays with the signal");
+}
+
+#[test]
 async fn frames_idle_time_and_the_hosts_turns_can_be_waited_for() {
     let task = spawn(async {
         match next_frame().await {
