@@ -636,6 +636,35 @@ async fn a_tie_that_was_forgotten_goes_with_its_task() {
 }
 
 #[test]
+async fn the_host_is_asked_for_a_frame_once_however_often_a_wait_is_given_up() {
+    if !draws() {
+        return;
+    }
+    let (global, name) = (js_sys::global(), JsValue::from("requestAnimationFrame"));
+    let original: Function = js_sys::Reflect::get(&global, &name).unwrap().unchecked_into();
+    let asked = shared::<Cell<u32>>();
+    let (count, ask) = (asked.clone(), original.clone());
+    let spy = Closure::<dyn FnMut(JsValue) -> JsValue>::own_assert_unwind_safe(move |f: JsValue| {
+        count.set(count.get() + 1);
+        ask.call1(&JsValue::UNDEFINED, &f).unwrap()
+    });
+    js_sys::Reflect::set(&global, &name, spy.as_ref()).unwrap();
+    let kept: Vec<_> = (0..3).map(|_| spawn(next_frame())).collect();
+    for _ in 0..100 {
+        assert!(futures::FutureExt::now_or_never(next_frame()).is_none());
+    }
+    // Beside ours the loop itself may ask for one, to see whether the host draws.
+    assert!((1..=2).contains(&asked.get()), "{} times", asked.get());
+    js_sys::Reflect::set(&global, &name, &original).unwrap();
+    let mut times = Vec::new();
+    for task in kept {
+        times.push(task.await.unwrap().unwrap());
+    }
+    assert!(times.windows(2).all(|pair| pair[0] == pair[1]), "{times:?}");
+    assert!(next_frame().await.unwrap() > times[0]);
+}
+
+#[test]
 async fn frames_idle_time_and_the_hosts_turns_can_be_waited_for() {
     let task = spawn(async {
         match next_frame().await {

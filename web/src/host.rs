@@ -101,7 +101,7 @@ extern "C" fn call(address: usize) {
 }
 
 /// A moment that comes once. The same numbers are in `js/host.js`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Moment {
     Frame,
     Idle,

@@ -1,10 +1,10 @@
 //! Moments of the host that a task can wait for. They are plain futures: any executor of the thread may poll them.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use crate::host::{self, Moment};
 
 /// Waits until the page is about to draw, and answers the time of the frame on the loop's clock.
 ///
-/// A hidden page draws nothing: there the wait lasts until the user comes back.
+/// A hidden page draws nothing: there the wait lasts until the user comes back. All who wait get the same frame.
 ///
 /// # Errors
 ///
@@ -71,7 +71,11 @@ impl Future for Wait {
             return Poll::Ready(Some(value));
         }
         let first = answer.waker.replace(Some(context.waker().clone())).is_none();
-        if first {
+        if first && moment == Moment::Frame {
+            if !await_frame(answer) {
+                return Poll::Ready(None);
+            }
+        } else if first {
             let kept = Rc::into_raw(answer.clone());
             if !host::ask(moment, fired, kept as usize) {
                 // SAFETY: the host refused, so `fired` will not take this reference back.
@@ -95,8 +99,45 @@ impl Drop for Wait {
 extern "C" fn fired(answer: usize, value: f64) {
     // SAFETY: the pointer is from `Rc::into_raw` in `poll`, on this thread, and the host calls once for each.
     let answer = unsafe { Rc::from_raw(answer as *const Answer) };
-    answer.value.set(Some(value));
-    // The waker may be anybody's.
-    let mut waker = answer.waker.take();
-    host::guard(&mut || waker.take().into_iter().for_each(Waker::wake));
+    answer.tell(value);
+}
+
+impl Answer {
+    fn tell(&self, value: f64) {
+        self.value.set(Some(value));
+        // The waker may be anybody's.
+        let mut waker = self.waker.take();
+        host::guard(&mut || waker.take().into_iter().for_each(Waker::wake));
+    }
+}
+
+thread_local! {
+    /// Who waits for the frame that the host was asked for; `None` if it was not. It is asked once for all: a hidden page draws none for
+    /// hours, and whoever gives up and waits again must not leave something there each time.
+    static FRAME: RefCell<Option<Vec<Weak<Answer>>>> = const { RefCell::new(None) };
+}
+
+/// Whether there will be a frame.
+fn await_frame(answer: &Rc<Answer>) -> bool {
+    let mut frame = FRAME.take();
+    if frame.is_none() && !host::ask(Moment::Frame, drawn, 0) {
+        return false;
+    }
+    let waiting = frame.get_or_insert_default();
+    // Instead of growing, as long as that makes enough room.
+    if waiting.len() == waiting.capacity() {
+        waiting.retain(|other| other.strong_count() > 0);
+        waiting.reserve(waiting.len() + 1);
+    }
+    waiting.push(Rc::downgrade(answer));
+    FRAME.set(frame);
+    true
+}
+
+extern "C" fn drawn(_: usize, time: f64) {
+    for answer in FRAME.take().into_iter().flatten() {
+        if let Some(answer) = answer.upgrade() {
+            answer.tell(time);
+        }
+    }
 }
