@@ -107,7 +107,7 @@ export class Engine {
         return {
             [SELKIE_BUILD]: {
                 // A loop that is closed or has crashed may still be given turns. Its tasks are over.
-                step_: (slot: number) => (this.guest_ ? this.guest_.step_(slot) : -1),
+                step_: (slot: number) => this.guest_?.step_(slot) ?? -1,
                 dropped_: (slot: number) => this.guest_?.dropped_(slot),
                 fire_: (slot: number, value: number) => this.guest_?.fire_(slot, value),
                 pend_: () => this.guest_?.pend_(),

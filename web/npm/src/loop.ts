@@ -366,8 +366,7 @@ export class Loop {
 
     /** @internal */
     step_(slot: number): number {
-        const task = this.tasks_.list_[slot];
-        const next = task && !task.done() ? task.step_() : END;
+        const next = this.tasks_.list_[slot]?.step_() ?? END;
         // It serves the next task; nobody wakes one that has ended.
         if (next === END) this.tasks_.take_(slot);
         return next;

@@ -196,7 +196,7 @@ export class Pool<M extends Functions = Functions> {
 
     /** Takes a job back, from wherever it waits; not one that has begun. */
     private withdraw_(job: Order): boolean {
-        return this.queues_.some((queue) => queue.delete(job)) || job.client_?.take_(job) === true;
+        return this.queues_.some((queue) => queue.delete(job)) || !!job.client_?.take_(job);
     }
 
     private cancel_(job: Order, reason: unknown): void {
