@@ -242,19 +242,22 @@ mod models {
         }
     }
 
+    /// Each leaves a piece of work, and asks for the owner.
+    fn two_penders(shared: &Arc<(Parker, AtomicUsize)>) -> [thread::JoinHandle<()>; 2] {
+        [(); 2].map(|()| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.fetch_add(1, Ordering::Relaxed);
+                shared.0.pend();
+            })
+        })
+    }
+
     #[test]
     fn two_penders_and_no_deadline_lose_nothing() {
         loom::model(|| {
             let shared = Arc::new((Parker::new(), AtomicUsize::new(0)));
-            let penders: Vec<_> = (0..2)
-                .map(|_| {
-                    let shared = shared.clone();
-                    thread::spawn(move || {
-                        shared.1.fetch_add(1, Ordering::Relaxed);
-                        shared.0.pend();
-                    })
-                })
-                .collect();
+            let penders = two_penders(&shared);
             run(&shared.0, &shared.1, 2, || FOREVER);
             for pender in penders {
                 pender.join().unwrap();
@@ -267,15 +270,7 @@ mod models {
     fn who_looks_round_first_loses_nothing() {
         loom::model(|| {
             let shared = Arc::new((Parker::new(), AtomicUsize::new(0)));
-            let penders: Vec<_> = (0..2)
-                .map(|_| {
-                    let shared = shared.clone();
-                    thread::spawn(move || {
-                        shared.1.fetch_add(1, Ordering::Relaxed);
-                        shared.0.pend();
-                    })
-                })
-                .collect();
+            let penders = two_penders(&shared);
             shared.0.bind();
             let mut patience = Patience::new();
             patience.slept(Duration::ZERO);
