@@ -168,7 +168,7 @@ pub(crate) type Numbered = (u64, NonNull<()>);
 ///
 /// A few are inserted one by one, most of them where they are. Many, as of a burst of timers, go by one byte of the number
 /// after the other, as far as the numbers differ: each of these steps keeps the order of the steps before. The sorts of the
-/// standard library are a twentieth of a small program for the web, and slower at both.
+/// standard library are a twentieth of a small program for the web.
 #[inline(never)]
 pub(crate) fn sort(list: &mut Vec<Numbered>, spare: &mut Vec<Numbered>) {
     if list.len() <= A_FEW {
