@@ -1,8 +1,8 @@
 // A Worker with an instance of the module of its own, as it sees itself.
 //
-// This file is the entry of such a Worker, and it is imported by the glue of a program with isolated functions, where it does nothing. As the entry it
-// makes the instance without the application's glue, which it could not load once a bundler has been at work: functions of
-// selkie's own files are bound, everything else throws. Jobs that call JavaScript need an entry of the user's own, which loads the
+// This file is the entry of such a Worker, and it is imported by the glue of a program with isolated functions, where it does
+// nothing. As the entry it makes the instance without the application's glue, which it could not load once a bundler has been at
+// work: functions of selkie's own files are bound, everything else throws. Jobs that call JavaScript need an entry of the user's own, which loads the
 // glue; then the functions here are called through that.
 
 import * as host from './host.js';
