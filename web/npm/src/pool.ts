@@ -294,7 +294,7 @@ export class Pool<M extends Functions = Functions> {
             if (job.cancelled_ || member.client_.ended_(job)) return;
             member.client_.ahead_ = 0;
             this.recall_([member]);
-            const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'a job beside it did not end when it was cancelled, so the Worker was ended'));
+            const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'a job beside it did not end when cancelled, so the Worker was ended'));
             if (kill === 'now') {
                 job.cancelled_ = { reason_: reason };
                 return end();
