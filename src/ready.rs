@@ -56,8 +56,9 @@ impl Lane {
         // SAFETY: cells in the lane are live.
         let next = unsafe { cell.as_ref() }.next_ready.get();
         self.head.set(next);
-        if next.is_none() {
-            self.tail.set(None);
+        match next {
+            Some(next) => Header::prefetch(next),
+            None => self.tail.set(None),
         }
         self.len.set(self.len.get() - 1);
         Some(cell)

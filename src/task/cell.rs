@@ -354,6 +354,23 @@ impl Drop for Contents {
 }
 
 impl Header {
+    /// Tells the processor that the task runs next, so that the wait for its memory, which is all that counts among a
+    /// million tasks woken in no order, falls into the turn before it.
+    #[inline]
+    pub(crate) fn prefetch(cell: NonNull<Self>) {
+        // What a turn reads: the state, and the future. The stable library has it for this processor only.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let cell = cell.as_ptr().cast::<i8>().cast_const();
+            for offset in [offset_of!(Self, life), STAGE] {
+                // SAFETY: a hint, which no address makes fault.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(cell.wrapping_add(offset)) };
+            }
+        }
+        _ = cell;
+    }
+
     #[inline]
     fn cold_ptr(&self) -> Option<NonNull<Cold>> {
         let extra = self.extra.get();
