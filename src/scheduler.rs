@@ -422,9 +422,17 @@ impl Scheduler {
 
     /// Keeps a node of a sleep outside of a task for the next one.
     pub(crate) fn spare(&self, node: Box<Boxed>) {
+        self.spare_nodes.borrow_mut().push(node);
+    }
+
+    /// Gives back the memory of cells and nodes that a steady program does not need. For a loop that is about to wait: so what a
+    /// burst leaves is there for the next one in the same turns.
+    fn trim(&self) {
+        self.arena.trim();
         let mut spare = self.spare_nodes.borrow_mut();
-        if spare.len() < timers::KEPT {
-            spare.push(node);
+        if spare.len() > timers::KEPT {
+            spare.truncate(timers::KEPT);
+            spare.shrink_to_fit();
         }
     }
 
@@ -783,7 +791,7 @@ impl Scheduler {
                 }
                 continue;
             }
-            self.arena.trim();
+            self.trim();
             let Some(deadline) = self.timers.next_deadline() else { return Next::Idle };
             if deadline > self.time() {
                 return Next::At(Duration::from_nanos(deadline));
@@ -811,7 +819,7 @@ impl Scheduler {
         } else if self.is_ready() || !self.inbox.is_empty() {
             Next::Now
         } else {
-            self.arena.trim();
+            self.trim();
             match self.timers.next_deadline() {
                 None => Next::Idle,
                 Some(deadline) if deadline > self.time() => Next::At(Duration::from_nanos(deadline)),

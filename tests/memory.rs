@@ -11,7 +11,7 @@ use std::{
     convert::Infallible,
     future::{Future, pending, poll_fn},
     panic::resume_unwind,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -482,6 +482,29 @@ fn groups() {
         })
         .await
         .ok();
+    });
+}
+
+#[test]
+fn a_burst_of_sleeps_leaves_its_memory_to_the_next_one_until_the_loop_waits() {
+    const COUNT: usize = 50_000;
+    run_alone(async {
+        let bytes = || BYTES.load(Ordering::Relaxed);
+        let burst = || {
+            poll_fn(|cx| {
+                let mut sleeps: Vec<_> = (0..COUNT).map(|_| sleep(LONG)).collect();
+                assert!(sleeps.iter_mut().all(|sleep| Pin::new(sleep).poll(cx).is_pending()));
+                Poll::Ready(())
+            })
+        };
+        let before = bytes();
+        burst().await;
+        let first = bytes();
+        assert!(first - before > 40 * COUNT as isize, "the nodes are kept");
+        burst().await;
+        assert_eq!(bytes(), first, "and used again");
+        pause().await;
+        assert!(bytes() - before < 10 * COUNT as isize, "{} bytes are left", bytes() - before);
     });
 }
 
