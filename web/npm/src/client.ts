@@ -2,7 +2,7 @@
 
 import { type Rules, callable, list, refuse, signal, time } from './arguments.js';
 import { restart } from './engine.js';
-import { type WorkerError, report } from './errors.js';
+import { type WorkerError, tell } from './errors.js';
 import type { Loop } from './loop.js';
 import { type Channel, type Message, type Run, WORDS, notCloneable, pack, post, unpack, wordOf } from './protocol.js';
 import { PRIORITIES, type Priority, type SpawnOptions, type Task, type TaskContext } from './task.js';
@@ -159,13 +159,7 @@ export class Client {
         if (!order) return;
         const { options_, cancelled_ } = order;
         if (message[0] === 'progress') {
-            for (const value of message[2]) {
-                try {
-                    options_.onProgress?.(value);
-                } catch (error) {
-                    report(error);
-                }
-            }
+            for (const value of message[2]) tell(() => options_.onProgress?.(value));
         } else if (message[0] === 'done') this.settle_(order, () => order.resolve_(message[2]));
         else if (message[0] === 'fail') {
             // Cancelled: the reason itself, and not the copy that went there and back.

@@ -119,12 +119,21 @@ export const dispose = (Symbol.dispose ?? Symbol.for('Symbol.dispose')) as typeo
  */
 export const disposable = (of: object, end: () => Promise<void>): object => define(of, asyncDispose, end);
 
-/** @internal Shows an error as one that nobody has caught. */
-export function report(error: unknown): void {
-    if (typeof reportError === 'function') reportError(error);
-    else {
-        setTimeout(() => {
-            throw error;
-        });
+/**
+ * @internal
+ *
+ * Calls what is the application's. An error of that is shown as one that nobody has caught, as that of a timer: it must unwind nothing
+ * here.
+ */
+export function tell(f: () => void): void {
+    try {
+        f();
+    } catch (error) {
+        if (typeof reportError === 'function') reportError(error);
+        else {
+            setTimeout(() => {
+                throw error;
+            });
+        }
     }
 }

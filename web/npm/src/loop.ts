@@ -2,7 +2,7 @@
 
 import { callable, options as check, signalOf, time } from './arguments.js';
 import { type Engine, type Exports, type Guest, type Start, later, settled } from './engine.js';
-import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disposable, dispose, report } from './errors.js';
+import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disposable, dispose, tell } from './errors.js';
 import { Pause, type Undo } from './pause.js';
 import { type Leaver, offAbort, onAbort } from './signals.js';
 import { Slots } from './slots.js';
@@ -307,17 +307,12 @@ export class Loop {
     /** @internal */
     adopt_(task: Task<unknown>): void {
         task.slot_ = this.tasks_.add_(task);
-        this.observer_?.spawned?.(task);
+        tell(() => this.observer_?.spawned?.(task));
     }
 
     /** @internal */
     wake_(slot: number): void {
         if (this.open_) this.wasm_.wake_(slot);
-    }
-
-    /** @internal */
-    ended_(task: Task<unknown>): void {
-        this.observer_?.ended?.(task);
     }
 
     /** @internal A slot for an operation, which is told when it ends. */
@@ -380,13 +375,7 @@ export class Loop {
 
     /** @internal */
     fire_(slot: number, value: number): void {
-        const operation = this.operations_.take_(slot);
-        try {
-            operation?.fire_(value);
-        } catch (error) {
-            // A callback's error is the page's, as that of a timer: it must not unwind the scheduler.
-            report(error);
-        }
+        tell(() => this.operations_.take_(slot)?.fire_(value));
     }
 
     /** @internal */

@@ -1,7 +1,7 @@
 // A task: a function that the scheduler runs step by step, with a state, an outcome, and a way to end it.
 
 import { type Rules, callable, signal, text, time } from './arguments.js';
-import { ArgumentError, SelkieError, aborted, asyncDispose, define, timedOut } from './errors.js';
+import { ArgumentError, SelkieError, aborted, asyncDispose, define, tell, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
 import { SLICE, type Start, settled } from './engine.js';
 import { type Leaver, offAbort, onAbort } from './signals.js';
@@ -308,11 +308,10 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         const { loop_ } = this;
         const outer = loop_.running_;
         loop_.running_ = this;
-        const { observer_ } = loop_;
-        const began = observer_ ? performance.now() : 0;
+        const began = loop_.observer_ && performance.now();
         const next = this.generator_ ? this.advance_() : this.state_ === 'pending' ? this.begin_() : this.look_();
         loop_.running_ = outer;
-        observer_?.stepped?.(this, began, performance.now());
+        if (began) tell(() => loop_.observer_?.stepped?.(this, began, performance.now()));
         return next;
     }
 
@@ -445,7 +444,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         else if (waiters) for (const one of waiters) one();
         if (this.settle_) this.settle_();
         else if (state === 'failed' && !this.observed_) this.unhandled_();
-        this.loop_.ended_(this);
+        tell(() => this.loop_.observer_?.ended?.(this));
         return END;
     }
 

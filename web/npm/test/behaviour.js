@@ -1107,6 +1107,19 @@ test('a task is told of each of its steps to an observer', async ({ testing }) =
     await loop.close();
 });
 
+for (const what of ['spawned', 'stepped', 'ended']) {
+    test(`an error of an observer in \`${what}\` is the page's, and the loop goes on`, async ({ selkie, uncaught }) => {
+        const loop = await selkie.createLoop();
+        const thrown = uncaught();
+        const stop = loop.observe({ [what]: () => { throw new Error('of the observer'); } });
+        equal(await loop.spawn(() => 1), 1);
+        stop();
+        equal((await thrown).message, 'of the observer');
+        equal([await loop.spawn(() => 2), loop.tasks()], [2, []]);
+        await loop.close();
+    });
+}
+
 // ---- Virtual time
 
 test('equal seeds give equal orders, other seeds others', async ({ testing }) => {
