@@ -309,22 +309,21 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         const outer = loop_.running_;
         loop_.running_ = this;
         const began = loop_.observer_ && performance.now();
-        const next = this.generator_ ? this.advance_() : this.state_ === 'pending' ? this.begin_() : this.look_();
-        loop_.running_ = outer;
-        if (began) tell(() => loop_.observer_?.stepped?.(this, began, performance.now()));
-        return next;
+        try {
+            return this.generator_ ? this.advance_() : this.state_ === 'pending' ? this.begin_() : this.look_();
+        } catch (error) {
+            return this.fail_(error);
+        } finally {
+            loop_.running_ = outer;
+            if (began) tell(() => loop_.observer_?.stepped?.(this, began, performance.now()));
+        }
     }
 
     private begin_(): number {
         if (this.request_) return this.end_('cancelled', this.reason_);
         this.state_ = 'running';
         this.context_ = new Context(this);
-        let made: unknown;
-        try {
-            made = this.body_!(this.context_ as never);
-        } catch (error) {
-            return this.fail_(error);
-        }
+        const made = this.body_!(this.context_ as never);
         this.body_ = undefined;
         if (typeof (made as Generator | null)?.next === 'function' && typeof (made as Generator)[Symbol.iterator] === 'function') {
             this.generator_ = made as Generator<Step<unknown>, T, unknown>;
@@ -351,18 +350,14 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
             const { input_, ready_ } = this;
             this.input_ = undefined;
             this.ready_ = 1;
-            try {
-                if (this.request_) {
-                    this.wait_ += 1;
-                    const on = this.on_;
-                    this.on_ = undefined;
-                    this.deliver_();
-                    on?.cancel(this.reason_);
-                    turn = this.generator_!.throw(this.reason_);
-                } else turn = ready_ === 2 ? this.generator_!.throw(input_) : this.generator_!.next(input_);
-            } catch (error) {
-                return this.fail_(error);
-            }
+            if (this.request_) {
+                this.wait_ += 1;
+                const on = this.on_;
+                this.on_ = undefined;
+                this.deliver_();
+                on?.cancel(this.reason_);
+                turn = this.generator_!.throw(this.reason_);
+            } else turn = ready_ === 2 ? this.generator_!.throw(input_) : this.generator_!.next(input_);
             if (turn.done) return this.end_('done', turn.value);
             const step = turn.value;
             if (step instanceof Task) {
@@ -372,7 +367,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
                 if (step.what_ !== WAIT) return step.what_;
                 this.ready_ = 0;
                 if (step.on_ instanceof Task) this.attend_(step.on_, step.shield_!);
-                else this.listen_(step.on_!);
+                // What is no promise may throw, or answer at once: then the wake would end what the generator waits for next.
+                else this.listen_(Promise.resolve(step.on_!));
                 if (!this.ready_) return WAIT;
             } else {
                 this.ready_ = 2;

@@ -439,6 +439,34 @@ test('a failure that nobody looks at is told, a cancel is not', async ({ selkie 
     await loop.close();
 });
 
+timed('what a body waits for may be no promise: it may throw, or answer on the spot and more than once', async ({ loop, log }) => {
+    const thenables = {
+        throws: { then() { throw new Error('of then'); } },
+        'has a getter that throws': { get then() { throw new Error('of then'); } },
+        'answers at once': { then(done) { done(1); } },
+        'answers at once, and again': { then(done, failed) { done(1); loop.later(5, () => failed(new Error('again'))); } },
+    };
+    for (const [name, thenable] of Object.entries(thenables)) {
+        const bodies = [() => thenable, async (ctx) => await ctx.wait(thenable), function* (ctx) {
+            try {
+                return yield* ctx.wait(thenable);
+            } finally {
+                const start = loop.now();
+                yield* ctx.sleep(10);
+                equal(loop.now() - start, 10, name);
+            }
+        }];
+        for (const body of bodies) {
+            const task = loop.spawn(body);
+            const seen = task.promise.catch((error) => error.message);
+            await loop.runUntilIdle();
+            log.push(await seen);
+        }
+    }
+    const error = 'of then';
+    equal(log, [error, error, error, error, error, error, 1, 1, 1, 1, 1, 1]);
+});
+
 // ---- gather
 
 // Rows: F23, F28.
