@@ -19,6 +19,7 @@ mod things;
 use std::{
     cell::RefCell,
     future::Future,
+    mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -43,6 +44,11 @@ unsafe extern "C" {
 const END: f64 = -1.0;
 const YIELD: f64 = -2.0;
 
+// Why a task is woken, as in src/task.ts.
+const GO_ON: u32 = 0;
+const REQUEST: u32 = 1;
+const TAKEN_BACK: u32 = 2;
+
 thread_local! {
     static LOOP: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
     static CLOCK: RefCell<Option<ManualClock>> = const { RefCell::new(None) };
@@ -55,6 +61,8 @@ struct Entry {
     waker: Option<Waker>,
     /// It was woken by JavaScript since its last step.
     woken: bool,
+    /// It was asked to end since its last step.
+    asked: bool,
 }
 
 fn event_loop() -> EventLoop {
@@ -148,7 +156,7 @@ extern "C" fn spawn(slot: u32, number: u32, lazy: u32) {
         if tasks.len() <= index {
             tasks.resize_with(index + 1, Entry::default);
         }
-        tasks[index] = Entry { waker: None, woken: true };
+        tasks[index] = Entry { woken: true, ..Entry::default() };
     });
     let mut builder = Task::<()>::builder().priority(priority(number));
     if lazy != 0 {
@@ -159,12 +167,16 @@ extern "C" fn spawn(slot: u32, number: u32, lazy: u32) {
     }
 }
 
-/// Has the task take its next step, whatever it waits for.
+/// Has the task take its next step, whatever it waits for. One that was not spawned yet will anyway.
 #[unsafe(no_mangle)]
-extern "C" fn wake(slot: u32) {
+extern "C" fn wake(slot: u32, why: u32) {
     let waker = TASKS.with_borrow_mut(|tasks| {
-        let entry = &mut tasks[slot as usize];
-        entry.woken = true;
+        let entry = tasks.get_mut(slot as usize)?;
+        match why {
+            TAKEN_BACK => entry.asked = false,
+            REQUEST => entry.asked = true,
+            _ => entry.woken = true,
+        }
         entry.waker.take()
     });
     if let Some(waker) = waker {
@@ -192,18 +204,20 @@ struct Body {
     ended: bool,
 }
 
-impl Body {
-    fn take_wake(&self) -> bool {
-        TASKS.with_borrow_mut(|tasks| std::mem::take(&mut tasks[self.slot as usize].woken))
-    }
-}
-
 impl Future for Body {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if this.take_wake() {
+        // The waker is known before the step, which may wake its own task.
+        let woken = TASKS.with_borrow_mut(|tasks| {
+            let entry = &mut tasks[this.slot as usize];
+            if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                entry.waker = Some(cx.waker().clone());
+            }
+            mem::take(&mut entry.woken) | mem::take(&mut entry.asked)
+        });
+        if woken {
             this.sleep = None;
         } else if let Some(sleep) = &mut this.sleep {
             if Pin::new(sleep).poll(cx).is_pending() {
@@ -213,13 +227,6 @@ impl Future for Body {
         } else {
             return Poll::Pending;
         }
-        // Known before the step, which may wake its own task.
-        TASKS.with_borrow_mut(|tasks| {
-            let entry = &mut tasks[this.slot as usize];
-            if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                entry.waker = Some(cx.waker().clone());
-            }
-        });
         let next = step(this.slot);
         if next == END {
             // The slot is free, so that the next task may have it before this one is dropped.
@@ -228,13 +235,13 @@ impl Future for Body {
             return Poll::Ready(());
         }
         if next == YIELD {
-            wake(this.slot);
+            wake(this.slot, GO_ON);
         } else if next >= 0.0 {
             let mut sleep = selkie::sleep(duration(next));
             if Pin::new(&mut sleep).poll(cx).is_pending() {
                 this.sleep = Some(sleep);
             } else {
-                wake(this.slot);
+                wake(this.slot, GO_ON);
             }
         }
         Poll::Pending

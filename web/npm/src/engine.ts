@@ -22,7 +22,7 @@ export interface Exports {
     now_(): number;
     advance_(ms: number): void;
     spawn_(slot: number, priority: number, lazy: number): void;
-    wake_(slot: number): void;
+    wake_(slot: number, why?: number): void;
     timer_(slot: number, ms: number): void;
     soon_(slot: number, priority: number): void;
     revoke_(slot: number): void;

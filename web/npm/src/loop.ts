@@ -311,8 +311,8 @@ export class Loop {
     }
 
     /** @internal */
-    wake_(slot: number): void {
-        if (this.open_) this.wasm_.wake_(slot);
+    wake_(slot: number, why?: number): void {
+        if (this.open_) this.wasm_.wake_(slot, why);
     }
 
     /** @internal A slot for an operation, which is told when it ends. */

@@ -68,6 +68,10 @@ export const END = -1;
 const YIELD = -2;
 const WAIT = -3;
 
+// Why a task is woken, unless to go on.
+const REQUEST = 1;
+const TAKEN_BACK = 2;
+
 /** @internal */
 export const PRIORITIES: readonly Priority[] = ['user-blocking', 'user-visible', 'background'];
 
@@ -215,7 +219,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.reason_ = reason;
         if (!this.request_) {
             this.request_ = true;
-            this.loop_.wake_(this.slot_);
+            this.loop_.wake_(this.slot_, REQUEST);
         }
         return true;
     }
@@ -227,7 +231,12 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
 
     /** Takes one request back, for a body that has caught it; the number that are left. */
     uncancel(): number {
-        if (this.cancels_ > 0 && --this.cancels_ === 0) this.request_ = this.owed_ = false;
+        // The slot of one that has ended may be another's.
+        if (this.cancels_ > 0 && --this.cancels_ === 0 && !this.done()) {
+            this.request_ = this.owed_ = false;
+            // Or the wake for it would end what the task waits for.
+            this.loop_.wake_(this.slot_, TAKEN_BACK);
+        }
         return this.cancels_;
     }
 

@@ -292,6 +292,45 @@ timed('a body that catches the cancel goes on', async ({ loop }) => {
     equal([await task, task.state, task.cancelling()], [['refused', 0], 'done', 0]);
 });
 
+timed('a request that is taken back before the task was told changes nothing', async ({ loop, log }) => {
+    const waits = {
+        sleep: function* (ctx) { yield* ctx.sleep(10); },
+        yield: function* (ctx) { yield* ctx.yield(); },
+        promise: function* (ctx) { return yield* ctx.wait(loop.sleep(10).then(() => 'late')); },
+        task: function* () { return yield* loop.spawn(async (ctx) => (await ctx.sleep(10), 'late')); },
+        async: async (ctx) => { await ctx.sleep(10); },
+        own: function* (ctx) { ctx.task.cancel(); ctx.task.uncancel(); yield* ctx.sleep(10); },
+        next: function* (ctx) { yield* ctx.sleep(5); ctx.task.cancel(); ctx.task.uncancel(); yield* ctx.sleep(5); },
+    };
+    for (const [name, wait] of Object.entries(waits)) {
+        const task = loop.spawn(function* () {
+            const start = loop.now();
+            const got = yield* loop.spawn(wait, { name });
+            log.push([name, got, loop.now() - start]);
+        });
+        for (const one of loop.tasks()) {
+            one.cancel();
+            one.uncancel();
+        }
+        await loop.runUntilIdle();
+        equal(task.state, 'done', name);
+    }
+    equal(log, [['sleep', undefined, 10], ['yield', undefined, 0], ['promise', 'late', 10], ['task', 'late', 10], ['async', undefined, 10], ['own', undefined, 10], ['next', undefined, 10]]);
+});
+
+timed('a request that is taken back as a sleep ends leaves it its end', async ({ loop, log }) => {
+    for (const back of [true, false]) {
+        // In front of the task's own timer.
+        loop.later(10, () => {
+            task.cancel();
+            if (back) task.uncancel();
+        });
+        const task = loop.spawn(function* (ctx) { yield* ctx.sleep(10); log.push(loop.now()); yield* ctx.sleep(10); log.push(loop.now()); });
+        await loop.runUntilIdle();
+    }
+    equal(log, [10, 20]);
+});
+
 timed('a task that is cancelled before it begins never does', async ({ loop, log }) => {
     const task = loop.spawn(() => log.push('body'), { start: 'next' });
     task.cancel();
@@ -1133,6 +1172,18 @@ test('a task is told of each of its steps to an observer', async ({ testing }) =
     loop.spawn(() => 1);
     equal(log, ['+a', 'atrue', '-done', 'atrue']);
     await loop.close();
+});
+
+timed('an observer may cancel a task that is just made', async ({ loop, log }) => {
+    const controller = new AbortController();
+    const ways = { cancel: (task) => task.cancel(), abort: () => controller.abort(), close: () => void loop.close() };
+    for (const [name, way] of Object.entries(ways)) {
+        loop.observe({ spawned: way });
+        const task = loop.spawn(() => log.push('body'), { name, signal: controller.signal });
+        await rejection(task);
+        log.push(`${name} ${task.state}`);
+    }
+    equal(log, ['cancel cancelled', 'abort cancelled', 'close cancelled']);
 });
 
 for (const what of ['spawned', 'stepped', 'ended']) {
