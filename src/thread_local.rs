@@ -7,7 +7,6 @@ use std::{
     error::Error,
     fmt,
     marker::PhantomData,
-    mem,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -63,14 +62,22 @@ struct Values {
 impl Values {
     /// The values whose `ThreadLocal` was dropped in another thread, for the caller to drop. Looks for them only when there are
     /// twice as many values as the last look has left, so that a call costs the same on average.
-    fn sweep(&mut self) -> HashMap<u64, Rc<dyn Any>> {
+    ///
+    /// A list: if the drop of one panics, that of a map would leave out the others.
+    fn sweep(&mut self) -> Vec<Rc<dyn Any>> {
+        let mut gone = Vec::new();
         if self.map.len() < 2 * self.swept.max(16) {
-            return HashMap::new();
+            return gone;
         }
         let keys = os::lock(&KEYS);
-        let (kept, gone) = mem::take(&mut self.map).into_iter().partition(|(key, _)| keys.contains(key));
+        self.map.retain(|key, value| {
+            let kept = keys.contains(key);
+            if !kept {
+                gone.push(value.clone());
+            }
+            kept
+        });
         drop(keys);
-        self.map = kept;
         self.swept = self.map.len();
         gone
     }
@@ -113,7 +120,7 @@ impl<T: 'static> ThreadLocal<T> {
             let values = &mut *values.borrow_mut();
             match value {
                 Some(value) => (values.map.insert(key, value), values.sweep()),
-                None => (values.map.remove(&key), HashMap::new()),
+                None => (values.map.remove(&key), Vec::new()),
             }
         });
         let (old, gone) = old.ok()?;

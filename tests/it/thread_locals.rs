@@ -200,3 +200,22 @@ fn a_value_whose_variable_was_dropped_elsewhere_goes_later() {
     assert!(gone.get() >= 150, "{}", gone.get());
     assert!(kept.iter().enumerate().all(|(round, local)| *local.get().unwrap() == round));
 }
+
+/// Rows: F57. Of values that go together one may panic.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[test]
+fn a_value_whose_drop_panics_takes_none_of_the_others_along() {
+    let gone = Rc::new(Cell::new(0));
+    for n in 0..31 {
+        let (local, count) = (ThreadLocal::new(), gone.clone());
+        local.set(OnDrop(move || {
+            count.set(count.get() + 1);
+            assert!(n != 7, "on purpose");
+        }));
+        std::thread::spawn(move || drop(local)).join().unwrap();
+    }
+    let last = ThreadLocal::new();
+    let set = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| last.set(1)));
+    assert!(set.is_err());
+    assert_eq!((gone.get(), last.get().as_deref()), (31, Some(&1)));
+}
