@@ -28,7 +28,7 @@ export const limit = /* @__PURE__ */ count(1, Infinity);
 export function callable(value: unknown, name: string): void {
     if (typeof value === 'function') return;
     const called = typeof (value as { then?: unknown } | undefined)?.then === 'function';
-    refuse(name, 'a function', value, called ? ': pass the function itself, not the promise of a call' : '');
+    refuse(name, 'a function', value, called ? ': pass the function, not the promise of a call' : '');
 }
 
 /** @internal */

@@ -65,31 +65,33 @@ export interface Guest {
 
 type Call = (...args: number[]) => number;
 
-// There is one look at the clock for so many turns by microtask, or resumed functions: the first is one of them, so that what
-// those that follow start, long functions perhaps, counts from there.
-const FREE = 3;
+// So often the thread may have been idle, if it may have been.
+const FREE = 4;
 /** Three of them and the drawing fit into a frame of 60 Hz. */
 export const SLICE = 5;
 
 /** @internal */
 export const settled = Promise.resolve();
 
-// How often the host was kept from its own work since its last macrotask that is known here, and since when. Nothing tells
-// of them all: so at worst a macrotask is asked for that was not needed. Of the thread, whichever loop it was.
-let kept = 0;
+// Since when the host has been kept from its own work, when that was last looked at, and how often it has looked like idleness in
+// between: nothing tells that from long functions. So at worst a macrotask is asked for that was not needed. Of the thread, whichever
+// loop it was.
 let since = 0;
+let last = 0;
+let idle = 0;
 
 /** Whether there have been microtasks for longer than a slice. */
 function isOver(): boolean {
-    if (kept++ % FREE) return false;
     const time = performance.now();
-    since ||= time;
+    if (time - last > SLICE && ++idle < FREE) since = time;
+    last = time;
     return time - since > SLICE;
 }
 
 /** @internal A macrotask has begun. */
 export function restart(): void {
-    kept = since = 0;
+    idle = 0;
+    since = last = performance.now();
 }
 
 /** @internal */
@@ -223,7 +225,7 @@ async function load(source: Exclude<WasmSource, URL>): Promise<WebAssembly.Modul
         if (!response.ok) throw new Error(`the server answered ${response.status}`);
         if (response.headers.get('content-type')?.startsWith('application/wasm')) return await WebAssembly.compileStreaming(response);
         const bytes = await response.arrayBuffer();
-        if (new Uint8Array(bytes)[0] === 0x3c) throw new Error('it is HTML: the server does not have the file, see "Bundlers" in the README');
+        if (new Uint8Array(bytes)[0] === 0x3c) throw new Error('it is HTML: the server has no such file, see "Bundlers" in the README');
         return await WebAssembly.compile(bytes);
     } catch (error) {
         throw new SelkieError('load-failed', `cannot load the scheduler from ${where}: ${error instanceof Error ? error.message : String(error)}`, error);

@@ -381,7 +381,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
                 if (!this.ready_) return WAIT;
             } else {
                 this.ready_ = 2;
-                this.input_ = new ArgumentError('yield', 'use `yield*` with a task or with what the context gives');
+                this.input_ = new ArgumentError('yield', 'use `yield*` with a task or what the context gives');
             }
         }
     }
