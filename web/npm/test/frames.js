@@ -67,6 +67,32 @@ for (const [form, body] of [
     });
 }
 
+// They run in microtasks after the turn, two of them in each row. The median, since a moment in which the page gets no processor looks as
+// if the loop had been idle.
+test('functions that take long leave messages their turns after a slice of their own time', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    const rows = [];
+    let [worked, seen, over] = [0, 0, false];
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+        if (worked > seen) rows.push(worked - seen);
+        seen = worked;
+        if (over) port1.close();
+        else port2.postMessage(0);
+    };
+    port2.postMessage(0);
+    const run = async () => {
+        await undefined;
+        busy(1);
+        worked += 1;
+    };
+    await loop.gather(Array(200).fill(run), { concurrency: 2 });
+    over = true;
+    const median = rows.sort((a, b) => a - b)[rows.length >> 1];
+    ok(median <= 11, `${median} ms between two messages, of ${rows}`);
+    await loop.close();
+});
+
 test('shared flags are there only where the page is isolated', async ({ selkie, worker }) => {
     const loop = await selkie.createLoop();
     const pool = selkie.createPool(loop, () => worker('jobs'), { max: 1, killAfterMs: 400 });
