@@ -56,7 +56,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `sim, seed = 7` | the same with this seed |
 /// | `sim, seeds = 100` | runs once with each seed from 0 to 99 |
 ///
-/// The function returns nothing, or a `Result<(), E>` whose `E` is `Debug`; an `Err` fails the test. `#[ignore]`,
+/// The function returns nothing, or a `Result<(), E>` whose `E` is `Debug`; an `Err` fails the test.
 /// `#[should_panic]`, `#[cfg]`, docs and all other attributes keep their meaning.
 ///
 /// # In the browser
