@@ -873,40 +873,7 @@ impl futures_task::Spawn for EventLoop {
     }
 }
 
-/// What belongs to the thread of a loop stays there.
-///
-/// ```compile_fail,E0277
-/// let event_loop = selkie::EventLoop::new();
-/// std::thread::spawn(move || event_loop.stop());
-/// ```
-///
-/// ```compile_fail,E0277
-/// fn thread(task: selkie::Task<()>) {
-///     std::thread::spawn(move || task.cancel());
-/// }
-/// ```
-///
-/// ```compile_fail,E0277
-/// fn thread(task: selkie::AnyTask) {
-///     std::thread::spawn(move || task.cancel());
-/// }
-/// ```
-///
-/// ```compile_fail,E0277
-/// fn thread(join: selkie::Join<()>) {
-///     std::thread::spawn(move || drop(join));
-/// }
-/// ```
-///
-/// ```compile_fail,E0277
-/// fn thread(handle: selkie::Handle) {
-///     std::thread::spawn(move || handle.cancel());
-/// }
-/// ```
-///
-/// ```compile_fail,E0277
-/// std::thread::spawn(|| selkie::sleep(std::time::Duration::ZERO)).join();
-/// ```
+/// What is handed to a loop from anywhere may cross threads. Which types may is in `tests/it/auto_traits.rs`.
 ///
 /// ```compile_fail,E0277
 /// let here = std::rc::Rc::new(1);
@@ -935,8 +902,6 @@ impl futures_task::Spawn for EventLoop {
 ///
 /// ```
 /// let event_loop = selkie::EventLoop::new();
-/// let handle = event_loop.handle();
-/// std::thread::spawn(move || handle.stop()).join().unwrap().unwrap();
 /// let shared = std::sync::Arc::new(1);
 /// event_loop.handle().call_soon_threadsafe(move || drop(shared)).unwrap();
 /// let task = event_loop.spawn(async { String::new() }).unwrap();
