@@ -354,8 +354,8 @@ impl Drop for Contents {
 }
 
 impl Header {
-    /// Tells the processor that the task runs next, so that the wait for its memory, which is all that counts among a
-    /// million tasks woken in no order, falls into the turn before it.
+    /// Tells the processor that the task runs next, so that the wait for its memory, which among a million tasks woken in no order
+    /// is most of a turn, falls into the turn before it.
     #[inline]
     pub(crate) fn prefetch(cell: NonNull<Self>) {
         // What a turn reads: the state, and the future. The stable library has it for this processor only.
