@@ -502,7 +502,7 @@ fn a_burst_of_sleeps_leaves_its_memory_to_the_next_one_until_the_loop_waits() {
         let first = bytes();
         assert!(first - before > 40 * COUNT as isize, "the nodes are kept");
         burst().await;
-        assert_eq!(bytes(), first, "and used again");
+        assert!(bytes() - first < MOST, "and used again");
         pause().await;
         assert!(bytes() - before < 10 * COUNT as isize, "{} bytes are left", bytes() - before);
     });
