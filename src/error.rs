@@ -20,19 +20,23 @@ pub struct JoinError {
     repr: Repr,
 }
 
+/// A tag and a pointer, so that a result which is nothing else moves in registers.
 enum Repr {
-    Cancelled(Option<Arc<str>>),
+    Cancelled(Option<Text>),
     Panicked(Box<Panicked>),
     Trapped,
     WrongLoop,
     AwaitsItself,
     Lost,
-    Unavailable(Unavailable),
-    Broken(Arc<str>),
+    Unavailable(Box<Unavailable>),
+    Broken(Text),
     Abandoned,
-    Crashed(Arc<str>),
-    BadData(Arc<str>),
+    Crashed(Text),
+    BadData(Text),
 }
+
+/// Of one word.
+type Text = Box<Arc<str>>;
 
 struct Panicked {
     task: String,
@@ -48,7 +52,7 @@ unsafe impl Sync for PanicPayload {}
 
 impl JoinError {
     pub(crate) fn cancelled(message: Option<Arc<str>>) -> Self {
-        Self { repr: Repr::Cancelled(message) }
+        Self { repr: Repr::Cancelled(message.map(Box::new)) }
     }
 
     pub(crate) fn panicked(task: String, payload: Box<dyn Any + Send>) -> Self {
@@ -67,23 +71,23 @@ impl JoinError {
     pub(crate) const LOST: Self = Self { repr: Repr::Lost };
 
     pub(crate) fn unavailable(error: Unavailable) -> Self {
-        Self { repr: Repr::Unavailable(error) }
+        Self { repr: Repr::Unavailable(Box::new(error)) }
     }
 
     /// `reason` is what the pool's initializer said.
     pub(crate) fn broken(reason: Arc<str>) -> Self {
-        Self { repr: Repr::Broken(reason) }
+        Self { repr: Repr::Broken(Box::new(reason)) }
     }
 
     pub(crate) const ABANDONED: Self = Self { repr: Repr::Abandoned };
 
     /// `how` says whose worker it was and how it ended.
     pub(crate) fn crashed(how: Arc<str>) -> Self {
-        Self { repr: Repr::Crashed(how) }
+        Self { repr: Repr::Crashed(Box::new(how)) }
     }
 
     pub(crate) fn bad_data(reason: Arc<str>) -> Self {
-        Self { repr: Repr::BadData(reason) }
+        Self { repr: Repr::BadData(Box::new(reason)) }
     }
 
     /// Whether the task was cancelled.
@@ -146,7 +150,7 @@ impl JoinError {
     /// The message that was given to `cancel_with`, if any.
     pub fn cancel_message(&self) -> Option<&str> {
         match &self.repr {
-            Repr::Cancelled(message) => message.as_deref(),
+            Repr::Cancelled(Some(message)) => Some(message),
             _ => None,
         }
     }
