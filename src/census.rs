@@ -105,6 +105,7 @@ impl Census {
         usize::try_from(self.count() as isize).unwrap_or(0)
     }
 
+    #[cold]
     pub(crate) fn count(&self) -> usize {
         self.stripes.iter().fold(0, |sum, stripe| sum.wrapping_add(stripe.0.load(Ordering::SeqCst)))
     }

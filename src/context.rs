@@ -93,22 +93,14 @@ fn replace(new: Option<Arc<Variables>>) -> Option<Arc<Variables>> {
     }
 }
 
-/// Runs `f` in `context`, which has what it set afterwards. For code that is polled by a thread, often and in many contexts.
+/// Exchanges the variables that are in force with those of `context`: before code that a thread polls, often and in many contexts,
+/// and again after it.
 #[inline]
-pub(crate) fn exchange<R>(context: &mut Context, f: impl FnOnce() -> R) -> R {
-    struct Restore<'a>(&'a mut Context, Option<Arc<Variables>>);
-    impl Drop for Restore<'_> {
-        #[inline]
-        fn drop(&mut self) {
-            // What `f` leaves where there was nothing is rare.
-            if self.1.is_some() || !is_empty() {
-                self.0.0 = replace(self.1.take());
-            }
-        }
+pub(crate) fn exchange(context: &mut Context) {
+    // Mostly there are none.
+    if context.0.is_some() || !is_empty() {
+        context.0 = replace(context.0.take());
     }
-    let outer = if context.0.is_none() && is_empty() { None } else { replace(context.0.take()) };
-    let _restore = Restore(context, outer);
-    f()
 }
 
 /// Whether there are no variables, where that is cheap to say.

@@ -20,7 +20,7 @@ use crate::{
     context,
     error::{JoinError, contain, discard},
     os,
-    remote::{Producer, channel, gone},
+    remote::{Elsewhere, Producer, Shared, cell_of, gone},
     scheduler::with_current,
 };
 
@@ -112,6 +112,7 @@ impl Executor {
     /// # Errors
     ///
     /// [`PoolError::ShutDown`]; the future is dropped.
+    #[inline]
     pub fn spawn<F>(&self, future: F) -> Result<RemoteTask<F::Output>, PoolError>
     where
         F: Future + Send + 'static,
@@ -120,10 +121,7 @@ impl Executor {
         match &*self.inner {
             Inner::Workers(workers) => workers.spawn(future),
             Inner::Simulated(handle, load) => {
-                let (body, task) = Body::new(future, load.clone())?;
-                let running = handle.submit_future(body).map_err(|_closed| PoolError::ShutDown)?;
-                running.detach();
-                Ok(task)
+                simulate(future, handle, load).map(RemoteTask::new).ok_or(PoolError::ShutDown)
             }
         }
     }
@@ -171,6 +169,18 @@ impl fmt::Debug for Executor {
     }
 }
 
+/// `None` after a shutdown.
+#[cold]
+fn simulate<F>(future: F, handle: &LoopHandle, load: &Arc<Load>) -> Option<Arc<Shared<F::Output>>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let (body, shared) = Body::new(future, load.clone())?;
+    handle.submit_future(body).ok()?.detach();
+    Some(shared)
+}
+
 /// The futures that have not ended.
 #[derive(Default)]
 pub(crate) struct Load {
@@ -181,6 +191,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// So many futures have ended.
+    #[inline]
     pub(crate) fn left(&self, count: usize) {
         if self.census.leave(count) {
             // It may be anybody's, and fails nothing but itself.
@@ -201,35 +212,42 @@ impl Lend for Load {
 }
 
 /// Polls `future` in `context`. A panic is an outcome.
+#[inline(always)]
 pub(crate) fn poll_in<F: Future>(
     future: Pin<&mut F>,
     context: &mut Context,
     cx: &mut task::Context<'_>,
 ) -> Poll<Result<F::Output, JoinError>> {
-    match catch_unwind(AssertUnwindSafe(|| context::exchange(context, || future.poll(cx)))) {
+    context::exchange(context);
+    let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
+    context::exchange(context);
+    match polled {
         Ok(polled) => polled.map(Ok),
         Err(payload) => Poll::Ready(Err(JoinError::panicked("a future of an executor".to_owned(), payload))),
     }
 }
 
 /// Drops what a future leaves. Nothing of it panics.
+#[inline]
 pub(crate) fn end_in<F>(mut future: Pin<&mut Option<F>>, context: &mut Context) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
         discard(payload);
     }
-    let context = std::mem::take(context);
-    contain(|| drop(context));
+    if context.0.is_some() {
+        let context = std::mem::take(context);
+        contain(|| drop(context));
+    }
 }
 
 /// A future that the executor has not done with.
 struct Loaded(Arc<Load>);
 
 impl Loaded {
-    fn new(load: Arc<Load>) -> Result<Self, PoolError> {
+    fn new(load: Arc<Load>) -> Option<Self> {
         // Uncounted by `drop` where it is refused.
         let is_open = load.census.enter();
         let loaded = Self(load);
-        if is_open { Ok(loaded) } else { Err(PoolError::ShutDown) }
+        is_open.then_some(loaded)
     }
 }
 
@@ -299,9 +317,9 @@ where
     F: Future + Send,
     F::Output: Send,
 {
-    pub(crate) fn new(future: F, load: Arc<Load>) -> Result<(Self, RemoteTask<F::Output>), PoolError> {
+    pub(crate) fn new(future: F, load: Arc<Load>) -> Option<(Self, Arc<Shared<F::Output>>)> {
         let loaded = Loaded::new(load)?;
-        let (producer, task) = channel(None);
+        let (producer, shared) = cell_of(None, Elsewhere::default());
         producer.begin();
         let body = Self {
             future: Some(future),
@@ -309,7 +327,7 @@ where
             context: Context::current(),
             loaded: Some(loaded),
         };
-        Ok((body, task))
+        Some((body, shared))
     }
 }
 

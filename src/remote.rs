@@ -674,6 +674,7 @@ impl<T: Send> RemoteTask<T> {
     }
 
     /// Whether the result may be taken. Registers `waker`, instead of any before, for the time when it may.
+    #[inline]
     pub(crate) fn poll_done(&mut self, waker: &Waker) -> bool {
         match &mut self.end {
             End::Shared(shared) => shared.poll_done(waker),
@@ -703,6 +704,7 @@ impl<T: Send> RemoteTask<T> {
     }
 
     /// It [is done](Self::is_done).
+    #[inline]
     fn take(&mut self) -> Option<Result<T, JoinError>> {
         match &mut self.end {
             // SAFETY: there is one consumer, borrowed exclusively, and its callers have seen `DONE`.
@@ -756,6 +758,7 @@ impl<T: Send> Future for RemoteTask<T> {
     /// # Panics
     ///
     /// If the result was taken before.
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if !self.poll_done(cx.waker()) {
             static REMOTE: &str = "work of another thread";

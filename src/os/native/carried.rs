@@ -23,7 +23,7 @@
 
 use std::{
     future::Future,
-    mem,
+    mem::{self, ManuallyDrop},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -50,7 +50,7 @@ impl<T> Outcome<T> {
 
     /// A task that was dropped has none.
     fn of(ended: Option<Self>) -> Option<Result<T, JoinError>> {
-        ended.and_then(|mut outcome| outcome.0.take())
+        ManuallyDrop::new(ended?).0.take()
     }
 }
 
@@ -72,27 +72,21 @@ pub(crate) struct Carried<T: Send> {
 enum State<T: Send> {
     Task(FallibleTask<Outcome<T>>),
     Shared(Arc<Shared<T>>),
-    /// `None` once it was taken.
-    Done(Option<Result<T, JoinError>>),
+    Taken,
 }
 
 impl<T: Send + 'static> Carried<T> {
+    #[inline]
     pub(super) fn new(task: Task<Outcome<T>>) -> Self {
         Self { state: Mutex::new(State::Task(task.fallible())), forward }
     }
 }
 
-impl<T: Send> State<T> {
-    /// Fetches the result if it is there. No task that is here has a waiter, so nobody is woken.
-    fn fetch(&mut self) {
-        if let State::Task(task) = self {
-            // Not polled before, as a poll leaves a waker.
-            if task.is_finished() {
-                if let Poll::Ready(ended) = Pin::new(task).poll(&mut Context::from_waker(Waker::noop())) {
-                    *self = State::Done(Some(Outcome::of(ended).unwrap_or(Err(JoinError::LOST))));
-                }
-            }
-        }
+/// The result of a task that has ended. Not asked of others, as that leaves a waker.
+fn fetch<T>(mut task: FallibleTask<Outcome<T>>) -> Result<T, JoinError> {
+    match Pin::new(&mut task).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(ended) => Outcome::of(ended).unwrap_or_else(|| Err(JoinError::LOST)),
+        Poll::Pending => Err(JoinError::LOST),
     }
 }
 
@@ -105,7 +99,7 @@ impl<T: Send> Carried<T> {
         match &*lock(&self.state) {
             State::Task(task) => task.is_finished(),
             State::Shared(shared) => shared.is_finished(),
-            State::Done(_) => true,
+            State::Taken => true,
         }
     }
 
@@ -114,49 +108,51 @@ impl<T: Send> Carried<T> {
         match &*lock(&self.state) {
             State::Task(task) => task.is_finished(),
             State::Shared(shared) => shared.is_done(),
-            State::Done(_) => true,
+            State::Taken => true,
         }
     }
 
     /// As [`is_done`](Self::is_done). Registers `waker`, instead of any before, for the time when it may.
+    #[inline]
     pub(crate) fn poll_done(&mut self, waker: &Waker) -> bool {
-        let state = self.get();
-        state.fetch();
-        match state {
-            State::Done(_) => true,
-            State::Shared(shared) => shared.poll_done(waker),
+        match self.get() {
+            State::Task(task) if task.is_finished() => true,
             State::Task(_) => self.share().is_none_or(|shared| shared.poll_done(waker)),
+            State::Shared(shared) => shared.poll_done(waker),
+            State::Taken => true,
         }
     }
 
     /// The result, if it was not taken, or the cell that it is in. It [is done](Self::is_done).
+    #[inline]
     pub(crate) fn take(&mut self) -> Result<Option<Result<T, JoinError>>, &Shared<T>> {
         let state = self.get();
-        state.fetch();
-        match state {
-            State::Task(_) => Ok(None),
-            State::Shared(shared) => Err(shared),
-            State::Done(result) => Ok(result.take()),
+        if let State::Shared(shared) = state {
+            return Err(shared);
+        }
+        match mem::replace(state, State::Taken) {
+            State::Task(task) => Ok(Some(fetch(task))),
+            _ => Ok(None),
         }
     }
 
     /// The cell, for one who waits, a callback or a cancel; `None` once the result was taken.
+    #[cold]
     pub(crate) fn share(&self) -> Option<Arc<Shared<T>>> {
         let mut state = lock(&self.state);
-        // What has ended is so in the cell from the first.
-        state.fetch();
-        let (shared, begin) = match mem::replace(&mut *state, State::Done(None)) {
+        let (shared, begin) = match mem::replace(&mut *state, State::Taken) {
+            // What has ended is so in the cell from the first.
+            State::Task(task) if task.is_finished() => {
+                let (producer, shared) = cell_of(None, Elsewhere::default());
+                producer.give(fetch(task));
+                (shared, None)
+            }
             State::Task(task) => {
                 let (shared, begin) = (self.forward)(task);
                 (shared, Some(begin))
             }
             State::Shared(shared) => (shared, None),
-            State::Done(None) => return None,
-            State::Done(Some(result)) => {
-                let (producer, shared) = cell_of(None, Elsewhere::default());
-                producer.give(result);
-                (shared, None)
-            }
+            State::Taken => return None,
         };
         *state = State::Shared(shared.clone());
         drop(state);
@@ -170,10 +166,10 @@ impl<T: Send> Carried<T> {
 
 impl<T: Send> Drop for Carried<T> {
     fn drop(&mut self) {
-        match mem::replace(self.get(), State::Done(None)) {
+        match mem::replace(self.get(), State::Taken) {
             State::Task(task) => task.detach(),
             State::Shared(shared) => shared.leave(),
-            State::Done(result) => _ = contain(|| drop(result)),
+            State::Taken => {}
         }
     }
 }

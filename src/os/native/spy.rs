@@ -25,12 +25,13 @@ impl<'a> Spy<'a> {
         Self { waker, woken: AtomicBool::new(false) }
     }
 
-    /// Calls `poll` with the waker.
-    pub(super) fn watch<R>(&self, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+    /// Calls `poll` with the waker, or with the one that it stands before.
+    #[inline]
+    pub(super) fn watch<R>(&self, watches: bool, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         // SAFETY: the functions of the table take the data for the `Spy` that it is. It is only borrowed by `poll`, which has no
         // way to keep it: what can be had of it is a clone, and that is the other waker.
         let waker = ManuallyDrop::new(unsafe { Waker::new(ptr::from_ref(self).cast(), &TABLE) });
-        poll(&mut Context::from_waker(&waker))
+        poll(&mut Context::from_waker(if watches { &waker } else { self.waker }))
     }
 
     /// Whether the future was woken by the waker that it was lent.

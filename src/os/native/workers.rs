@@ -17,7 +17,7 @@
 //! - A future looks at the mark under the lock of its shard before it puts a waker in. So it is found there, or does not wait.
 //! - A cancel is a matter of the task alone: its executor drops the future. So no waker is left for that.
 //! - Whoever is told that nobody is counted any more finds all results there. A result is there when its poll has returned, so a
-//!   thread uncounts the futures that have ended in it before it polls the next one, and before it sleeps.
+//!   thread uncounts the futures that have ended in it no earlier: together, when they are [`MANY`], and before it sleeps.
 //! - A wake of others may be on its way, and what it queues come after all the rest. So the count decides, not the queue.
 //!
 //! A site is free when nobody has a [`Lease`] of it any more: no thread, no executor, no shutdown that is awaited.
@@ -44,7 +44,7 @@ use std::{
     task::{self, Poll, Waker},
 };
 
-use async_executor::StaticExecutor;
+use async_executor::{StaticExecutor, Task};
 use pin_project_lite::pin_project;
 use selkie_platform::Unavailable;
 use slab::Slab;
@@ -97,14 +97,34 @@ impl Workers {
         self.crew.0.clone()
     }
 
+    #[inline]
     pub(crate) fn spawn<F>(&self, future: F) -> Result<RemoteTask<F::Output>, PoolError>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        // Made where it is wanted: what is moved at once after it was written is waited for.
+        match self.start(future) {
+            Some(task) => Ok(RemoteTask::carried(Carried::new(task))),
+            None => Err(PoolError::ShutDown),
+        }
+    }
+
+    /// `None` after a shutdown.
+    #[inline(never)]
+    fn start<F>(&self, future: F) -> Option<Task<Outcome<F::Output>>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         let site = self.crew.0.0;
-        let body = Body::new(future, site)?;
-        Ok(RemoteTask::carried(Carried::new(site.executor.spawn(body))))
+        if site.load.census.enter() {
+            Some(site.executor.spawn(Body::new(future, site)))
+        } else {
+            // Uncounts it.
+            drop(Body::new(future, site));
+            None
+        }
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -123,7 +143,7 @@ fn work(crew: &Crew, mut stop: RemoteTask<()>) {
         }));
         block(None, None, &mut |waker| {
             let stops = run.as_mut().poll(&mut task::Context::from_waker(waker)).is_ready();
-            site.settle();
+            site.settle(1);
             stops
         })
     };
@@ -131,9 +151,12 @@ fn work(crew: &Crew, mut stop: RemoteTask<()>) {
     while let Err(payload) = catch_unwind(AssertUnwindSafe(&mut round)) {
         discard(payload);
     }
-    site.settle();
+    site.settle(1);
     SEAT.set((ptr::null(), 0));
 }
+
+/// So many are uncounted by one step, which others see.
+const MANY: usize = 32;
 
 thread_local! {
     /// The site that this thread works for, and how many of its futures have ended here and are counted yet.
@@ -167,19 +190,20 @@ pin_project! {
 }
 
 /// The end of a body. Nothing of it panics.
+#[inline]
 fn end<F: Future>(body: Pin<&mut Body<F>>) {
     let this = body.project();
     end_in(this.future, this.context);
-    this.site.forget(this.place.take());
+    if let Some(place) = this.place.take() {
+        this.site.forget(place);
+    }
     this.site.ended();
 }
 
 impl<F: Future> Body<F> {
-    fn new(future: F, site: &'static Site) -> Result<Self, PoolError> {
-        // Uncounted by `drop` where it is refused.
-        let is_open = site.load.census.enter();
-        let body = Self { future: Some(future), context: Context::current(), site, place: None };
-        if is_open { Ok(body) } else { Err(PoolError::ShutDown) }
+    /// It is counted.
+    fn new(future: F, site: &'static Site) -> Self {
+        Self { future: Some(future), context: Context::current(), site, place: None }
     }
 }
 
@@ -188,13 +212,14 @@ impl<F: Future> Future for Body<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
-        this.site.settle();
+        this.site.settle(MANY);
         let spy = Spy::new(cx.waker());
         let polled = match this.future.as_pin_mut() {
-            Some(_) if this.site.is_gone() => Poll::Ready(Err(JoinError::LOST)),
-            Some(future) if this.place.is_some() => poll_in(future, this.context, cx),
-            Some(future) => spy.watch(|cx| poll_in(future, this.context, cx)),
-            None => Poll::Ready(Err(JoinError::LOST)),
+            // Who has waited once is lent its own waker, of which it may have a clone.
+            Some(future) if !this.site.is_gone() => {
+                spy.watch(this.place.is_none(), |cx| poll_in(future, this.context, cx))
+            }
+            _ => Poll::Ready(Err(JoinError::LOST)),
         };
         let result = match polled {
             // It does not wait.
@@ -256,10 +281,11 @@ impl Site {
         }
     }
 
-    /// Uncounts those that have ended in this thread. No future of the site is being polled in it.
-    fn settle(&self) {
+    /// Uncounts those that have ended in this thread, if they are so many. No future of the site is being polled in it.
+    #[inline]
+    fn settle(&self, least: usize) {
         let (site, count) = SEAT.get();
-        if count > 0 && ptr::eq(site, self) {
+        if count >= least && ptr::eq(site, self) {
             SEAT.set((site, 0));
             self.load.left(count);
         }
@@ -280,8 +306,7 @@ impl Site {
     }
 
     /// The future has ended.
-    fn forget(&self, place: Option<Place>) {
-        let Some(place) = place else { return };
+    fn forget(&self, place: Place) {
         // After `Crew::drop` it is not there any more.
         let waker = lock(&self.waiting[place.shard()].0).try_remove(place.key());
         drop(waker);
@@ -340,7 +365,7 @@ impl Drop for Crew {
                 // Somebody has woken the last of them, and is about to queue it.
                 relax();
             }
-            site.settle();
+            site.settle(1);
         }
         SEAT.set(seat);
     }

@@ -154,9 +154,9 @@ impl Workers {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (body, task) = Body::new(future, self.load.clone())?;
+        let (body, shared) = Body::new(future, self.load.clone()).ok_or(PoolError::ShutDown)?;
         self.run(body);
-        Ok(task)
+        Ok(RemoteTask::new(shared))
     }
 
     fn run(&self, future: impl Future<Output = ()> + Send + 'static) {
