@@ -875,6 +875,30 @@ async fn two_hundred_thousand_tasks_leave_the_page_its_frames_and_its_timers() {
     assert!(pause < 1000.0 && ticks > length / 50.0, "{ticks} ticks, longest pause {pause} ms");
 }
 
+/// Each turn is a microtask, and shorter than a slice.
+#[test]
+async fn a_task_that_awaits_settled_promises_for_ever_leaves_the_page_its_timers() {
+    let event_loop = spawn(async { EventLoop::current().unwrap() }).await.unwrap();
+    let rounds = twenty_microseconds(&event_loop) * 150;
+    watch();
+    let task = spawn_lazy(async move {
+        for _ in 0..400 {
+            work(rounds);
+            from_promise(Promise::resolve(&JsValue::NULL)).await.unwrap();
+        }
+    });
+    task.await.unwrap();
+    let seen = watched_numbers().to_vec();
+    let [_, _, ticks, pause, length] = seen[..] else { unreachable!("five numbers") };
+    wasm_bindgen_test::console_log!("{length:.0} ms: {ticks} ticks, longest pause {pause:.1} ms");
+    assert!(length > 500.0, "the task did work: {length} ms");
+    // On average; see above for why.
+    assert!(
+        pause < 1000.0 && ticks > length / 50.0,
+        "{ticks} ticks in {length} ms, longest pause {pause} ms"
+    );
+}
+
 /// Rows: U15.
 #[test]
 async fn background_tasks_hold_up_no_sleep_of_a_normal_one() {

@@ -59,6 +59,7 @@ pub(crate) fn call_index() -> f64 {
 thread_local! {
     /// The host's name for the instance of the module that runs in this thread.
     static INSTANCE: Cell<Option<i32>> = const { Cell::new(None) };
+    static LATEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 fn instance() -> i32 {
@@ -114,7 +115,14 @@ pub(crate) fn ask(moment: Moment, fired: extern "C" fn(usize, f64), answer: usiz
 }
 
 pub(crate) fn now() -> Duration {
-    duration(milliseconds())
+    let now = duration(milliseconds());
+    LATEST.set(now);
+    now
+}
+
+/// What the clock last said in this thread. To read it costs as much as ten polls.
+pub(crate) fn latest() -> Duration {
+    LATEST.get()
 }
 
 pub(crate) fn duration(milliseconds: f64) -> Duration {

@@ -17,8 +17,10 @@
 //! for its own, and then it serves as that one; otherwise it finds the loop not armed and goes.
 //!
 //! *JS and the loop wake each other for ever*, as a task does that awaits one settled promise after another. Each turn
-//! is short, and the microtasks never end. Nothing tells how many of them were in a row, so a loop that had many since
-//! its last macrotask, and for longer than a slice, takes a macrotask next. At worst it was not needed.
+//! is short, and the microtasks never end. So a loop takes a macrotask next when the last one of the thread is longer ago than a
+//! slice. Nothing tells microtasks in a row from some that came while the thread was idle: turns that are far from each other
+//! may be either, and the first few times they are taken for that. At worst a macrotask was not needed. The time is that of the
+//! clock's last reading, which each turn begins with.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,8 +32,8 @@ use selkie_platform::{Next, Turn};
 
 use crate::{host, wake::Wake};
 
-/// So many turns by microtask go between two looks at the clock, which costs more than to arm one.
-const LOOK: u32 = 32;
+/// So often since the last macrotask the thread may have been idle.
+const FREE: u32 = 4;
 
 /// More tasks than can be starting each other, of each of which it may trap to tell.
 pub(crate) const REPAIRS: u32 = 100;
@@ -53,13 +55,27 @@ struct Slot {
     armed: Cell<bool>,
     running: Cell<bool>,
     noted: Cell<bool>,
-    /// Turns by microtask since the last macrotask.
-    microtasks: Cell<u32>,
-    /// When the clock was first looked at since then.
+}
+
+/// What the thread has done since its last macrotask, in turns of whichever loop.
+struct Row {
+    /// There was none yet.
+    is_new: Cell<bool>,
     since: Cell<Duration>,
+    last: Cell<Duration>,
+    /// How often it may have been idle.
+    idle: Cell<u32>,
 }
 
 thread_local! {
+    static ROW: Row = const {
+        Row {
+            is_new: Cell::new(true),
+            since: Cell::new(Duration::ZERO),
+            last: Cell::new(Duration::ZERO),
+            idle: Cell::new(0),
+        }
+    };
     static SLOTS: RefCell<Vec<&'static Slot>> = const { RefCell::new(Vec::new()) };
     static DRIVES: Cell<u32> = const { Cell::new(0) };
 }
@@ -84,8 +100,6 @@ pub(crate) fn drive(turn: Rc<dyn Turn>, wake: &Wake) -> Drive {
                 armed: Cell::new(false),
                 running: Cell::new(false),
                 noted: Cell::new(false),
-                microtasks: Cell::new(0),
-                since: Cell::new(Duration::ZERO),
             })));
             slots.len() - 1
         })
@@ -135,28 +149,30 @@ fn find(slot: usize) -> Option<&'static Slot> {
     SLOTS.with_borrow(|slots| slots.get(slot).copied())
 }
 
+impl Row {
+    /// Whether it has been longer than a slice.
+    fn is_long(&self) -> bool {
+        let now = host::latest();
+        let last = self.last.replace(now);
+        if self.is_new.replace(false) {
+            self.idle.set(0);
+            self.since.set(now);
+        } else if now.saturating_sub(last) > crate::SLICE && self.idle.get() < FREE {
+            self.idle.set(self.idle.get() + 1);
+            self.since.set(now);
+        }
+        now.saturating_sub(self.since.get()) > crate::SLICE
+    }
+}
+
 impl Slot {
     fn arm(&self) {
         self.armed.set(true);
-        if self.is_long() {
+        if ROW.with(Row::is_long) {
             host::later(self.handle);
         } else {
             host::soon(self.handle);
         }
-    }
-
-    /// Counts a microtask, and tells whether there have been microtasks for longer than a slice.
-    fn is_long(&self) -> bool {
-        let microtasks = self.microtasks.get().wrapping_add(1);
-        self.microtasks.set(microtasks);
-        if microtasks % LOOK != 0 {
-            return false;
-        }
-        let now = host::now();
-        if microtasks == LOOK {
-            self.since.set(now);
-        }
-        now - self.since.get() > crate::SLICE
     }
 
     fn turn(&self, task: bool) -> f64 {
@@ -169,7 +185,7 @@ impl Slot {
             return NOTHING;
         }
         if task {
-            self.microtasks.set(0);
+            ROW.with(|row| row.is_new.set(true));
         }
         self.armed.set(false);
         self.noted.set(false);
