@@ -68,7 +68,7 @@ mod unix {
             Err(_) => {}
         }
 
-        let tests: [(&str, fn()); 13] = [
+        let tests: [(&str, fn()); 14] = [
             ("a_worker_is_a_process_of_its_own", a_worker_is_a_process_of_its_own),
             (
                 "a_crashed_worker_fails_its_job_and_is_replaced",
@@ -78,6 +78,7 @@ mod unix {
             ("a_cancel_also_ends_what_the_job_has_started", a_cancel_also_ends_what_the_job_has_started),
             ("a_program_that_does_not_divert_gets_no_pool", a_program_that_does_not_divert_gets_no_pool),
             ("a_worker_that_cannot_start_fails_what_waits", a_worker_that_cannot_start_fails_what_waits),
+            ("a_worker_that_starts_does_not_hold_up_the_end", a_worker_that_starts_does_not_hold_up_the_end),
             ("a_worker_may_divert_in_run", a_worker_may_divert_in_run),
             ("orphans_are_gone_within_two_seconds", orphans_are_gone_within_two_seconds),
             ("standard_streams_are_those_of_the_program", standard_streams_are_those_of_the_program),
@@ -330,6 +331,17 @@ mod unix {
         assert!(error.is_crashed() && error.to_string().contains("isolated::serve()"), "{error}");
         assert!(begin.elapsed() >= limit && begin.elapsed() < LONG / 2);
         pool.join(Some(LONG)).unwrap();
+        clean(before);
+    }
+
+    /// Rows: F40, F75. It has nothing of a job, so nobody waits for it.
+    fn a_worker_that_starts_does_not_hold_up_the_end() {
+        let before = threads();
+        let pool = IsolatedPool::builder(1).arguments(["hangs"]).start_limit(LONG).build().unwrap();
+        let job = pool.submit(square(1)).unwrap();
+        until(LONG, "the worker has been started", || !children(std::process::id()).is_empty());
+        assert!(job.cancel());
+        pool.join(Some(LONG / 4)).unwrap();
         clean(before);
     }
 

@@ -688,12 +688,15 @@ impl Shared {
         }
         if state.closed && state.queue.is_empty() {
             for worker in &mut state.workers {
-                if let (Phase::Starting | Phase::Idle, Some(_)) = (&worker.phase, &worker.isolate) {
-                    worker.phase = Phase::Ending { doomed: false };
-                    return worker
-                        .isolate
-                        .take()
-                        .map_or(Step::Nothing, |isolate| Step::Release(isolate, false));
+                // One that starts has nothing of a job, and may hang: it is not waited for.
+                let doomed = match worker.phase {
+                    Phase::Starting => true,
+                    Phase::Idle => false,
+                    _ => continue,
+                };
+                if let Some(isolate) = worker.isolate.take() {
+                    worker.phase = Phase::Ending { doomed };
+                    return Step::Release(isolate, doomed);
                 }
             }
             if state.jobs == 0 && state.workers.is_empty() && !state.waiting.is_empty() {
