@@ -68,7 +68,7 @@ mod unix {
             Err(_) => {}
         }
 
-        let tests: [(&str, fn()); 14] = [
+        let tests: [(&str, fn()); 15] = [
             ("a_worker_is_a_process_of_its_own", a_worker_is_a_process_of_its_own),
             (
                 "a_crashed_worker_fails_its_job_and_is_replaced",
@@ -84,6 +84,10 @@ mod unix {
             ("standard_streams_are_those_of_the_program", standard_streams_are_those_of_the_program),
             ("idle_workers_end", idle_workers_end),
             ("large_arguments_and_results_pass", large_arguments_and_results_pass),
+            (
+                "a_result_may_be_as_deep_as_a_worker_can_make_it",
+                a_result_may_be_as_deep_as_a_worker_can_make_it,
+            ),
             ("a_hundred_thousand_jobs_leave_nothing_behind", a_hundred_thousand_jobs_leave_nothing_behind),
             ("results_come_without_any_loop", results_come_without_any_loop),
         ];
@@ -143,6 +147,16 @@ mod unix {
     fn reverse(mut bytes: Vec<u8>) -> Vec<u8> {
         bytes.reverse();
         bytes
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Deep {
+        inner: Option<Box<Deep>>,
+    }
+
+    #[isolated]
+    fn deep(levels: usize) -> Deep {
+        (0..levels).fold(Deep { inner: None }, |deep, _| Deep { inner: Some(Box::new(deep)) })
     }
 
     /// Starts a process that would outlive it, says its number, and waits for it.
@@ -439,6 +453,27 @@ mod unix {
             assert!(back.iter().rev().eq(bytes.iter()));
         }
         assert!(begin.elapsed() < LONG);
+    }
+
+    /// Rows: F40. Nested values are read by recursion: what is too deep is an error, and not the end of this process.
+    fn a_result_may_be_as_deep_as_a_worker_can_make_it() {
+        let pool = IsolatedPool::new(1).unwrap();
+        for levels in [500, 1000, 2000] {
+            let mut job = pool.submit(deep(levels)).unwrap();
+            match job.wait(Some(LONG)).unwrap() {
+                Ok(deep) => {
+                    let mut depth = 0;
+                    let mut next = deep.inner.as_ref();
+                    while let Some(deep) = next {
+                        depth += 1;
+                        next = deep.inner.as_ref();
+                    }
+                    assert_eq!(depth, levels);
+                    assert!(levels < 2000);
+                }
+                Err(error) => assert!(error.is_bad_data() && levels > 500, "{error}"),
+            }
+        }
     }
 
     /// Rows: F40, F75. Neither by a shutdown that waits for them nor by one that does not.

@@ -97,6 +97,10 @@ mod unix {
     /// What a child may take to exit by itself once the stream has ended.
     const GRACE: Duration = Duration::from_secs(1);
 
+    /// Of the threads of the parent. Results are read there, nested ones by recursion, up to the depth that the codec allows; it
+    /// is the size that a main thread mostly has, and on such a one they were made.
+    const STACK: usize = 8 << 20;
+
     /// How often an exit that is under way is looked at.
     const LOOK: Duration = Duration::from_millis(2);
 
@@ -173,7 +177,7 @@ mod unix {
             };
             events.ended(end);
         };
-        thread::Builder::new().name(name).spawn(life).map_err(|_| {
+        thread::Builder::new().name(name).stack_size(STACK).spawn(life).map_err(|_| {
             Unavailable::new("the system refuses to start a thread; try again when fewer are running")
         })?;
         Ok(Box::new(process))
