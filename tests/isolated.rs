@@ -43,6 +43,13 @@ mod unix {
         match std::env::args().nth(1).as_deref() {
             Some("hangs") => thread::sleep(LONG),
             Some("exits") => std::process::exit(3),
+            Some("starts another") => {
+                #[expect(
+                    clippy::zombie_processes,
+                    reason = "it outlives the worker, and has its standard input"
+                )]
+                Command::new("sleep").arg("60").spawn().unwrap();
+            }
             Some("makes a pool") => {
                 // Not diverted, and in a worker: it would be a bomb.
                 let refused = IsolatedPool::new(1).is_err();
@@ -68,7 +75,7 @@ mod unix {
             Err(_) => {}
         }
 
-        let tests: [(&str, fn()); 15] = [
+        let tests: [(&str, fn()); 16] = [
             ("a_worker_is_a_process_of_its_own", a_worker_is_a_process_of_its_own),
             (
                 "a_crashed_worker_fails_its_job_and_is_replaced",
@@ -79,6 +86,10 @@ mod unix {
             ("a_program_that_does_not_divert_gets_no_pool", a_program_that_does_not_divert_gets_no_pool),
             ("a_worker_that_cannot_start_fails_what_waits", a_worker_that_cannot_start_fails_what_waits),
             ("a_worker_that_starts_does_not_hold_up_the_end", a_worker_that_starts_does_not_hold_up_the_end),
+            (
+                "a_dead_worker_is_noticed_while_others_have_its_socket",
+                a_dead_worker_is_noticed_while_others_have_its_socket,
+            ),
             ("a_worker_may_divert_in_run", a_worker_may_divert_in_run),
             ("orphans_are_gone_within_two_seconds", orphans_are_gone_within_two_seconds),
             ("standard_streams_are_those_of_the_program", standard_streams_are_those_of_the_program),
@@ -356,6 +367,22 @@ mod unix {
         until(LONG, "the worker has been started", || !children(std::process::id()).is_empty());
         assert!(job.cancel());
         pool.join(Some(LONG / 4)).unwrap();
+        clean(before);
+    }
+
+    /// Rows: F40. What a program starts before it serves has the socket as its standard input.
+    fn a_dead_worker_is_noticed_while_others_have_its_socket() {
+        let before = threads();
+        let pool = IsolatedPool::builder(1).arguments(["starts another"]).build().unwrap();
+        assert_eq!(value(pool.submit(square(2)).unwrap()), 4);
+        let worker = value(pool.submit(pid()).unwrap());
+        let other = children(worker);
+        let mut job = pool.submit(aborts()).unwrap();
+        let died = job.wait(Some(LONG / 4));
+        other.into_iter().for_each(kill);
+        let died = died.unwrap().unwrap_err();
+        assert!(died.is_crashed() && died.to_string().contains("SIGABRT"), "{died}");
+        drop(pool);
         clean(before);
     }
 

@@ -19,7 +19,9 @@
 //!   comes when the *thread* that made the child ends.
 //! - A kill is `SIGKILL` to the child's process group, so what the work itself has started goes with it. The group of its
 //!   own also keeps a Ctrl-C of the terminal from it: that is for the parent to answer.
-//! - A child that ends by itself closes the socket, which ends the parent's read.
+//! - A child that ends by itself closes the socket, which ends the parent's read. It may not be the only one that has it:
+//!   what the program starts before it serves inherits its standard input, and a fork inherits everything. So whoever
+//!   waits for a child looks every `LOOK_FOR_END` whether it is there. What a child had said before it ended still counts.
 //!
 //! Each child has a thread in the parent, which starts it, writes, reads, and reaps. So nothing of it ever holds up the thread
 //! that submits, and no child is left as a zombie.
@@ -97,6 +99,9 @@ mod unix {
     /// What a child may take to exit by itself once the stream has ended.
     const GRACE: Duration = Duration::from_secs(1);
 
+    /// How often whoever waits for an answer looks whether the child is there.
+    const LOOK_FOR_END: Duration = Duration::from_millis(500);
+
     /// Of the threads of the parent. Results are read there, nested ones by recursion, up to the depth that the codec allows; it
     /// is the size that a main thread mostly has, and on such a one they were made.
     const STACK: usize = 8 << 20;
@@ -146,13 +151,21 @@ mod unix {
         }
     }
 
-    /// The child was not reaped, so its number is its own.
+    /// Its number is its own for as long as it was not reaped.
     fn kill(child: &mut Child) {
+        if has_ended(child) {
+            return;
+        }
         let group = i32::try_from(child.id()).map(Pid::from_raw);
         let killed = group.is_ok_and(|group| signal::killpg(group, Signal::SIGKILL).is_ok());
         if !killed {
             let _ = child.kill();
         }
+    }
+
+    /// Also when others reap what this program has started, and its status is lost.
+    fn has_ended(child: &mut Child) -> bool {
+        !matches!(child.try_wait(), Ok(None))
     }
 
     /// Starts this very program once more, as a child that is to call [`serve`].
@@ -205,9 +218,8 @@ mod unix {
         let deadline = Instant::now().checked_add(options.start);
         let mut late = false;
         let mut undelivered = None;
-        match read(&mut Impatient { stream: &stream, deadline }) {
+        match read(&mut Watchful { stream: &stream, state, deadline, over: false }) {
             Ok(hello) => {
-                stream.set_read_timeout(None)?;
                 events.message(hello);
                 undelivered = talk(&mut stream, options.idle, events, inbox, state);
             }
@@ -238,12 +250,12 @@ mod unix {
         loop {
             match inbox.recv_timeout(idle) {
                 Ok(Some(message)) => {
-                    if lock(state).child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
+                    if lock(state).child.as_mut().is_some_and(has_ended) {
                         return Some(message);
                     }
                     let answer = write(stream, &message).and_then(|()| {
                         drop(message);
-                        read(stream)
+                        read(&mut Watchful { stream, state, deadline: None, over: false })
                     });
                     let Ok(answer) = answer else { return None };
                     events.message(answer);
@@ -403,25 +415,41 @@ mod unix {
         Ok(message)
     }
 
-    /// Reads until a deadline.
-    struct Impatient<'a> {
+    /// Reads until a deadline, if there is one, and for as long as the child lives.
+    struct Watchful<'a> {
         stream: &'a UnixStream,
+        state: &'a Mutex<State>,
         deadline: Option<Instant>,
+        /// The child has ended: what it has said is there.
+        over: bool,
     }
 
-    impl Read for Impatient<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            if let Some(deadline) = self.deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                self.stream.set_read_timeout(Some(left))?;
+    impl Watchful<'_> {
+        fn patience(&self) -> io::Result<Duration> {
+            if self.over {
+                // Zero would be for ever.
+                return Ok(Duration::from_micros(1));
             }
-            (&mut &*self.stream).read(buffer).map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-                _ => error,
-            })
+            match self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
+                left => Ok(left.map_or(LOOK_FOR_END, |left| left.min(LOOK_FOR_END))),
+            }
+        }
+    }
+
+    impl Read for Watchful<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            loop {
+                self.stream.set_read_timeout(Some(self.patience()?))?;
+                match (&mut &*self.stream).read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return done,
+                }
+                if self.over {
+                    return Ok(0);
+                }
+                self.over = lock(self.state).child.as_mut().is_none_or(has_ended);
+            }
         }
     }
 }
