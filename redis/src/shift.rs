@@ -48,6 +48,9 @@
 //!    attempt does not count.
 //! 4. The settler sends what is left. If Redis cannot be reached then, the verdicts are lost and the jobs will run again: way 2.
 //!
+//! 5. It takes its name out, if nobody needs that any more: nothing is unsettled, and the reader knows what was delivered. One that
+//!    was stopped between a failure and its recovery does not know.
+//!
 //! A `run` that is dropped cancels its jobs and leaves the rest to way 2.
 
 use std::{
@@ -104,6 +107,7 @@ pub(crate) trait Source: 'static {
     async fn beat(&self, known: &[String], limit: Duration) -> Result<(), Error>;
     /// Makes ready what is due. When to come again, if that is known.
     async fn promote(&self, limit: Duration) -> Result<Option<Duration>, Error>;
+    /// Has nothing any more.
     async fn leave(&self, limit: Duration);
 
     /// What a delivery asks for: the job, and its arguments; or what is wrong with it.
@@ -193,6 +197,8 @@ pub(crate) struct Shift<S> {
     /// When the next retry of this worker is due.
     due: Cell<Option<Instant>>,
     stopping: Cell<bool>,
+    /// The reader has ended, and whatever was delivered to this worker is known.
+    complete: Cell<bool>,
     /// Jobs that end from now on were cancelled.
     out_of_grace: Cell<bool>,
     /// No verdict will follow those that are there.
@@ -221,6 +227,7 @@ impl<S: Source> Shift<S> {
             verdicts: RefCell::default(),
             due: Cell::new(None),
             stopping: Cell::new(false),
+            complete: Cell::new(false),
             out_of_grace: Cell::new(false),
             closing: Cell::new(false),
             fatal: RefCell::default(),
@@ -272,7 +279,7 @@ impl<S: Source> Shift<S> {
         self.judged.set();
         drop(selkie::timeout(left().max(LAST_WORDS), settler).await);
         drop((heart, timekeeper));
-        if self.known.borrow().is_empty() {
+        if self.known.borrow().is_empty() && self.complete.get() {
             self.source.leave(Duration::from_secs(1)).await;
         }
         match self.fatal.take() {
@@ -324,6 +331,7 @@ impl<S: Source> Shift<S> {
                 self.room.wait().await;
             }
             if self.stopping.get() {
+                self.complete.set(recover.is_none() && again.is_none());
                 return;
             }
             if self.begin_waiting() {

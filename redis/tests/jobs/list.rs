@@ -18,6 +18,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ("list::cut_connections_lose_and_double_nothing", cut_connections_lose_and_double_nothing),
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
         ("list::a_worker_that_ends_hands_back", a_worker_that_ends_hands_back),
+        (
+            "list::an_answer_that_is_lost_at_the_end_costs_no_item",
+            an_answer_that_is_lost_at_the_end_costs_no_item,
+        ),
     ]
 }
 
@@ -198,5 +202,34 @@ fn a_worker_that_ends_hands_back() {
         let mut left: Vec<String> = ask(&server, &["LRANGE", "jobs", "0", "-1"]);
         left.sort();
         assert_eq!(left, [r#""fails""#, r#""slow""#]);
+    });
+}
+
+/// It was taken, the worker does not know of it, and ends before it asks.
+fn an_answer_that_is_lost_at_the_end_costs_no_item() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let notes = Notes::default();
+        let worker = noting(&proxy.url(), &notes).idle_limit(ms(300));
+        proxy.cut_at("BLMOVE", Cut::Answer);
+        let mut pushed = false;
+        let cut = until("the answer is cut", async || {
+            if !pushed && proxy.was_cut() {
+                push(&server, &[r#""a""#]);
+                pushed = true;
+            }
+            // No time for the worker to ask what it has missed.
+            let begin = Instant::now();
+            while pushed && proxy.cuts() == 0 && begin.elapsed() < ms(4000) {
+                selkie::yield_now().await;
+            }
+            proxy.cuts() > 0
+        });
+        let report = worker.run(cut).await.unwrap();
+        assert_eq!((report.done, report.unsettled), (0, 0));
+        let other = noting(server.url(), &notes).idle_limit(ms(300));
+        other.run(until("the other has done it", async || is_empty(&server))).await.unwrap();
+        assert_eq!(notes.all(), ["a"]);
     });
 }
