@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
             "list::an_answer_that_is_lost_at_the_end_costs_no_item",
             an_answer_that_is_lost_at_the_end_costs_no_item,
         ),
+        ("list::a_dead_letter_that_is_refused_is_not_lost", a_dead_letter_that_is_refused_is_not_lost),
     ]
 }
 
@@ -231,5 +232,22 @@ fn an_answer_that_is_lost_at_the_end_costs_no_item() {
         let other = noting(server.url(), &notes).idle_limit(ms(300));
         other.run(until("the other has done it", async || is_empty(&server))).await.unwrap();
         assert_eq!(notes.all(), ["a"]);
+    });
+}
+
+/// The list of the dead may be something else; a human repairs that.
+fn a_dead_letter_that_is_refused_is_not_lost() {
+    run(async {
+        let server = server();
+        ask::<()>(&server, &["SET", "jobs:dead", "something else"]);
+        push(&server, &["no JSON"]);
+        let notes = Notes::default();
+        let worker = noting(server.url(), &notes).idle_limit(ms(300));
+        let refused = worker.run(selkie::sleep(ms(30_000))).await.unwrap_err();
+        assert!(refused.is_refused(), "{refused}");
+        ask::<()>(&server, &["DEL", "jobs:dead"]);
+        let other = noting(server.url(), &notes).idle_limit(ms(300));
+        other.run(until("the other has done it", async || is_empty(&server))).await.unwrap();
+        assert_eq!(ask::<u64>(&server, &["LLEN", "jobs:dead"]), 1);
     });
 }
