@@ -1,4 +1,14 @@
-use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use selkie::{ContextVar, IsolatedPool, RemoteTask, isolated::Call};
 use serde::{Serialize, de::DeserializeOwned};
@@ -104,10 +114,16 @@ type Handler = Rc<dyn Fn(&[u8]) -> Result<Attempt, serde_json::Error>>;
 #[derive(Clone, Default)]
 pub(crate) struct Handlers(BTreeMap<String, Handler>);
 
-/// Why there is no attempt: kind and error of the dead letter.
+/// Why there is no attempt, with the error for the dead letter.
 pub(crate) enum Unfit {
     Malformed(String),
     Unknown(String),
+    Panicked(String),
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }
 
 #[derive(Serialize)]
@@ -190,7 +206,14 @@ impl Handlers {
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(Unfit::Unknown(format!("no handler is called `{name}` here (there are: {known})")));
         };
-        handler(args).map_err(|error| {
+        // The arguments' type reads them, in a task that is the worker's own.
+        let attempt = catch_unwind(AssertUnwindSafe(|| handler(args))).map_err(|payload| {
+            let error = format!("the arguments could not be read, that panicked: {}", message(&*payload));
+            // What it does when it is dropped would be another panic.
+            std::mem::forget(payload);
+            Unfit::Panicked(error)
+        })?;
+        attempt.map_err(|error| {
             Unfit::Malformed(match name {
                 "" => format!("the item is not what the handler takes: {error}"),
                 _ => format!("the arguments are not what `{name}` takes: {error}"),

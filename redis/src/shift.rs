@@ -543,6 +543,7 @@ impl<S: Source> Shift<S> {
             Unfit::Malformed(error) => What::Dead { kind: "malformed", error },
             // Another worker may be of a newer version, so it is tried again as any other.
             Unfit::Unknown(error) => self.failed(job, "unknown", Failure::new(error)),
+            Unfit::Panicked(error) => self.failed(job, "panicked", Failure::new(error)),
         }
     }
 

@@ -46,6 +46,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("basics::jobs_of_other_languages", jobs_of_other_languages),
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
+        ("basics::arguments_whose_type_panics_fail_the_job", arguments_whose_type_panics_fail_the_job),
     ]
 }
 
@@ -594,5 +595,35 @@ fn a_wait_is_over_when_its_limit_is() {
         let nowhere = JobQueue::open("redis://127.0.0.1:1/", "tests").unwrap().patience(ms(100));
         assert!(nowhere.submit("x", &()).await.unwrap_err().is_unreachable());
         assert!(nowhere.watch().await.unwrap_err().is_unreachable());
+    });
+}
+
+/// Reading arguments is code of users too.
+struct Even(u32);
+
+impl<'de> serde::Deserialize<'de> for Even {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let n = u32::deserialize(deserializer)?;
+        assert!(n % 2 == 0, "{n} is odd");
+        Ok(Self(n))
+    }
+}
+
+fn arguments_whose_type_panics_fail_the_job() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let odd = queue.submit("half", &7).await.unwrap();
+        let even = queue.submit("half", &8).await.unwrap();
+        let retry = Retry::default().attempts(2).base(ms(1));
+        let worker = Worker::new(queue.clone())
+            .retry(retry)
+            .register("half", async |n: Even| Ok::<_, Infallible>(n.0 / 2));
+        let report = drain(&queue, worker).await;
+        assert_eq!((report.done, report.retried, report.dead, report.running), (1, 1, 1, 0));
+        assert_eq!(queue.outcome::<u32>(&even).await.unwrap(), Some(Ok(4)));
+        let failed = queue.outcome::<u32>(&odd).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(failed.kind, "panicked");
+        assert!(failed.error.contains("7 is odd"), "{failed}");
     });
 }
