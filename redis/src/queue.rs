@@ -183,7 +183,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 
 /// As [`millis`], but something that is meant to wait does.
 pub(crate) fn millis_up(duration: Duration) -> u64 {
-    millis(duration + Duration::from_nanos(999_999))
+    millis(duration.saturating_add(Duration::from_nanos(999_999)))
 }
 
 impl JobQueue {

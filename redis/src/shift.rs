@@ -644,9 +644,10 @@ impl<S: Source> Shift<S> {
                     What::Dead { .. } => &self.numbers.dead,
                     What::Back => &self.numbers.back,
                     What::Retry { wait, .. } => {
-                        let due = now + wait;
-                        if self.due.get().is_none_or(|earlier| due < earlier) {
-                            self.due.set(Some(due));
+                        // What the clock cannot say is never due.
+                        let due = now.checked_add(wait);
+                        if due.is_some_and(|due| self.due.get().is_none_or(|earlier| due < earlier)) {
+                            self.due.set(due);
                             self.delayed.set();
                         }
                         &self.numbers.retried

@@ -21,6 +21,12 @@ use crate::{
 /// After how long without a sign of life a worker that has nothing is forgotten by the group.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
+/// More is as good as no limit, and doubled it is still a number that Redis takes.
+pub(crate) const MOST_JOBS: usize = 1 << 30;
+
+/// As good as for ever, and points in time can still be so far away.
+pub(crate) const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// Runs the jobs of a [`JobQueue`] on the current loop: at least once each, so many at a time, failures again and then to the dead
 /// letters.
 ///
@@ -132,7 +138,7 @@ macro_rules! rules {
     () => {
         /// How many jobs run at a time; 16 if not set. No more is taken from Redis than can run.
         pub fn concurrency(mut self, jobs: usize) -> Self {
-            self.rules.concurrency = jobs.max(1);
+            self.rules.concurrency = jobs.clamp(1, crate::worker::MOST_JOBS);
             self
         }
 
@@ -156,7 +162,7 @@ macro_rules! rules {
         /// A job may take much longer: its worker gives a sign every third of the limit. But a handler that blocks the loop for
         /// this long will see its jobs run twice.
         pub fn idle_limit(mut self, limit: Duration) -> Self {
-            self.rules.idle_limit = limit.max(Duration::from_millis(30));
+            self.rules.idle_limit = limit.clamp(Duration::from_millis(30), crate::worker::LONGEST);
             self
         }
 

@@ -47,6 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::jobs_of_other_languages", jobs_of_other_languages),
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
         ("basics::arguments_whose_type_panics_fail_the_job", arguments_whose_type_panics_fail_the_job),
+        ("basics::times_may_be_for_ever", times_may_be_for_ever),
     ]
 }
 
@@ -625,5 +626,30 @@ fn arguments_whose_type_panics_fail_the_job() {
         let failed = queue.outcome::<u32>(&odd).await.unwrap().unwrap().unwrap_err();
         assert_eq!(failed.kind, "panicked");
         assert!(failed.error.contains("7 is odd"), "{failed}");
+    });
+}
+
+fn times_may_be_for_ever() {
+    run(async {
+        let server = server();
+        let queue = queue(&server).patience(Duration::MAX);
+        let delayed = NewJob::new("done", &()).unwrap().delay(Duration::MAX);
+        let jobs = [delayed, NewJob::new("later", &()).unwrap(), NewJob::new("done", &()).unwrap()];
+        let ids = queue.submit_all(jobs).await.unwrap();
+        let worker = Worker::new(queue.clone())
+            .concurrency(usize::MAX)
+            .timeout(Duration::MAX)
+            .retry(Retry::default().base(Duration::MAX).max(Duration::MAX))
+            .idle_limit(Duration::MAX)
+            .grace(Duration::MAX)
+            .keep_outcomes(Duration::MAX)
+            .register("later", async |()| Err::<(), _>(Failure::after(Duration::MAX, "not before the end")))
+            .register("done", async |()| Ok::<_, Infallible>(1));
+        let monitor = worker.monitor();
+        let settled = until("both are settled", async || monitor.read().done + monitor.read().retried == 2);
+        let report = worker.run(settled).await.unwrap();
+        assert_eq!((report.done, report.retried, report.unsettled), (1, 1, 0));
+        assert_eq!(queue.counts().await.unwrap().later, 2);
+        assert_eq!(queue.outcome::<u32>(ids[2].as_ref().unwrap()).await.unwrap(), Some(Ok(1)));
     });
 }
