@@ -180,7 +180,7 @@ fn add(counter: &AtomicU64, n: usize) {
 enum Stage {
     /// Taken, not begun.
     Waiting,
-    Running(Option<AnyTask>),
+    Running(JobId, Option<AnyTask>),
     /// It has a verdict, which Redis has not confirmed.
     Judged,
 }
@@ -434,7 +434,7 @@ impl<S: Source> Shift<S> {
             );
             return self.judge(dead(&job.id, "lost", error));
         }
-        self.known.borrow_mut().insert(entry.id.clone(), Stage::Running(None));
+        self.known.borrow_mut().insert(entry.id.clone(), Stage::Running(job.id.clone(), None));
         self.running.set(self.running.get() + 1);
         self.numbers.running.store(self.running.get() as u64, Ordering::Relaxed);
         let job = Arc::new(job);
@@ -470,7 +470,7 @@ impl<S: Source> Shift<S> {
             attempt.await
         });
         if let Some(stage) = self.known.borrow_mut().get_mut(entry) {
-            *stage = Stage::Running(Some(task.any()));
+            *stage = Stage::Running(job.id.clone(), Some(task.any()));
         }
         Ok(task)
     }
@@ -493,7 +493,7 @@ impl<S: Source> Shift<S> {
             let (wait, attempt) = (*wait, *attempt);
             let sleep = spawn(selkie::sleep(wait));
             if let Some(stage) = self.known.borrow_mut().get_mut(&entry) {
-                *stage = Stage::Running(Some(sleep.any()));
+                *stage = Stage::Running(job.id.clone(), Some(sleep.any()));
             }
             if sleep.await.is_err() {
                 ended = What::Back;
@@ -572,7 +572,7 @@ impl<S: Source> Shift<S> {
         };
         match before {
             Stage::Judged => return,
-            Stage::Running(_) => {
+            Stage::Running(..) => {
                 self.running.set(self.running.get() - 1);
                 self.numbers.running.store(self.running.get() as u64, Ordering::Relaxed);
             }
@@ -591,9 +591,10 @@ impl<S: Source> Shift<S> {
             let known = self.known.borrow();
             known
                 .values()
-                .filter_map(
-                    |stage| if let Stage::Running(Some(task)) = stage { Some(task.clone()) } else { None },
-                )
+                .filter_map(|stage| match stage {
+                    Stage::Running(_, Some(task)) => Some(task.clone()),
+                    _ => None,
+                })
                 .collect()
         };
         for task in tasks {
@@ -607,12 +608,14 @@ impl<S: Source> Shift<S> {
             let known = self.known.borrow();
             known
                 .iter()
-                .filter(|(_, stage)| matches!(stage, Stage::Running(_)))
-                .map(|(entry, _)| entry.clone())
+                .filter_map(|(entry, stage)| match stage {
+                    Stage::Running(id, _) => Some((entry.clone(), id.clone())),
+                    _ => None,
+                })
                 .collect()
         };
-        for entry in running {
-            self.judge(Verdict { id: JobId::from(&entry), entry, what: What::Back });
+        for (entry, id) in running {
+            self.judge(Verdict { entry, id, what: What::Back });
         }
     }
 

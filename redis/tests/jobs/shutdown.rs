@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use selkie_redis::{Failure, JobQueue, NewJob, Worker, current_job};
+use selkie_redis::{Event, Failure, JobQueue, NewJob, Worker, current_job};
 
 use crate::support::{Notes, Test, ask, drain, ms, queue, run, server, until};
 
@@ -102,8 +102,9 @@ fn a_job_that_ignores_its_cancel_does_not_hold_the_worker() {
     run(async {
         let server = server();
         let queue = queue(&server);
-        queue.submit("stubborn", &()).await.unwrap();
-        queue.submit("thread", &()).await.unwrap();
+        let mut watch = queue.watch().await.unwrap();
+        let mut ids = vec![queue.submit("stubborn", &()).await.unwrap()];
+        ids.push(queue.submit("thread", &()).await.unwrap());
         let worker = Worker::new(queue.clone())
             .grace(ms(20))
             .register("stubborn", async |()| {
@@ -124,6 +125,13 @@ fn a_job_that_ignores_its_cancel_does_not_hold_the_worker() {
         assert!(start.elapsed() < ms(6000), "{:?}", start.elapsed());
         assert_eq!((report.handed_back, report.unsettled), (2, 0));
         assert_eq!(queue.counts().await.unwrap().ready, 2);
+        for _ in 0..2 {
+            match watch.next().await {
+                Event::Back { id } => ids.retain(|known| *known != id),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(ids, []);
     });
 }
 
