@@ -3,7 +3,7 @@
 //! A channel has no memory: what is published while the connection is broken is lost. So a watch says when that may have
 //! happened, with [`Event::Gap`], after it is subscribed again; whoever waits for something looks then, and so misses nothing.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, fmt, time::Duration};
 
 use futures_util::StreamExt;
 use redis::{Client, RedisResult, aio::PubSub};
@@ -51,7 +51,7 @@ impl Event {
 
     fn read(payload: &str) -> Option<Self> {
         let mut words = payload.splitn(3, ' ');
-        let (verdict, latency, id) = (words.next()?, words.next()?, JobId::from(words.next()?));
+        let (verdict, latency, id) = (words.next()?, words.next()?, JobId::from(unescape(words.next()?)));
         Some(match verdict {
             "done" => Self::Done { id, latency: Duration::from_millis(latency.parse().ok()?) },
             "retry" => Self::Retry { id },
@@ -60,6 +60,29 @@ impl Event {
             _ => return None,
         })
     }
+}
+
+/// What settle.lua has made of an id. What it has not made stays.
+fn unescape(id: &str) -> Cow<'_, str> {
+    if !id.contains('%') {
+        return id.into();
+    }
+    let mut parts = id.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.filter(u8::is_ascii) {
+            Some(byte) => {
+                text.push(byte.into());
+                text.push_str(&part[2..]);
+            }
+            None => {
+                text.push('%');
+                text.push_str(part);
+            }
+        }
+    }
+    text.into()
 }
 
 /// The events of a queue; from [`JobQueue::watch`](crate::JobQueue::watch).

@@ -30,7 +30,13 @@ end
 local counts = {done = 0, retry = 0, back = 0, dead = 0}
 local events = {}
 
+-- A line for each, so an id must not end one. It is read back by the watch.
+local function escape(char)
+    return string.format('%%%02x', string.byte(char))
+end
+
 local function tell(verdict, at, id)
+    id = string.gsub(id, '[%c%%]', escape)
     counts[verdict] = counts[verdict] + 1
     events[#events + 1] = string.format('%s %d %s', verdict, math.max(now - at, 0), id)
     return 1

@@ -48,6 +48,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
         ("basics::arguments_whose_type_panics_fail_the_job", arguments_whose_type_panics_fail_the_job),
         ("basics::times_may_be_for_ever", times_may_be_for_ever),
+        ("basics::an_id_may_be_any_text", an_id_may_be_any_text),
     ]
 }
 
@@ -651,5 +652,27 @@ fn times_may_be_for_ever() {
         assert_eq!((report.done, report.retried, report.unsettled), (1, 1, 0));
         assert_eq!(queue.counts().await.unwrap().later, 2);
         assert_eq!(queue.outcome::<u32>(ids[2].as_ref().unwrap()).await.unwrap(), Some(Ok(1)));
+    });
+}
+
+/// A watch is told of many jobs in one message.
+fn an_id_may_be_any_text() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let mut watch = queue.watch().await.unwrap();
+        let names = ["two\nlines", "done 5 other", "100%\r", "%0A"];
+        for name in names {
+            let job = NewJob::new("done", &()).unwrap().id(name);
+            assert_eq!(queue.submit_all([job]).await.unwrap(), [Some(JobId::from(name))]);
+        }
+        let worker = Worker::new(queue.clone()).register("done", async |()| Ok::<_, Infallible>(1));
+        assert_eq!(drain(&queue, worker).await.done, 4);
+        for name in names {
+            match watch.next().await {
+                Event::Done { id, .. } => assert_eq!(id.as_str(), name),
+                other => panic!("{other:?}"),
+            }
+        }
     });
 }
