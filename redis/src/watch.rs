@@ -2,13 +2,37 @@
 //!
 //! A channel has no memory: what is published while the connection is broken is lost. So a watch says when that may have
 //! happened, with [`Event::Gap`], after it is subscribed again; whoever waits for something looks then, and so misses nothing.
+//!
+//! The client reads whatever comes and keeps it, so Redis never sees that a watcher is behind. So a task beside the connection
+//! takes it from there, hands on what there is room for, and gives the connection up where there is none.
 
-use std::{borrow::Cow, collections::VecDeque, fmt, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use futures_util::StreamExt;
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+};
 use redis::{Client, RedisResult, aio::PubSub};
+use tokio::sync::mpsc;
 
 use crate::{Error, JobId, io, link::is_passing, retry::Retry};
+
+/// Bytes that a watcher may be behind. Redis has a limit of this kind too, of 32 MB.
+const ROOM: usize = 16 << 20;
+
+/// What a message takes beside its text.
+const FRAME: usize = 128;
 
 /// What a [`Watch`] tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,12 +111,12 @@ fn unescape(id: &str) -> Cow<'_, str> {
 
 /// The events of a queue; from [`JobQueue::watch`](crate::JobQueue::watch).
 ///
-/// Has a connection of its own, which comes back by itself. Read it: Redis closes the connection of a watcher that is far
-/// behind, which then sees an [`Event::Gap`].
+/// Has a connection of its own, which comes back by itself. Read it: one that is 16 MiB behind is not told more, and then sees an
+/// [`Event::Gap`].
 pub struct Watch {
     client: Client,
     channel: String,
-    subscribed: Option<PubSub>,
+    subscribed: Option<Messages>,
     /// Of a message that tells several.
     events: VecDeque<Event>,
 }
@@ -118,11 +142,13 @@ impl Watch {
             let connect = io::handle().spawn(async move {
                 let mut connection = client.get_async_pubsub().await?;
                 connection.subscribe(channel).await?;
-                RedisResult::Ok(connection)
+                let (messages, handing_on) = Messages::of(connection);
+                io::handle().spawn(handing_on);
+                RedisResult::Ok(messages)
             });
             match connect.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
-                Ok(connection) => {
-                    self.subscribed = Some(connection);
+                Ok(messages) => {
+                    self.subscribed = Some(messages);
                     break;
                 }
                 Err(error) if is_passing(&error) => *last = Some(error),
@@ -143,22 +169,50 @@ impl Watch {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
-            let Some(connection) = &mut self.subscribed else {
+            let Some(messages) = &mut self.subscribed else {
                 // What Redis refuses now it did not refuse before: a human is at work on it.
                 while self.subscribe(&mut None).await.is_err() {
                     selkie::sleep(Duration::from_secs(1)).await;
                 }
                 return Event::Gap;
             };
-            let message = connection.on_message().next().await;
-            match message {
-                Some(message) => {
-                    let text = message.get_payload::<String>().unwrap_or_default();
-                    self.events.extend(text.lines().filter_map(Event::read));
-                }
+            match messages.next().await {
+                Some(text) => self.events.extend(text.lines().filter_map(Event::read)),
                 None => self.subscribed = None,
             }
         }
+    }
+}
+
+/// What has come by a connection, which goes with it.
+struct Messages {
+    texts: mpsc::UnboundedReceiver<String>,
+    behind: Arc<AtomicUsize>,
+}
+
+impl Messages {
+    /// Also what is to run beside the connection.
+    fn of(connection: PubSub) -> (Self, impl Future<Output = ()> + Send) {
+        let (there, texts) = mpsc::unbounded_channel();
+        let behind = Arc::new(AtomicUsize::new(0));
+        let this = Self { texts, behind: behind.clone() };
+        let handing_on = async move {
+            let mut messages = connection.into_on_message();
+            while let Either::Left((Some(message), _)) = select(messages.next(), pin!(there.closed())).await {
+                let text = message.get_payload::<String>().unwrap_or_default();
+                let size = text.len() + FRAME;
+                if behind.fetch_add(size, Ordering::Relaxed) + size > ROOM || there.send(text).is_err() {
+                    break;
+                }
+            }
+        };
+        (this, handing_on)
+    }
+
+    async fn next(&mut self) -> Option<String> {
+        let text = self.texts.recv().await?;
+        self.behind.fetch_sub(text.len() + FRAME, Ordering::Relaxed);
+        Some(text)
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::arguments_whose_type_panics_fail_the_job", arguments_whose_type_panics_fail_the_job),
         ("basics::times_may_be_for_ever", times_may_be_for_ever),
         ("basics::an_id_may_be_any_text", an_id_may_be_any_text),
+        ("basics::a_watch_that_is_not_read_ends_in_a_gap", a_watch_that_is_not_read_ends_in_a_gap),
     ]
 }
 
@@ -674,5 +675,34 @@ fn an_id_may_be_any_text() {
                 other => panic!("{other:?}"),
             }
         }
+    });
+}
+
+/// It keeps so many and not all.
+fn a_watch_that_is_not_read_ends_in_a_gap() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let mut watch = queue.watch().await.unwrap();
+        let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        const TOLD: usize = 4000;
+        let text = format!("retry 0 {}", "long".repeat(2500));
+        for _ in 0..TOLD / 100 {
+            let mut pipe = redis::pipe();
+            for _ in 0..100 {
+                pipe.publish("selkie:{tests}:events", &text).ignore();
+            }
+            pipe.query::<()>(&mut connection).unwrap();
+            // Its connection may share this thread.
+            selkie::sleep(ms(1)).await;
+        }
+        let mut seen = 0;
+        while watch.next().await != Event::Gap {
+            seen += 1;
+            assert!(seen < TOLD, "all were kept");
+        }
+        // From then on it tells again.
+        ask::<u64>(&server, &["PUBLISH", "selkie:{tests}:events", "retry 0 last"]);
+        assert_eq!(watch.next().await, Event::Retry { id: JobId::from("last") });
     });
 }
