@@ -16,7 +16,7 @@ use crate::{exception::ExceptionContext, instrument::Instrument, task::AnyTask};
 /// With the feature, and without an exception handler, what a loop reports is an event of the level `ERROR` and the target
 /// `selkie` if a subscriber takes those. Otherwise it goes to standard error or the console, as without the feature.
 ///
-/// **Platforms**: where a panic cannot unwind, the spans of a task that trapped are left entered.
+/// **Platforms**: where a panic cannot unwind, the spans of a task that trapped are left entered, until the instrument goes.
 ///
 /// ```
 /// use selkie::{EventLoop, TaskSpans, spawn};
@@ -32,6 +32,8 @@ use crate::{exception::ExceptionContext, instrument::Instrument, task::AnyTask};
 #[derive(Debug, Default)]
 pub struct TaskSpans {
     spans: RefCell<HashMap<u64, Span>>,
+    /// Those of the polls that are under way, innermost last.
+    entered: RefCell<Vec<(u64, Span)>>,
 }
 
 impl TaskSpans {
@@ -57,12 +59,17 @@ impl Instrument for TaskSpans {
     fn poll_start(&self, task: &AnyTask) {
         if let Some(span) = self.span(task) {
             span.with_subscriber(|(id, subscriber)| subscriber.enter(id));
+            self.entered.borrow_mut().push((task.id(), span));
         }
     }
 
     fn poll_end(&self, task: &AnyTask) {
-        if let Some(span) = self.span(task) {
-            span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
+        let mut entered = self.entered.borrow_mut();
+        let is_last = entered.last().is_some_and(|(of, _)| *of == task.id());
+        let span = if is_last { entered.pop() } else { None };
+        drop(entered);
+        if let Some((_, span)) = span {
+            exit(&span);
         }
     }
 
@@ -70,6 +77,19 @@ impl Instrument for TaskSpans {
         let span = self.spans.borrow_mut().remove(&task.id());
         drop(span);
     }
+}
+
+/// Removed within a poll, of whose end it is not told.
+impl Drop for TaskSpans {
+    fn drop(&mut self) {
+        for (_, span) in self.entered.take().iter().rev() {
+            exit(span);
+        }
+    }
+}
+
+fn exit(span: &Span) {
+    span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
 }
 
 /// Whether a subscriber took the report.

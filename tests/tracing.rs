@@ -125,6 +125,32 @@ fn what_a_task_logs_stands_in_its_span() {
 }
 
 #[test]
+fn an_instrument_that_is_removed_within_a_poll_leaves_no_span_entered() {
+    let lines = Lines::default();
+    with_default(lines.clone(), || {
+        EventLoop::new()
+            .run_until_complete(async move {
+                EventLoop::current().unwrap().set_instrument(Some(TaskSpans::new()));
+                let outer = Task::builder().name("outer").spawn(async {
+                    let inner = Task::builder().name("inner").spawn(async {
+                        EventLoop::current().unwrap().set_instrument(None);
+                        tracing::info!("in no span");
+                    });
+                    inner.await.unwrap();
+                });
+                outer.await.unwrap();
+                let told = lines.taken();
+                assert_eq!(
+                    told[3..],
+                    ["enter inner", "exit inner", "exit outer", "INFO message=in no span"],
+                    "{told:?}"
+                );
+            })
+            .unwrap();
+    });
+}
+
+#[test]
 fn what_nobody_handles_is_an_event() {
     let lines = Lines::default();
     with_default(lines.clone(), || {
