@@ -77,6 +77,8 @@ struct Inner<E> {
     children: RefCell<BTreeMap<u64, TaskRef>>,
     /// In the order in which the children failed.
     errors: RefCell<Vec<TaskError<E>>>,
+    /// Comes behind these.
+    body_error: RefCell<Option<TaskError<E>>>,
     /// No child starts any more, and those that run were asked to end.
     aborting: Cell<bool>,
     over: Cell<bool>,
@@ -109,7 +111,7 @@ impl<E> Inner<E> {
     fn failed(&self, error: TaskError<E>) {
         if self.over.get() {
             // The scope was dropped, so nobody will look at it.
-            return report(&[error]);
+            return report(CHILD, &[error]);
         }
         self.errors.borrow_mut().push(error);
         self.abort();
@@ -192,6 +194,7 @@ impl<E: 'static> TaskGroup<E> {
         let inner = Rc::new(Inner {
             children: RefCell::default(),
             errors: RefCell::default(),
+            body_error: RefCell::default(),
             aborting: Cell::new(false),
             over: Cell::new(false),
             body_ended: Cell::new(false),
@@ -205,11 +208,10 @@ impl<E: 'static> TaskGroup<E> {
         inner.body_ended.set(true);
         let mut value = None;
         let mut panic = None;
-        let mut body_error = None;
         match outcome {
             Ok(Some(Ok(Ok(output)))) => value = Some(output),
             Ok(Some(Ok(Err(error)))) => {
-                body_error = Some(error);
+                *inner.body_error.borrow_mut() = Some(TaskError::Failed(error));
                 inner.abort();
             }
             Ok(Some(Err(payload))) => {
@@ -225,13 +227,14 @@ impl<E: 'static> TaskGroup<E> {
 
         wait_despite_cancel(|cx| inner.poll_ended(cx), &mut cancelled, || inner.abort()).await;
         let mut errors = std::mem::take(&mut *inner.errors.borrow_mut());
+        let body_error = inner.body_error.take();
         drop(leave);
 
         if let Some(payload) = panic {
-            report(&errors);
+            report(CHILD, &errors);
             resume_unwind(payload);
         }
-        errors.extend(body_error.map(TaskError::Failed));
+        errors.extend(body_error);
         if !errors.is_empty() {
             if let Some(cancelled) = cancelled {
                 cancelled.rearm();
@@ -437,18 +440,23 @@ impl<E> Drop for Leave<E> {
         }
         self.0.over.set(true);
         let errors = std::mem::take(&mut *self.0.errors.borrow_mut());
-        report(&errors);
+        report(CHILD, &errors);
+        let body_error = self.0.body_error.take();
+        report(BODY, body_error.as_slice());
     }
 }
 
+const CHILD: &str = "a child";
+const BODY: &str = "the body";
+
 /// Tells the exception handler of errors that nobody can be told.
-fn report<E>(errors: &[TaskError<E>]) {
+fn report<E>(whose: &str, errors: &[TaskError<E>]) {
     for error in errors {
         let what = match error {
             TaskError::Failed(_) => format!("it returned an error ({})", std::any::type_name::<E>()),
             TaskError::Join(error) => error.to_string(),
         };
-        let message = format!("a child failed in a group whose scope was left: {what}");
+        let message = format!("{whose} failed in a group whose scope was left: {what}");
         if scheduler::with_current(|scheduler| scheduler.report(&message, None)).is_none() {
             crate::os::report(&message);
         }

@@ -606,6 +606,26 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: X04. It ended the group, and a child held the scope up.
+    async fn an_error_of_the_body_that_a_scope_had_no_time_to_return_is_reported(t) {
+        let told = reports(async || {
+            let group = TaskGroup::try_scope(async |group| {
+                let child = group.spawn(async {
+                    let _ = catch_cancel(pending::<()>()).await;
+                    pending::<Result<(), String>>().await
+                });
+                child.detach();
+                Err::<(), _>(String::new())
+            });
+            assert!(timeout(t.secs(1.0), group).await.is_err());
+        })
+        .await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("the body failed in a group whose scope was left"), "{told:?}");
+    }
+}
+
+behaviour! {
     /// Rows: X04.
     async fn the_errors_of_a_group_may_cross_threads(t) {
         fn crosses<E: std::error::Error + Send + Sync + 'static>(_: &E) {}
