@@ -23,7 +23,7 @@ use selkie::Lock;
 use crate::{Error, io, retry::Retry};
 
 /// How long connecting, and any command that does not wait on purpose, may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Link {
     client: Client,
@@ -75,7 +75,7 @@ fn needs_connection(error: &RedisError) -> bool {
         )
 }
 
-fn silent() -> RedisError {
+pub(crate) fn silent() -> RedisError {
     RedisError::from(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))
 }
 

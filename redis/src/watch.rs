@@ -26,7 +26,11 @@ use futures_util::{
 use redis::{Client, RedisResult, aio::PubSub};
 use tokio::sync::mpsc;
 
-use crate::{Error, JobId, io, link::is_passing, retry::Retry};
+use crate::{
+    Error, JobId, io,
+    link::{ANSWER_LIMIT, is_passing, silent},
+    retry::Retry,
+};
 
 /// Bytes that a watcher may be behind. Redis has a limit of this kind too, of 32 MB.
 const ROOM: usize = 16 << 20;
@@ -139,13 +143,16 @@ impl Watch {
     async fn subscribe(&mut self, last: &mut Option<redis::RedisError>) -> RedisResult<()> {
         for tried in 1.. {
             let (client, channel) = (self.client.clone(), self.channel.clone());
-            let connect = io::handle().spawn(async move {
+            let connect = async move {
                 let mut connection = client.get_async_pubsub().await?;
                 connection.subscribe(channel).await?;
                 let (messages, handing_on) = Messages::of(connection);
                 io::handle().spawn(handing_on);
                 RedisResult::Ok(messages)
-            });
+            };
+            // The client has no limit of its own for this kind of connection.
+            let limited = async { tokio::time::timeout(ANSWER_LIMIT, connect).await };
+            let connect = io::handle().spawn(async { limited.await.unwrap_or_else(|_| Err(silent())) });
             match connect.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
                 Ok(messages) => {
                     self.subscribed = Some(messages);

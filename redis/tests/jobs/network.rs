@@ -21,6 +21,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("network::a_server_that_comes_late_is_waited_for", a_server_that_comes_late_is_waited_for),
         ("network::short_jobs_share_round_trips", short_jobs_share_round_trips),
+        (
+            "network::a_server_that_does_not_answer_a_watch_is_asked_again",
+            a_server_that_does_not_answer_a_watch_is_asked_again,
+        ),
     ]
 }
 
@@ -216,5 +220,20 @@ fn short_jobs_share_round_trips() {
         let trips = proxy.round_trips();
         // 40 reads and 40 batches of verdicts if every batch is full; starting, looking for delayed jobs and ending are some more.
         assert!((60..400).contains(&trips), "{trips} round trips for {jobs} jobs");
+    });
+}
+
+/// As after a failover, where something still takes connections and nobody is behind it.
+fn a_server_that_does_not_answer_a_watch_is_asked_again() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        proxy.mute_next();
+        let queue = JobQueue::open(&proxy.url(), "tests").unwrap();
+        let mut watch = queue.watch().await.unwrap();
+        let id = queue.submit("done", &()).await.unwrap();
+        let worker = Worker::new(queue.clone()).register("done", async |()| Ok::<_, Infallible>(()));
+        drain(&queue, worker).await;
+        assert!(matches!(watch.next().await, Event::Done { id: done, .. } if done == id));
     });
 }

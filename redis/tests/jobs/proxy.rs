@@ -35,6 +35,8 @@ struct Shared {
     cuts: AtomicU64,
     /// Answers that followed a command.
     round_trips: AtomicU64,
+    /// The next connection is taken and kept, and nobody is behind it.
+    mute: Mutex<Option<Vec<TcpStream>>>,
 }
 
 pub(crate) struct Proxy {
@@ -51,6 +53,10 @@ impl Proxy {
         // Ends with the process.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if let Some(kept) = shared.mute.lock().unwrap().as_mut().filter(|kept| kept.is_empty()) {
+                    kept.push(client);
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
                 wire(client, server, shared.clone());
             }
@@ -75,6 +81,11 @@ impl Proxy {
     /// From now on cuts every connection after about so many bytes, wherever in a command or an answer that is.
     pub(crate) fn cut_after(&self, bytes: u64) {
         self.shared.life.store(bytes, Ordering::Relaxed);
+    }
+
+    /// From the next connection nothing will ever come.
+    pub(crate) fn mute_next(&self) {
+        *self.shared.mute.lock().unwrap() = Some(Vec::new());
     }
 
     pub(crate) fn cuts(&self) -> u64 {
