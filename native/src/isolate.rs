@@ -92,6 +92,7 @@ mod unix {
     use selkie_platform::IsolateEnd;
 
     use super::*;
+    use crate::without_zeros;
 
     /// The inode of the socket, and the name of the worker.
     const VARIABLE: &str = "SELKIE_ISOLATED";
@@ -182,7 +183,8 @@ mod unix {
         let (messages, inbox) = mpsc::channel();
         let state = Arc::new(Mutex::new(State::default()));
         let process = Process { messages, state: state.clone() };
-        let name = options.name.clone();
+        let name = without_zeros(&options.name);
+        let options = IsolateOptions { name: name.clone(), ..options };
         let life = move || {
             let end = match live(&options, &*events, &inbox, &state) {
                 Ok(end) => end,

@@ -92,7 +92,7 @@ impl Platform for Native {
 
     /// A thread of the operating system, which the process does not wait for when it ends.
     fn spawn_thread(&self, name: &str, main: Job) -> Result<(), Unavailable> {
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(main);
+        let spawned = thread::Builder::new().name(without_zeros(name)).spawn(main);
         spawned.map(drop).map_err(|_| {
             Unavailable::new("the system refuses to start a thread; try again when fewer are running")
         })
@@ -123,6 +123,11 @@ impl Platform for Native {
         }
         interrupt::register(handler)
     }
+}
+
+/// A name as the system takes it. Those of users may come from data.
+pub(crate) fn without_zeros(name: &str) -> String {
+    name.replace('\0', "\u{fffd}")
 }
 
 impl Default for Native {

@@ -63,7 +63,7 @@ use std::{
 
 use selkie_platform::Job;
 
-use crate::park::Parker;
+use crate::{park::Parker, without_zeros};
 
 /// What a [`Pool`] runs.
 pub trait Run: Send + 'static {
@@ -375,7 +375,7 @@ impl<J: Run> Shared<J> {
     /// Starts a worker. Under the mutex, so that no other thread counts on a start that fails.
     fn start(self: &Arc<Self>, state: &mut State<J>) -> io::Result<()> {
         let shared = self.clone();
-        let name = format!("{}-{}", self.name, state.named);
+        let name = without_zeros(&format!("{}-{}", self.name, state.named));
         thread::Builder::new().name(name).spawn(move || shared.work())?;
         state.named += 1;
         state.threads += 1;

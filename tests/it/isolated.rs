@@ -17,8 +17,12 @@ fn worker() {
 }
 
 fn pool(workers: usize) -> Option<IsolatedPool> {
+    named_pool(workers, "tests")
+}
+
+fn named_pool(workers: usize, name: &str) -> Option<IsolatedPool> {
     isolated::serve();
-    let builder = IsolatedPool::builder(workers).name("tests");
+    let builder = IsolatedPool::builder(workers).name(name);
     match builder.arguments(["--exact", "isolated::worker", "--nocapture"]).build() {
         Ok(pool) => Some(pool),
         // Windows and Node say what to do instead.
@@ -362,6 +366,17 @@ behaviour! {
 }
 
 #[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: F40. Also what a system does not take as the name of a thread or in an environment.
+    async fn the_name_of_an_isolated_pool_may_be_any_text(_t) {
+        let Some(pool) = named_pool(1, "name\0with a zero") else { return };
+        assert_eq!(pool.submit(square(2)).unwrap().await.unwrap(), 4);
+        let worker = pool.submit(name()).unwrap().await.unwrap().unwrap();
+        assert!(worker.starts_with("name") && worker.ends_with("with a zero-0"), "{worker}");
+        pool.shutdown().await;
+    }
+}
+
 behaviour! {
     /// Rows: F72, F40. The worker goes on after a panic that unwinds.
     async fn a_panic_of_an_isolated_job_comes_back_with_its_message(t) {

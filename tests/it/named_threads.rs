@@ -44,6 +44,27 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F51. Also what a system does not take as the name of a thread: it may come from data.
+    async fn a_name_may_be_any_text(t) {
+        let name = "name\0with a zero";
+        if let Ok(thread) = Thread::spawn(name, || 1) {
+            assert_eq!(thread.name(), name);
+            assert_eq!(thread.await.unwrap(), 1);
+        }
+        if let Ok(pool) = ThreadPool::builder(1).name(name).build() {
+            assert_eq!(pool.name(), name);
+            match pool.submit(|| 2) {
+                Ok(job) => assert_eq!(job.await.unwrap(), 2),
+                Err(error) => assert!(!has_threads(&t), "{error}"),
+            }
+        }
+        if let Ok(worker) = EventLoop::spawn_thread(name) {
+            assert_eq!(worker.handle().submit(async || 3).unwrap().await.unwrap(), 3);
+        }
+    }
+}
+
+behaviour! {
     /// Rows: F51, F71. A Worker is called as who it works for at the time.
     async fn threads_of_pools_and_loops_have_names(t) {
         // A simulated thread is none.
