@@ -48,7 +48,7 @@ mod unix {
                     clippy::zombie_processes,
                     reason = "it outlives the worker, and has its standard input"
                 )]
-                Command::new("sleep").arg("60").spawn().unwrap();
+                Command::new("sh").args(["-c", "trap '' HUP; exec sleep 60"]).spawn().unwrap();
             }
             Some("makes a pool") => {
                 // Not diverted, and in a worker: it would be a bomb.
@@ -217,7 +217,11 @@ mod unix {
     }
 
     fn kill(pid: u32) {
-        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+        signal("KILL", pid);
+    }
+
+    fn signal(name: &str, pid: u32) {
+        assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
     }
 
     #[track_caller]
@@ -382,6 +386,23 @@ mod unix {
         other.into_iter().for_each(kill);
         let died = died.unwrap().unwrap_err();
         assert!(died.is_crashed() && died.to_string().contains("SIGABRT"), "{died}");
+
+        // Also while the arguments are on their way: a worker that was stopped does not read them.
+        let worker = value(pool.submit(pid()).unwrap());
+        let other = children(worker);
+        signal("STOP", worker);
+        let mut job = pool.submit(reverse(vec![1; 20_000_000])).unwrap();
+        until(LONG, "the job begins", || job.is_started());
+        thread::sleep(Duration::from_millis(50));
+        kill(worker);
+        let ended = job.wait(Some(LONG / 4));
+        // The end of a stopped one may have ended it as well.
+        other.into_iter().filter(|&other| is_alive(other)).for_each(kill);
+        // One that had not got them yet is replaced.
+        let replaced = ended.unwrap().is_ok_and(|bytes| bytes.len() == 20_000_000);
+        if replaced {
+            children(std::process::id()).into_iter().flat_map(children).for_each(kill);
+        }
         drop(pool);
         clean(before);
     }

@@ -206,6 +206,7 @@ mod unix {
         state: &Mutex<State>,
     ) -> io::Result<IsolateEnd> {
         let (mut stream, theirs) = UnixStream::pair()?;
+        stream.set_write_timeout(Some(LOOK_FOR_END))?;
         let mut command = command(options, theirs.into())?;
         {
             let mut state = lock(state);
@@ -220,7 +221,7 @@ mod unix {
         let deadline = Instant::now().checked_add(options.start);
         let mut late = false;
         let mut undelivered = None;
-        match read(&mut Watchful { stream: &stream, state, deadline, over: false }) {
+        match read(&mut Watchful::new(&stream, state, deadline)) {
             Ok(hello) => {
                 events.message(hello);
                 undelivered = talk(&mut stream, options.idle, events, inbox, state);
@@ -255,9 +256,10 @@ mod unix {
                     if lock(state).child.as_mut().is_some_and(has_ended) {
                         return Some(message);
                     }
-                    let answer = write(stream, &message).and_then(|()| {
+                    let mut watchful = Watchful::new(stream, state, None);
+                    let answer = write(&mut watchful, &message).and_then(|()| {
                         drop(message);
-                        read(&mut Watchful { stream, state, deadline: None, over: false })
+                        read(&mut watchful)
                     });
                     let Ok(answer) = answer else { return None };
                     events.message(answer);
@@ -400,7 +402,7 @@ mod unix {
         std::process::abort()
     }
 
-    fn write(stream: &mut UnixStream, message: &[u8]) -> io::Result<()> {
+    fn write(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
         stream.write_all(&(message.len() as u64).to_le_bytes())?;
         stream.write_all(message)
     }
@@ -417,16 +419,26 @@ mod unix {
         Ok(message)
     }
 
-    /// Reads until a deadline, if there is one, and for as long as the child lives.
+    /// Reads until a deadline, if there is one, and for as long as the child lives. Writes for as long as that.
     struct Watchful<'a> {
         stream: &'a UnixStream,
         state: &'a Mutex<State>,
         deadline: Option<Instant>,
         /// The child has ended: what it has said is there.
         over: bool,
+        /// What the socket was told last, of reads.
+        told: Option<Duration>,
     }
 
-    impl Watchful<'_> {
+    impl<'a> Watchful<'a> {
+        fn new(stream: &'a UnixStream, state: &'a Mutex<State>, deadline: Option<Instant>) -> Self {
+            Self { stream, state, deadline, over: false, told: None }
+        }
+
+        fn is_over(&self) -> bool {
+            lock(self.state).child.as_mut().is_none_or(has_ended)
+        }
+
         fn patience(&self) -> io::Result<Duration> {
             if self.over {
                 // Zero would be for ever.
@@ -442,7 +454,11 @@ mod unix {
     impl Read for Watchful<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             loop {
-                self.stream.set_read_timeout(Some(self.patience()?))?;
+                let patience = Some(self.patience()?);
+                if self.told != patience {
+                    self.stream.set_read_timeout(patience)?;
+                    self.told = patience;
+                }
                 match (&mut &*self.stream).read(buffer) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     done => return done,
@@ -450,8 +466,23 @@ mod unix {
                 if self.over {
                     return Ok(0);
                 }
-                self.over = lock(self.state).child.as_mut().is_none_or(has_ended);
+                self.over = self.is_over();
             }
+        }
+    }
+
+    impl Write for Watchful<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            loop {
+                match (&mut &*self.stream).write(bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_over() => {}
+                    done => return done,
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 }
