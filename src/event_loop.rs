@@ -739,7 +739,8 @@ where
         return Ok(());
     }
     let event_loop = EventLoop::new();
-    if event_loop.scheduler().platform().can_block() {
+    // The first half is a constant where nothing may block, so that a small program for the web has nothing of a `Runner`.
+    if crate::os::may_wait() && event_loop.scheduler().platform().can_block() {
         return Runner::with_loop(event_loop).run(future);
     }
     let reporter = event_loop.owner.scheduler.platform().clone();
