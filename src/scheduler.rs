@@ -637,7 +637,7 @@ impl Scheduler {
     pub(crate) fn make<F: Future + 'static>(&self, future: F, setup: Setup) -> TaskRef {
         let task = allocate(self, future, setup);
         if self.hooked.get() {
-            self.hook(|instrument| instrument.created(&TaskInfo::new(&task)));
+            self.hook(&task, <dyn Instrument>::created);
         }
         task
     }
@@ -1170,15 +1170,17 @@ impl Scheduler {
         self.hooked.get()
     }
 
+    /// Calls one of the instrument's methods. A pointer to it, so that all four share this code.
     #[cold]
-    fn hook(&self, call: impl FnOnce(&dyn Instrument)) {
+    #[inline(never)]
+    fn hook(&self, task: &TaskRef, tell: fn(&(dyn Instrument + 'static), &TaskInfo)) {
         let instrument = self.instrument.borrow().clone();
         if let Some(instrument) = instrument {
             // Not seen by itself.
             self.hooked.set(false);
             self.mark(HOOKED, false);
             // Dropped in there as well: it may have removed itself.
-            self.guarded("an instrument", move || call(&*instrument));
+            self.guarded("an instrument", move || tell(&*instrument, &TaskInfo::new(task)));
             self.update_hooked();
         }
     }
@@ -1191,7 +1193,7 @@ impl Scheduler {
 
     #[cold]
     fn hook_enter(&self, task: &TaskRef) {
-        self.hook(|instrument| instrument.poll_start(&TaskInfo::new(task)));
+        self.hook(task, <dyn Instrument>::poll_start);
         let slow_polls = self.slow_polls.borrow().clone();
         if let Some(slow_polls) = slow_polls {
             slow_polls.enter(task);
@@ -1204,7 +1206,7 @@ impl Scheduler {
         if let Some(message) = slow_polls.and_then(|slow_polls| slow_polls.leave(task)) {
             self.report(&message, Some(task));
         }
-        self.hook(|instrument| instrument.poll_end(&TaskInfo::new(task)));
+        self.hook(task, <dyn Instrument>::poll_end);
     }
 
     pub(crate) fn set_slow_polls(&self, limit: Option<Duration>) {
@@ -1219,7 +1221,7 @@ impl Scheduler {
 
     #[cold]
     pub(crate) fn hook_done(&self, task: &TaskRef) {
-        self.hook(|instrument| instrument.done(&TaskInfo::new(task)));
+        self.hook(task, <dyn Instrument>::done);
     }
 
     pub(crate) fn set_instrument(
