@@ -48,7 +48,7 @@ use crate::{
     ready::{Lane, Priority},
     remote::Debts,
     sleep::Boxed,
-    slow::SlowPolls,
+    slow::{SlowPolls, Watch},
     submit::Jobs,
     task::{Arena, HANDLE, Header, Panic, Setup, TaskRef, allocate},
     timers::{self, NEVER, Node, Timers},
@@ -207,7 +207,7 @@ pub(crate) struct Scheduler {
     pub(crate) locals: Locals,
     handler: RefCell<Option<Handler>>,
     instrument: RefCell<Option<Rc<dyn Instrument>>>,
-    slow_polls: RefCell<Option<Rc<SlowPolls>>>,
+    slow_polls: RefCell<Option<Rc<dyn Watch>>>,
     /// There is an instrument, or slow polls are reported.
     hooked: Cell<bool>,
     shuffle: Cell<Option<u64>>,
@@ -1213,7 +1213,7 @@ impl Scheduler {
         if self.closing.get() {
             return;
         }
-        let new = limit.map(|limit| Rc::new(SlowPolls::new(limit, &self.platform)));
+        let new = limit.map(|limit| Rc::new(SlowPolls::new(limit, &self.platform)) as Rc<dyn Watch>);
         drop(self.slow_polls.replace(new));
         self.update_hooked();
         self.end_batch();

@@ -27,6 +27,14 @@ struct Poll {
     reported: bool,
 }
 
+/// Is told of each poll. A loop knows [`SlowPolls`] by this only: a program that never asks for them has nothing of it.
+pub(crate) trait Watch {
+    fn enter(&self, task: &TaskRef);
+
+    /// What to report of the poll that ends.
+    fn leave(&self, task: &TaskRef) -> Option<String>;
+}
+
 /// Measures polls while somebody wants to know.
 pub(crate) struct SlowPolls {
     limit: Duration,
@@ -62,8 +70,10 @@ impl SlowPolls {
         );
         Self { limit, platform: platform.clone(), starts: RefCell::default(), watched }
     }
+}
 
-    pub(crate) fn enter(&self, task: &TaskRef) {
+impl Watch for SlowPolls {
+    fn enter(&self, task: &TaskRef) {
         let since = self.platform.now();
         let mut starts = self.starts.borrow_mut();
         if starts.is_empty() {
@@ -73,8 +83,7 @@ impl SlowPolls {
         starts.push(since);
     }
 
-    /// What to report of the poll that ends.
-    pub(crate) fn leave(&self, task: &TaskRef) -> Option<String> {
+    fn leave(&self, task: &TaskRef) -> Option<String> {
         let mut starts = self.starts.borrow_mut();
         let since = starts.pop()?;
         if starts.is_empty() {
