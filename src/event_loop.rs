@@ -17,7 +17,7 @@ use selkie_platform::{Driven, Next, Platform, Turn};
 use crate::{
     context,
     error::{JoinError, LoopClosed, RunError},
-    exception::ExceptionContext,
+    exception::{self, ExceptionContext},
     instrument::Instrument,
     ready::Priority,
     remote_call::{RemoteHandle, remote_call},
@@ -308,7 +308,7 @@ impl EventLoop {
 
     /// Sets what is told of failures that nobody waits for; `None` prints them. Mirrors `set_exception_handler`.
     pub fn set_exception_handler(&self, handler: Option<Rc<dyn Fn(&ExceptionContext)>>) {
-        drop(self.scheduler().set_handler(handler));
+        drop(self.scheduler().set_handler(handler.map(exception::handler)));
     }
 
     /// Reports a failure to the exception handler. Mirrors `call_exception_handler`.

@@ -2,9 +2,24 @@
 
 use std::{fmt, rc::Rc, sync::Arc};
 
-use crate::task::TaskRef;
+use crate::{
+    context::{self, Context},
+    task::TaskRef,
+};
 
-pub(crate) type Handler = Rc<dyn Fn(&ExceptionContext)>;
+/// Is told what happened, and of which task. A loop keeps what users set in this form, from [`handler`], so that a program that
+/// sets none has nothing of it.
+pub(crate) type Handler = Rc<dyn Fn(&str, Option<&TaskRef>)>;
+
+/// A handler that tells what users have set.
+pub(crate) fn handler(tell: Rc<dyn Fn(&ExceptionContext)>) -> Handler {
+    Rc::new(move |message, task| {
+        let context = ExceptionContext::new(message, task);
+        // Variables say what the failed task was about, so the handler sees the task's.
+        let variables = task.map_or_else(context::current, |task| task.context());
+        Context(variables).run(|| tell(&context));
+    })
+}
 
 /// What went wrong where nobody could be told: the argument of an exception handler.
 ///

@@ -41,7 +41,7 @@ use selkie_platform::{Next, Platform};
 use crate::{
     error::{contain, discard, panic_message},
     event_loop::Owner,
-    exception::{ExceptionContext, Handler},
+    exception::Handler,
     inbox::{Closed, Inbox, Kind, Link, Taken},
     instrument::{Instrument, TaskInfo},
     loop_local::Locals,
@@ -1271,28 +1271,25 @@ impl Scheduler {
 
     #[cold]
     pub(crate) fn report(&self, message: &str, task: Option<&TaskRef>) {
-        let context = ExceptionContext::new(message, task);
         let handler = self.handler.borrow().clone();
         match handler {
             #[cfg(feature = "tracing")]
-            None if crate::tracing::report(&context) => {}
-            None => self.platform.report(&context.to_string()),
+            None if crate::tracing::report(&crate::ExceptionContext::new(message, task)) => {}
+            None => self.print(message),
             Some(handler) => {
-                // Variables say what the failed task was about, so the handler sees the task's.
-                let variables = task.map_or_else(crate::context::current, |task| task.context());
                 // The handler is dropped in there as well: it may have removed itself.
-                let call = || {
-                    let handler = handler;
-                    crate::Context(variables).run(|| handler(&context));
-                };
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
-                    self.platform.report(&context.to_string());
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(move || handler(message, task))) {
+                    self.print(message);
                     let text = format!("the exception handler panicked: {}", panic_message(&*payload));
                     discard(payload);
                     self.platform.report(&text);
                 }
             }
         }
+    }
+
+    fn print(&self, message: &str) {
+        self.platform.report(&format!("selkie: {message}"));
     }
 
     pub(crate) fn set_shuffle(&self, seed: Option<u64>) {
