@@ -517,17 +517,8 @@ pub(crate) async fn shut_down(limit: Duration) {
             break;
         }
     }
-    let scheduler = event_loop.scheduler();
-    let jobs = std::future::poll_fn(|cx| {
-        // The time first: polled at least once, so that the task is woken when it is over.
-        let over = Pin::new(&mut over).poll(cx);
-        if scheduler.jobs.poll_ended(cx.waker()) { Poll::Ready(()) } else { over }
-    });
-    jobs.await;
-    scheduler.jobs.forget_waiter();
-    match scheduler.jobs.count() {
-        0 => {}
-        left => scheduler.report(&format!("{left} blocking jobs of the loop still run as it ends"), None),
+    if let Some(jobs) = event_loop.scheduler().jobs.get() {
+        (jobs.wait)(jobs.clone(), over).await;
     }
 }
 
@@ -625,7 +616,8 @@ impl Runner {
     pub fn close(&mut self) {
         self.closed = true;
         let Some(event_loop) = self.event_loop.take() else { return };
-        if !event_loop.all_tasks().is_empty() || event_loop.scheduler().jobs.count() > 0 {
+        let has_jobs = event_loop.scheduler().jobs.get().is_some_and(|jobs| jobs.count() > 0);
+        if has_jobs || !event_loop.all_tasks().is_empty() {
             // An error means that the loop cannot run here; then closing it drops the tasks.
             if let Ok(rest) = event_loop.prepare(self.context.clone(), shut_down(self.limit)) {
                 rest.raw().mark_quiet();

@@ -21,7 +21,7 @@
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::VecDeque,
     future::Future,
     mem::ManuallyDrop,
@@ -211,8 +211,8 @@ pub(crate) struct Scheduler {
     /// There is an instrument, or slow polls are reported.
     hooked: Cell<bool>,
     shuffle: Cell<Option<u64>>,
-    /// Shared with the jobs.
-    pub(crate) jobs: Arc<Jobs>,
+    /// Shared with the jobs, from the first one on.
+    pub(crate) jobs: OnceCell<Arc<Jobs>>,
 }
 
 // SAFETY: see "Who may touch it": other threads reach `inbox`, `debts`, `platform` and `this` only, which are `Sync`.
@@ -292,7 +292,7 @@ impl Scheduler {
             slow_polls: RefCell::default(),
             hooked: Cell::new(false),
             shuffle: Cell::new(None),
-            jobs: Arc::default(),
+            jobs: OnceCell::new(),
             platform,
         })
     }

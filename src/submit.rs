@@ -25,6 +25,7 @@ use crate::{
     ready::Priority,
     remote::{Producer, RemoteTask, Shared, StandIn, Work, gone},
     scheduler::{self, Call, Scheduler, with_current},
+    sleep::Sleep,
     task::{HANDLE, OBSERVED, Setup, spawn_on},
 };
 
@@ -263,7 +264,7 @@ impl<T: Send> Drop for LastWord<T> {
 #[doc(alias = "run_in_executor")]
 #[doc(alias = "spawn_blocking")]
 pub fn to_thread<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> ToThread<R> {
-    let here = with_current(|scheduler| (scheduler.platform().clone(), scheduler.jobs.begin()));
+    let here = with_current(|scheduler| (scheduler.platform().clone(), Jobs::of(scheduler).begin()));
     let (platform, running) = match here {
         Some((platform, running)) => (platform, Some(running)),
         None => (os::host(), None),
@@ -273,15 +274,24 @@ pub fn to_thread<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> T
     ToThread { task, refused: refused.err().map(JoinError::unavailable) }
 }
 
-/// What a loop has given to [`to_thread`] and has not ended, which the end of the loop waits for.
-#[derive(Debug, Default)]
+/// What a loop has given to [`to_thread`] and has not ended, which the end of the loop waits for. A loop has it from its first
+/// such job on.
+#[derive(Debug)]
 pub(crate) struct Jobs {
     count: AtomicUsize,
     /// The task that ends the loop.
     waiter: AtomicWaker,
+    /// [`wait_at_end`]. By a pointer: a program that has no jobs has no code to wait for them.
+    pub(crate) wait: fn(Arc<Jobs>, Sleep) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
 impl Jobs {
+    fn of(scheduler: &Scheduler) -> &Arc<Self> {
+        scheduler.jobs.get_or_init(|| {
+            Arc::new(Self { count: AtomicUsize::new(0), waiter: AtomicWaker::new(), wait: wait_at_end })
+        })
+    }
+
     fn begin(self: &Arc<Self>) -> RunningJob {
         self.count.fetch_add(1, Ordering::Relaxed);
         RunningJob(self.clone())
@@ -290,17 +300,26 @@ impl Jobs {
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
+}
 
-    /// Keeps `waker` until the last one ends, or [`forget_waiter`](Self::forget_waiter).
-    pub(crate) fn poll_ended(&self, waker: &Waker) -> bool {
-        self.waiter.register(waker);
-        self.count() == 0
-    }
-
-    /// A waker leads to the loop, which owns this: kept, it would keep both for ever.
-    pub(crate) fn forget_waiter(&self) {
-        drop(self.waiter.take());
-    }
+/// Waits for the jobs of the loop that runs here until `over` is, and reports how many are left then.
+fn wait_at_end(jobs: Arc<Jobs>, mut over: Sleep) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(async move {
+        let ended = poll_fn(|cx| {
+            // The time first: polled at least once, so that the task is woken when it is over.
+            let over = Pin::new(&mut over).poll(cx);
+            jobs.waiter.register(cx.waker());
+            if jobs.count() == 0 { Poll::Ready(()) } else { over }
+        });
+        ended.await;
+        // A waker leads to the loop, which owns the jobs: kept, it would keep both for ever.
+        drop(jobs.waiter.take());
+        let left = jobs.count();
+        if left > 0 {
+            let message = format!("{left} blocking jobs of the loop still run as it ends");
+            with_current(|scheduler| scheduler.report(&message, None));
+        }
+    })
 }
 
 /// A job that was neither withdrawn nor has ended.
