@@ -58,7 +58,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     ptr::{self, NonNull},
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -538,39 +538,61 @@ pub(crate) fn gone(trapped: bool) -> JoinError {
 
 /// What a loop owes to others, if its thread may go alone.
 #[derive(Default)]
-pub(crate) struct Debts {
-    kept: AtomicBool,
-    #[expect(clippy::disallowed_types, reason = "taken by `os::lock` only")]
-    list: std::sync::Mutex<BTreeMap<usize, Box<dyn Fn(JoinError) + Send>>>,
+pub(crate) struct Debts(OnceLock<Box<dyn Book>>);
+
+/// Gives the error of a lost result.
+type Debt = Box<dyn Fn(JoinError) + Send>;
+
+/// Where debts are noted, by the address of the result. By a trait, as most programs have no thread that may go alone, and none of
+/// the code for it.
+trait Book: Send + Sync {
+    fn note(&self, key: usize, debt: Debt);
+
+    fn cross_out(&self, key: usize);
+
+    /// Any one of those that are left.
+    fn next(&self) -> Option<Debt>;
+}
+
+#[expect(clippy::disallowed_types, reason = "taken by `os::lock` only")]
+impl Book for std::sync::Mutex<BTreeMap<usize, Debt>> {
+    fn note(&self, key: usize, debt: Debt) {
+        os::lock(self).insert(key, debt);
+    }
+
+    fn cross_out(&self, key: usize) {
+        let paid = os::lock(self).remove(&key);
+        drop(paid);
+    }
+
+    fn next(&self) -> Option<Debt> {
+        os::lock(self).pop_first().map(|(_, debt)| debt)
+    }
 }
 
 impl Debts {
     /// From now on debts are noted.
+    #[expect(clippy::disallowed_types, reason = "as above")]
     pub(crate) fn keep(&self) {
-        self.kept.store(true, Ordering::Relaxed);
+        self.0.get_or_init(|| Box::new(std::sync::Mutex::new(BTreeMap::new())));
     }
 
     pub(crate) fn owe<T: Send + 'static>(&self, stand_in: impl FnOnce() -> StandIn<T>) {
-        if self.kept.load(Ordering::Relaxed) {
+        if let Some(book) = self.0.get() {
             let stand_in = stand_in();
-            let key = stand_in.key();
-            let give: Box<dyn Fn(JoinError) + Send> = Box::new(move |error| stand_in.give(error));
-            os::lock(&self.list).insert(key, give);
+            book.note(stand_in.key(), Box::new(move |error| stand_in.give(error)));
         }
     }
 
     fn paid(&self, key: usize) {
-        if self.kept.load(Ordering::Relaxed) {
-            let paid = os::lock(&self.list).remove(&key);
-            drop(paid);
+        if let Some(book) = self.0.get() {
+            book.cross_out(key);
         }
     }
 
     /// The thread has gone: all that is owed is lost.
     pub(crate) fn lose(&self) {
-        loop {
-            let debt = os::lock(&self.list).pop_first();
-            let Some((_, give)) = debt else { return };
+        while let Some(give) = self.0.get().and_then(|book| book.next()) {
             give(JoinError::LOST);
         }
     }
