@@ -65,7 +65,7 @@ impl Lane {
     }
 
     /// Puts the tasks in another order; for the simulator.
-    pub(crate) fn shuffle(&self, mut random: impl FnMut(usize) -> usize) {
+    pub(crate) fn shuffle(&self, random: impl Fn(usize) -> usize) {
         let mut tasks: Vec<_> = std::iter::from_fn(|| self.pop()).collect();
         for index in (1..tasks.len()).rev() {
             tasks.swap(index, random(index + 1));

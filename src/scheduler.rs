@@ -210,7 +210,8 @@ pub(crate) struct Scheduler {
     slow_polls: RefCell<Option<Rc<dyn Watch>>>,
     /// There is an instrument, or slow polls are reported.
     hooked: Cell<bool>,
-    shuffle: Cell<Option<u64>>,
+    /// Puts a lane in another order, before each round; for the simulator.
+    shuffle: OnceCell<Box<dyn Fn(&Lane)>>,
     /// Shared with the jobs, from the first one on.
     pub(crate) jobs: OnceCell<Arc<Jobs>>,
 }
@@ -291,7 +292,7 @@ impl Scheduler {
             instrument: RefCell::default(),
             slow_polls: RefCell::default(),
             hooked: Cell::new(false),
-            shuffle: Cell::new(None),
+            shuffle: OnceCell::new(),
             jobs: OnceCell::new(),
             platform,
         })
@@ -831,12 +832,8 @@ impl Scheduler {
     }
 
     fn begin_round(&self) {
-        if let Some(state) = self.shuffle.get() {
-            let mut state = state;
-            for lane in &self.lanes {
-                lane.shuffle(|bound| (random(&mut state) % bound as u64) as usize);
-            }
-            self.shuffle.set(Some(state));
+        if let Some(shuffle) = self.shuffle.get() {
+            self.lanes.iter().for_each(shuffle);
         }
         if self.lanes[2].len() == 0 {
             // Nobody has waited so far.
@@ -1292,8 +1289,16 @@ impl Scheduler {
         self.platform.report(&format!("selkie: {message}"));
     }
 
-    pub(crate) fn set_shuffle(&self, seed: Option<u64>) {
-        self.shuffle.set(seed);
+    /// Has the tasks of each round shuffled. The first call counts.
+    pub(crate) fn set_shuffle(&self, seed: u64) {
+        let state = Cell::new(seed);
+        let random = move |bound: usize| {
+            let mut next = state.get();
+            let number = random(&mut next) % bound as u64;
+            state.set(next);
+            number as usize
+        };
+        self.shuffle.get_or_init(|| Box::new(move |lane| lane.shuffle(&random)));
     }
 }
 

@@ -574,7 +574,7 @@ impl Sim {
         let id = member.id;
         let event_loop = EventLoop::with_platform(Arc::new(member));
         if let Some(seed) = self.seed {
-            event_loop.scheduler().set_shuffle(Some(seed ^ (id as u64) << 32));
+            event_loop.scheduler().set_shuffle(seed ^ (id as u64) << 32);
         }
         let mut loops = self.loops.borrow_mut();
         loops.retain(|other| other.strong_count() > 0);
@@ -753,7 +753,9 @@ impl ManualClock {
     /// ```
     pub fn guest(&self, seed: Option<u64>, pend: impl Fn() + Send + Sync + 'static) -> EventLoop {
         let event_loop = EventLoop::guest_with(Some(self.clone()), pend);
-        event_loop.scheduler().set_shuffle(seed);
+        if let Some(seed) = seed {
+            event_loop.scheduler().set_shuffle(seed);
+        }
         event_loop
     }
 }
