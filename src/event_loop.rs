@@ -23,7 +23,7 @@ use crate::{
     remote_call::{RemoteHandle, remote_call},
     scheduler::{Scheduler, current_scheduler, with_current},
     sleep::nanos,
-    task::{self, AnyTask, CALLBACK, Setup, Task, TaskRef, visible},
+    task::{AnyTask, CALLBACK, Setup, Task, TaskRef, visible},
     testing,
     timers::NEVER,
 };
@@ -498,14 +498,13 @@ impl fmt::Debug for LoopHandle {
 /// for its blocking jobs, in what is left of the limit.
 pub(crate) async fn shut_down(limit: Duration) {
     let Some(event_loop) = EventLoop::current() else { return };
-    let me = task::current_task();
-    let others: Vec<_> =
-        event_loop.all_tasks().into_iter().filter(|task| Some(task) != me.as_ref()).collect();
-    for task in &others {
+    // The task that runs this is quiet, and so is not among them.
+    let tasks = event_loop.all_tasks();
+    for task in &tasks {
         task.cancel();
     }
     let mut over = crate::sleep(limit);
-    for task in &others {
+    for task in &tasks {
         let mut ended = task.ended();
         let in_time = std::future::poll_fn(|cx| {
             if Pin::new(&mut ended).poll(cx).is_ready() {
