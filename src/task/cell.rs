@@ -540,17 +540,25 @@ pub(crate) struct Setup {
     pub(crate) name: Option<Arc<str>>,
 }
 
+impl Setup {
+    /// The state and the rarely used part of the cell.
+    #[inline]
+    fn words(self, scheduler: &Scheduler) -> (u32, *mut ()) {
+        if self.context.is_some() {
+            scheduler.has_contexts();
+        }
+        let extra = match self.name {
+            None => self.context.map_or(ptr::null_mut(), context_word),
+            name => cold_word(Cold { name, context: self.context, ..Cold::default() }),
+        };
+        (self.flags | (self.priority as u32) << LANE_SHIFT, extra)
+    }
+}
+
 /// Makes a cell that holds `future`. It begins with two references: the loop's, and the one that the caller gets.
 #[inline]
 pub(crate) fn allocate<F: Future + 'static>(scheduler: &Scheduler, future: F, setup: Setup) -> TaskRef {
-    if setup.context.is_some() {
-        scheduler.has_contexts();
-    }
-    let extra = match setup.name {
-        None => setup.context.map_or(ptr::null_mut(), context_word),
-        name => cold_word(Cold { name, context: setup.context, ..Cold::default() }),
-    };
-    let state = setup.flags | (setup.priority as u32) << LANE_SHIFT;
+    let (state, extra) = setup.words(scheduler);
     let task = make(scheduler, future, state, extra);
     task.link.set(ptr::null());
     task
@@ -567,11 +575,31 @@ pub(super) fn start<F: Future + 'static>(scheduler: &Scheduler, future: F) -> Ta
 fn make<F: Future + 'static>(scheduler: &Scheduler, future: F, state: u32, extra: *mut ()) -> TaskRef {
     const { assert!(align_of::<Stage<F>>() <= MAX_ALIGN, "box a future or result of this alignment") };
     let cell = scheduler.arena.take(scheduler, TaskCell::<F>::STAGE);
-    // SAFETY: the slot is ours alone and large enough. Its header is zeroed or that of a cell, so the fields that
-    // are only assigned here, through `Cell`s and atomics, are valid.
+    // SAFETY: the slot is ours alone and large enough.
     unsafe {
-        (&raw mut (*cell.as_ptr()).vtable).write(&TaskCell::<F>::VTABLE);
         cell.byte_add(STAGE).cast::<F>().write(future);
+        begin(cell, scheduler, &TaskCell::<F>::VTABLE, state, extra)
+    }
+}
+
+/// Makes a cell of a slot in which the future lies.
+///
+/// # Safety
+///
+/// The slot is the caller's alone, and `vtable` that of its future.
+// Apart from `make`, so that a build for size has it once for all kinds of futures.
+#[inline]
+unsafe fn begin(
+    cell: NonNull<Header>,
+    scheduler: &Scheduler,
+    vtable: &'static Vtable,
+    state: u32,
+    extra: *mut (),
+) -> TaskRef {
+    // SAFETY: as the caller promises. The header is zeroed or that of a cell, so the fields that are only assigned here,
+    // through `Cell`s and atomics, are valid.
+    unsafe {
+        (&raw mut (*cell.as_ptr()).vtable).write(vtable);
         let header = cell.as_ref();
         header.remote.reset();
         header.life.state.set(state);
