@@ -47,11 +47,11 @@ use crate::{
     loop_local::Locals,
     ready::{Lane, Priority},
     remote::Debts,
-    sleep::Boxed,
+    sleep::{Boxed, nanos},
     slow::{SlowPolls, Watch},
     submit::Jobs,
     task::{Arena, HANDLE, Header, Panic, Setup, TaskRef, allocate},
-    timers::{self, NEVER, Node, Timers},
+    timers::{self, Node, Timers},
 };
 
 /// Polls between two looks at the clock, at most.
@@ -253,7 +253,6 @@ impl Drop for Held<'_> {
 
 impl Scheduler {
     pub(crate) fn new(platform: Arc<dyn Platform>) -> Arc<Self> {
-        let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX).min(NEVER);
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             inbox: Inbox::new(),
@@ -332,9 +331,7 @@ impl Scheduler {
 
     /// Reads the clock.
     pub(crate) fn time(&self) -> u64 {
-        let now = self.platform.now();
-        // Half a thousand years fit.
-        let now = now.as_secs() * 1_000_000_000 + u64::from(now.subsec_nanos());
+        let now = nanos(self.platform.now());
         self.now.set(now);
         now
     }

@@ -126,8 +126,11 @@ impl fmt::Debug for Sleep {
     }
 }
 
+/// At most [`NEVER`]. Not by `as_nanos`, nor by what looks for an overflow: on the web both take a multiplication of 128 bits.
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(NEVER).min(NEVER)
+    const SECOND: u64 = 1_000_000_000;
+    let secs = duration.as_secs();
+    if secs >= NEVER / SECOND { NEVER } else { secs * SECOND + u64::from(duration.subsec_nanos()) }
 }
 
 /// Waits for `duration`, and lets others run meanwhile.
