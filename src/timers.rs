@@ -135,13 +135,17 @@ impl List {
             each(front, first.deadline());
             if next == back {
                 // They have met, and nobody is left between.
-                return spare.drain(..).rev().for_each(|(deadline, node)| each(node, deadline));
+                break;
             }
             (front, back) = (next, prev);
         }
-        // SAFETY: as above.
-        each(front, unsafe { front.as_ref() }.deadline());
-        spare.drain(..).rev().for_each(|(deadline, node)| each(node, deadline));
+        if front == back {
+            // SAFETY: as above.
+            each(front, unsafe { front.as_ref() }.deadline());
+        }
+        while let Some((deadline, node)) = spare.pop() {
+            each(node, deadline);
+        }
     }
 }
 
