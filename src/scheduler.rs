@@ -429,8 +429,7 @@ impl Scheduler {
         self.arena.trim();
         let mut spare = self.spare_nodes.borrow_mut();
         if spare.len() > timers::KEPT {
-            spare.truncate(timers::KEPT);
-            spare.shrink_to_fit();
+            *spare = Vec::new();
         }
     }
 

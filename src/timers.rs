@@ -153,7 +153,7 @@ pub(crate) struct Timers {
     shift: u32,
     /// The last tick that was processed.
     elapsed: Cell<u64>,
-    levels: OnceCell<Box<[Level]>>,
+    levels: OnceCell<Vec<Level>>,
     /// Set for a tick that had passed already.
     overdue: List,
     len: Cell<usize>,
