@@ -58,6 +58,8 @@ pub(crate) struct Scopes {
     live: Vec<Rc<Scope>>,
     current: Option<Rc<Scope>>,
     took: bool,
+    /// [`cancel_leaves`], from the first scope on. By a pointer: a program that has none has nothing of it.
+    cancel: Option<fn(&TaskRef) -> bool>,
 }
 
 impl Scopes {
@@ -90,19 +92,24 @@ impl Scope {
 impl TaskRef {
     /// Hands a cancel to the task's leaf scopes; whether there was one.
     pub(crate) fn cancel_scopes(&self) -> bool {
-        let leaves: Vec<_> = self
-            .read_cold(|cold| cold.scopes.live.iter().filter(|s| s.children.get() == 0).cloned().collect())
-            .unwrap_or_default();
-        if leaves.is_empty() {
-            return false;
-        }
-        self.cold(|cold| cold.scopes.took = false);
-        let message = self.read_cold(|cold| cold.cancel_message.clone()).flatten();
-        for leaf in &leaves {
-            leaf.flag(self, message.clone());
-        }
-        true
+        let cancel = self.read_cold(|cold| cold.scopes.cancel).flatten();
+        cancel.is_some_and(|cancel| cancel(self))
     }
+}
+
+fn cancel_leaves(task: &TaskRef) -> bool {
+    let leaves: Vec<_> = task
+        .read_cold(|cold| cold.scopes.live.iter().filter(|s| s.children.get() == 0).cloned().collect())
+        .unwrap_or_default();
+    if leaves.is_empty() {
+        return false;
+    }
+    task.cold(|cold| cold.scopes.took = false);
+    let message = task.read_cold(|cold| cold.cancel_message.clone()).flatten();
+    for leaf in &leaves {
+        leaf.flag(task, message.clone());
+    }
+    true
 }
 
 /// The task was asked to end. Mirrors `asyncio.CancelledError`.
@@ -247,7 +254,10 @@ impl<F: Future> Future for CatchCancel<F> {
                     message: RefCell::default(),
                     waker: RefCell::default(),
                 });
-                task.cold(|cold| cold.scopes.live.push(scope.clone()));
+                task.cold(|cold| {
+                    cold.scopes.live.push(scope.clone());
+                    cold.scopes.cancel = Some(cancel_leaves);
+                });
                 this.scope = Some((TaskRef::clone(&task), scope.clone()));
                 scope
             }
