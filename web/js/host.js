@@ -2,9 +2,8 @@
 //
 // Functions take and return plain numbers, so that the module can import them without generated glue; `attach` and `enter`
 // alone take objects, once per instance of the module. The rules of a loop (when a turn may run, what
-// coalesces) are in src/turn.rs. Here is only how a host is asked, chosen by what it was seen to do.
-//
-// The label THREADS marks what only a build with threads needs: a bundler may be told to leave that out.
+// coalesces) are in src/turn.rs. Here is only how a host is asked, chosen by what it was seen to do. What only a build with
+// threads needs is in wake.js.
 
 // What a turn answers, beside a time in ms. The same numbers are in src/turn.rs.
 const NOW = -1;
@@ -17,14 +16,13 @@ const SPARE = 1;
 
 const LONGEST = 2 ** 31 - 1; // A longer delay wraps in setTimeout, and in Firefox's waitAsync.
 const SHORTEST = 0.02; // 0 would not wait at all.
-const PAUSE = 0.25; // ms between two looks at what threads have done that are far behind.
 const SHARE = 8; // A background task waits no longer than this, in ms, however busy the page is.
 
 const settled = Promise.resolve();
 const background = { priority: 'background' };
 const page = typeof document === 'object';
 const instances = [];
-const loops = [];
+export const loops = [];
 
 /** What the clock last said. A turn reads it when it ends, and to read it again would cost as much as ten polls. */
 let latest = 0;
@@ -47,7 +45,7 @@ export function synchronize(clock) {
 }
 
 /** Calls back with `address`; answers 0 if that ended by a trap or another exception. */
-export function guard(instance, address) {
+function guard(instance, address) {
   try {
     instances[instance].call(address);
     return 1;
@@ -75,30 +73,12 @@ export function disarm(handle) {
   loop.want = loop.set = Infinity;
   loop.timer.stop();
   loop.guard.stop();
-  THREADS: {
-    if (loop.listening) Atomics.notify(view(loop.instance), loop.word);
-    loop.pause?.stop();
-    loop.listening = loop.pausing = false;
-    loop.word = 0;
-  }
+  loop.ear?.stop();
+  loop.ear = undefined;
 }
-
-/**
- * Gives the loop a turn whenever the word at `address` of the instance's shared memory is not 0, until it is disarmed. The word
- * at `behind` says whether it need not hurry.
- */
-export function listen(handle, address, behind) {
-  const loop = loops[handle];
-  loop.word = address / 4;
-  loop.behind = behind / 4;
-  hear(loop);
-}
-
-// Anew each time, as memory grows.
-const view = (instance) => new Int32Array(instance.memory.buffer);
 
 /** Shows `length` bytes of UTF-8 on the console. A copy, since a decoder refuses shared memory. */
-export const report = (instance, start, length) =>
+const report = (instance, start, length) =>
   console.error(new TextDecoder().decode(new Uint8Array(instances[instance].memory.buffer, start, length).slice()));
 
 export const visible = () => (page && document.hidden ? 0 : 1);
@@ -133,14 +113,7 @@ class Loop {
     this.hopping = false; // A macrotask is under way.
     this.posted = false; // A background task is under way, perhaps since an earlier hop.
     this.resting = false; // This hop leaves the host an idle moment: no background task may cut it short.
-    THREADS: {
-      this.word = 0; // By which other threads wake the loop, as an index.
-      this.behind = 0;
-      this.listening = false;
-      this.pausing = false; // It listens again when the pause is over.
-      this.pause = undefined;
-      this.wakes = 0; // A wait of an earlier drive does nothing when it ends.
-    }
+    this.ear = undefined; // By which it hears of other threads, from wake.js.
     this.microtask = () => run(this, 0);
     this.macrotask = () => {
       if (!this.hopping) return;
@@ -156,52 +129,15 @@ class Loop {
   }
 }
 
-function run(loop, task) {
+export function run(loop, task) {
   const next = loop.instance.turn(loop.slot, task);
   if (next === NOTHING) return;
-  THREADS: if (loop.word && !loop.listening && !loop.pausing) hear(loop);
+  loop.ear?.hear();
   if (next >= 0) return sleep(loop, next);
   loop.want = Infinity;
   if (next === NOW) hop(loop);
   // A timer left behind costs one early look, but a pending setTimeout keeps a Node process alive.
   else if (next === IDLE && immediate) stopTimer(loop);
-}
-
-// ---- Wakes from other threads, in a build with threads. The protocol is in src/wake.rs.
-
-/** After a turn: a loop that need not hurry pauses first. */
-function hear(loop) {
-  if (pauses(loop)) pause(loop);
-  else attend(loop);
-}
-
-function attend(loop) {
-  const wait = Atomics.waitAsync(view(loop.instance), loop.word, 0);
-  if (!wait.async) return hop(loop);
-  loop.listening = true;
-  const wake = ++loop.wakes;
-  wait.value.then(() => {
-    if (wake !== loop.wakes || !loop.listening) return;
-    loop.listening = false;
-    // Otherwise a turn is coming, and after it the loop listens again.
-    if (!loop.hopping) run(loop, 1);
-  });
-}
-
-/** Timers of a hidden page may be a second late, and those of whole ms are too long. */
-const pauses = (loop) => waits && !whole && Atomics.load(view(loop.instance), loop.behind) > 0 && !(page && document.hidden);
-
-function pause(loop) {
-  loop.pausing = true;
-  loop.pause ??= new Timer(() => {
-    loop.pausing = false;
-    // Otherwise a turn is coming, and after it the loop listens again.
-    if (loop.hopping) return;
-    // Where jobs are long nothing has come, and the next one wakes it.
-    if (Atomics.load(view(loop.instance), loop.word)) run(loop, 1);
-    else attend(loop);
-  });
-  loop.pause.start(PAUSE);
 }
 
 // ---- The timer: one per loop, moved only when the earliest deadline moves forward.
@@ -244,7 +180,10 @@ let whole = false;
 let words = null;
 let wordsUsed = 0;
 
-class Timer {
+/** Whether a wait of a part of a millisecond lasts no longer. */
+export const isExact = () => waits && !whole;
+
+export class Timer {
   constructor(ring) {
     this.ring = ring;
     this.age = 0; // A wait cannot be taken back: one of an older age does nothing when it ends.
@@ -288,7 +227,7 @@ const immediate = !page && typeof setImmediate === 'function';
 let channel = null;
 const posted = []; // What the channel's messages are for, in their order.
 
-function hop(loop) {
+export function hop(loop) {
   if (loop.hopping) return;
   loop.hopping = true;
   loop.resting = false;

@@ -36,7 +36,7 @@ extern "C" {
 }
 
 #[cfg(target_feature = "atomics")]
-#[wasm_bindgen(module = "/js/host.js")]
+#[wasm_bindgen(module = "/js/wake.js")]
 extern "C" {
     /// Gives the loop a turn whenever the word at `address` is not 0, until it is disarmed. While that at `behind` is above 0
     /// it need not be at once.

@@ -18,8 +18,8 @@
 //! processor from those who make the results. After a turn it then pauses for a quarter of a millisecond, in which it does not wait on
 //! the word. If that is 1 when the pause is over a turn comes, as by a wake; otherwise it waits, as after any turn.
 //!
-//! *A wait that nobody needs any more* is left behind on the word when a drive ends: hence all are notified, never one. The
-//! host knows its waits by number, and one of an earlier drive does nothing when it ends.
+//! *A wait that nobody needs any more* is left behind on the word when a drive ends: hence all are notified, never one. Each
+//! drive has an ear of its own in `js/wake.js`, and a wait of an earlier one does nothing when it ends.
 
 #[cfg(selkie_loom)]
 pub(crate) use shared::Wake;

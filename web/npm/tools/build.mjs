@@ -88,7 +88,7 @@ for (const { module, name } of WebAssembly.Module.imports(new WebAssembly.Module
 }
 const common = {
     bundle: true, format: "esm", target: "es2022", minify: true, mangleProps: /[a-z]_$/, sourcemap: true, sourcesContent: true,
-    legalComments: "none", dropLabels: ["THREADS"], outdir: dist, absWorkingDir: here, logLevel: "warning", platform: "neutral", define: { SELKIE_BUILD: JSON.stringify(id) },
+    legalComments: "none", outdir: dist, absWorkingDir: here, logLevel: "warning", platform: "neutral", define: { SELKIE_BUILD: JSON.stringify(id) },
 };
 writeFileSync(join(dist, "wasm.js"), `export default ${JSON.stringify(bytes.toString("base64"))};\n`);
 const entries = (...names) => names.map((name) => join("src", `${name}.ts`)).filter((path) => existsSync(join(here, path)));
