@@ -365,7 +365,6 @@ behaviour! {
     }
 }
 
-#[cfg(panic = "unwind")]
 behaviour! {
     /// Rows: F40. Also what a system does not take as the name of a thread or in an environment.
     async fn the_name_of_an_isolated_pool_may_be_any_text(_t) {
@@ -377,6 +376,7 @@ behaviour! {
     }
 }
 
+#[cfg(panic = "unwind")]
 behaviour! {
     /// Rows: F72, F40. The worker goes on after a panic that unwinds.
     async fn a_panic_of_an_isolated_job_comes_back_with_its_message(t) {

@@ -20,7 +20,7 @@
 //! is short, and the microtasks never end. So a loop takes a macrotask next when the last one of the thread is longer ago than a
 //! slice. Nothing tells microtasks in a row from some that came while the thread was idle: turns that are far from each other
 //! may be either, and the first few times they are taken for that. At worst a macrotask was not needed. The time is that of the
-//! clock's last reading, which each turn begins with.
+//! clock's last reading: turns of most loops begin with one. Now and then it is read for this, as to read it costs more than to arm.
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,6 +31,9 @@ use std::{
 use selkie_platform::{Next, Turn};
 
 use crate::{host, wake::Wake};
+
+/// So many turns by microtask go between two looks at the clock, if others do not look.
+const LOOK: u32 = 32;
 
 /// So often since the last macrotask the thread may have been idle.
 const FREE: u32 = 4;
@@ -65,6 +68,7 @@ struct Row {
     last: Cell<Duration>,
     /// How often it may have been idle.
     idle: Cell<u32>,
+    microtasks: Cell<u32>,
 }
 
 thread_local! {
@@ -74,6 +78,7 @@ thread_local! {
             since: Cell::new(Duration::ZERO),
             last: Cell::new(Duration::ZERO),
             idle: Cell::new(0),
+            microtasks: Cell::new(0),
         }
     };
     static SLOTS: RefCell<Vec<&'static Slot>> = const { RefCell::new(Vec::new()) };
@@ -150,9 +155,11 @@ fn find(slot: usize) -> Option<&'static Slot> {
 }
 
 impl Row {
-    /// Whether it has been longer than a slice.
+    /// Counts a microtask, and tells whether it has been longer than a slice.
     fn is_long(&self) -> bool {
-        let now = host::latest();
+        let microtasks = self.microtasks.get().wrapping_add(1);
+        self.microtasks.set(microtasks);
+        let now = if microtasks % LOOK == 0 { host::now() } else { host::latest() };
         let last = self.last.replace(now);
         if self.is_new.replace(false) {
             self.idle.set(0);
