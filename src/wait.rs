@@ -340,11 +340,13 @@ impl<T> fmt::Debug for First<T> {
 /// # Examples
 ///
 /// ```
-/// use selkie::{TaskSet, Until, sleep, spawn, wait};
+/// use selkie::{TaskSet, Until, spawn, wait, yield_now};
 /// use std::time::Duration;
 ///
 /// async fn work(n: u64) -> Result<u64, &'static str> {
-///     sleep(Duration::from_millis(5 * n)).await;
+///     for _ in 0..10 * n {
+///         yield_now().await;
+///     }
 ///     if n == 2 { Err("two") } else { Ok(n) }
 /// }
 ///
