@@ -51,7 +51,7 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
             const running = new Set<Task<unknown>>();
             let [next, busy, left, over] = [0, 0, list.length, false];
             let ending: (() => void) | undefined;
-            const settle = (at: number, ok: boolean, value: unknown): void => {
+            const settle = (at: number, ok: boolean) => (value: unknown): void => {
                 left -= 1;
                 if (!ok && !returnErrors) {
                     over = true;
@@ -67,7 +67,7 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
                 task.onEnd_(() => {
                     running.delete(task);
                     busy -= ours;
-                    settle(at, task.state === 'done', task.outcome_);
+                    settle(at, task.state === 'done')(task.outcome_);
                     more();
                     if (running.size === 0) ending?.();
                 });
@@ -81,7 +81,8 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
             };
             list.forEach((member, at) => {
                 if (member instanceof Task) attend(member, at, 0);
-                else if (typeof member !== 'function') member.then(settle.bind(0, at, true), settle.bind(0, at, false));
+                // What is no promise may answer twice, or throw.
+                else if (typeof member !== 'function') Promise.resolve(member).then(settle(at, true), settle(at, false));
             });
             more();
             context.task.hold_({

@@ -563,6 +563,16 @@ timed('a gather that takes too long is cancelled, with its members', async ({ lo
     equal([(await rejection(all)).name, log.slice(2)], ['TimeoutError', ['b: end', 'a: TimeoutError']]);
 });
 
+timed('gather takes what is like a promise by its first answer', async ({ loop }) => {
+    const twice = { then: (done) => (done('a'), done('b')) };
+    const after = { then: (done) => { done('c'); throw new Error('late'); } };
+    const all = loop.gather([twice, after, loop.spawn(async () => 'd')]);
+    const broken = loop.gather([{ then: () => { throw new Error('boom'); } }], { returnErrors: true });
+    await loop.runUntilIdle();
+    equal(await all, ['a', 'c', 'd']);
+    equal((await broken)[0].reason.message, 'boom');
+});
+
 timed('gather starts no function after a failure', async ({ loop, log }) => {
     const all = loop.gather([worker(log, 'a', 5, new Error('boom')), worker(log, 'b', 10), worker(log, 'c', 10)], { concurrency: 2 });
     const failed = rejection(all);
