@@ -74,7 +74,6 @@ export function disarm(handle) {
   loop.timer.stop();
   loop.guard.stop();
   loop.ear?.stop();
-  loop.ear = undefined;
 }
 
 /** Shows `length` bytes of UTF-8 on the console. A copy, since a decoder refuses shared memory. */
@@ -113,7 +112,6 @@ class Loop {
     this.hopping = false; // A macrotask is under way.
     this.posted = false; // A background task is under way, perhaps since an earlier hop.
     this.resting = false; // This hop leaves the host an idle moment: no background task may cut it short.
-    this.ear = undefined; // By which it hears of other threads, from wake.js.
     this.microtask = () => run(this, 0);
     this.macrotask = () => {
       if (!this.hopping) return;

@@ -67,5 +67,6 @@ class Ear {
     if (this.listening) Atomics.notify(this.words, this.word);
     this.timer?.stop();
     this.listening = this.pausing = false;
+    this.loop.ear = undefined;
   }
 }
