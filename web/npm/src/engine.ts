@@ -80,14 +80,6 @@ let since = 0;
 let last = 0;
 let idle = 0;
 
-/** Whether there have been microtasks for longer than a slice. */
-function isOver(): boolean {
-    const time = performance.now();
-    if (time - last > SLICE && ++idle < FREE) since = time;
-    last = time;
-    return time - since > SLICE;
-}
-
 /** @internal A macrotask has begun. */
 export function restart(): void {
     idle = 0;
@@ -227,7 +219,7 @@ async function load(source: Exclude<WasmSource, URL>): Promise<WebAssembly.Modul
         if (new Uint8Array(bytes)[0] === 0x3c) throw new Error('it is HTML: the server has no such file, see "Bundlers" in the README');
         return await WebAssembly.compile(bytes);
     } catch (error) {
-        throw new SelkieError('load-failed', `cannot load the scheduler from ${where}: ${error instanceof Error ? error.message : String(error)}`, error);
+        throw new SelkieError('load-failed', `cannot load the scheduler from ${where}: ${(error as Error)?.message ?? error}`, error);
     }
 }
 
@@ -275,7 +267,10 @@ function drain(): void {
         draining = false;
         return;
     }
-    if (isOver()) return later(drain);
+    const time = performance.now();
+    if (time - last > SLICE && ++idle < FREE) since = time;
+    last = time;
+    if (time - since > SLICE) return later(drain);
     const resolve = resumptions[first] as (value: unknown) => void;
     const value = resumptions[first + 1];
     resumptions[first] = resumptions[first + 1] = undefined;
