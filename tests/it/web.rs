@@ -626,11 +626,13 @@ async fn a_tie_that_was_forgotten_goes_with_its_task() {
     let count = removed.clone();
     let spy = closure(move || count.set(count.get() + 1));
     js_sys::Reflect::set(&signal, &"removeEventListener".into(), &spy).unwrap();
-    let task = spawn(sleep(ms(5)));
+    let (end, ended) = futures::channel::oneshot::channel::<()>();
+    let task = spawn(ended);
     cancel_on_abort(&task.any(), &signal).forget();
     pause(0.0).await;
     assert_eq!(removed.get(), 0);
-    task.await.unwrap();
+    end.send(()).unwrap();
+    task.await.unwrap().unwrap();
     pause(0.0).await;
     assert_eq!(removed.get(), 1, "nothing of the task stays with the signal");
 }
