@@ -1341,7 +1341,6 @@ impl Scheduler {
 
 // A trap leaves the stack where it was; a thread that never goes on does the same, for as long as the test runs.
 #[cfg(all(test, not(miri), not(all(target_family = "wasm", target_os = "unknown"))))]
-#[allow(clippy::disallowed_methods)]
 mod tests {
     use std::{
         cell::Cell,
@@ -1356,7 +1355,14 @@ mod tests {
 
     use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 
-    use crate::{EventLoop, spawn, spawn_lazy, testing::Sim};
+    use crate::{EventLoop, Thread, spawn, spawn_lazy, testing::Sim};
+
+    /// What a trap does to the stack that it is called on.
+    fn trap() -> ! {
+        let (_kept, never) = mpsc::channel::<()>();
+        let _ = never.recv();
+        unreachable!("nobody sends")
+    }
 
     /// A clock that goes on only when a task says so.
     #[derive(Default)]
@@ -1425,21 +1431,20 @@ mod tests {
     #[test]
     fn a_trap_in_an_eager_start_leaves_nothing_but_the_callers_behind() {
         let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
+        let thread = Thread::spawn("trap", move || {
             let event_loop = Sim::new().event_loop();
             let run = event_loop.run_until_complete(async move {
                 spawn_lazy(async {}).detach();
                 spawn(async move {
                     let event_loop = EventLoop::current().unwrap();
                     sender.send(event_loop.scheduler().this()).unwrap();
-                    loop {
-                        std::thread::park();
-                    }
+                    trap();
                 })
                 .detach();
             });
             drop(run);
         });
+        thread.unwrap().detach();
         let scheduler = receiver.recv().unwrap();
         assert_eq!(scheduler.arena.live(), 3);
         assert_eq!(scheduler.turn(), Next::Now, "no turn inside a turn");
@@ -1459,14 +1464,11 @@ mod tests {
             task::{Context, Wake, Waker},
         };
 
-        /// A trap: the stack stays where it is.
         struct Trap(mpsc::Sender<()>);
         impl Wake for Trap {
             fn wake(self: Arc<Self>) {
                 let _ = self.0.send(());
-                loop {
-                    std::thread::park();
-                }
+                trap();
             }
         }
         struct Count(AtomicU64);
@@ -1480,7 +1482,7 @@ mod tests {
         let behind = Waker::from(woken.clone());
         let (sender, trapped) = mpsc::channel();
         let (loops, scheduler) = mpsc::channel();
-        std::thread::spawn(move || {
+        let thread = Thread::spawn("trap", move || {
             let run = Sim::new().event_loop().run_until_complete(async move {
                 loops.send(EventLoop::current().unwrap().scheduler().this()).unwrap();
                 let (mut first, mut second) =
@@ -1492,6 +1494,7 @@ mod tests {
             });
             drop(run);
         });
+        thread.unwrap().detach();
         let scheduler = scheduler.recv().unwrap();
         trapped.recv().unwrap();
         assert_eq!(woken.0.load(Relaxed), 0);
