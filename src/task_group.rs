@@ -25,7 +25,7 @@ use crate::{
     cancel::{Cancelled, catch_cancel},
     error::{JoinError, TaskError},
     scheduler::{self, wake},
-    task::{AnyTask, Builder, EndHook, Task, TaskRef, prepare, waits_for_text, with_spawner},
+    task::{AnyTask, Builder, EndHook, Panic, Task, TaskRef, prepare, waits_for_text, with_spawner},
 };
 
 /// Tasks that end together: the scope that made them leaves only when every one has ended.
@@ -474,7 +474,7 @@ pin_project! {
 
 impl<F: Future, E> Future for Body<'_, F, E> {
     /// `None` when the group aborts; inside, the panic of the body.
-    type Output = Option<std::thread::Result<F::Output>>;
+    type Output = Option<Result<F::Output, Panic>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
