@@ -143,7 +143,7 @@ fn work(crew: &Crew, mut stop: RemoteTask<()>) {
         }));
         block(None, None, &mut |waker| {
             let stops = run.as_mut().poll(&mut task::Context::from_waker(waker)).is_ready();
-            site.settle(1);
+            site.settle();
             stops
         })
     };
@@ -151,7 +151,7 @@ fn work(crew: &Crew, mut stop: RemoteTask<()>) {
     while let Err(payload) = catch_unwind(AssertUnwindSafe(&mut round)) {
         discard(payload);
     }
-    site.settle(1);
+    site.settle();
     SEAT.set((ptr::null(), 0));
 }
 
@@ -212,7 +212,6 @@ impl<F: Future> Future for Body<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
-        this.site.settle(MANY);
         let spy = Spy::new(cx.waker());
         let polled = match this.future.as_pin_mut() {
             // Who has waited once is lent its own waker, of which it may have a clone.
@@ -273,19 +272,22 @@ impl Site {
     /// A future has ended, but its result is not there before its poll has returned.
     fn ended(&self) {
         let (site, count) = SEAT.get();
-        if ptr::eq(site, self) {
-            SEAT.set((site, count + 1));
-        } else {
+        if !ptr::eq(site, self) {
             // It was refused.
             self.load.left(1);
+        } else if count < MANY {
+            SEAT.set((site, count + 1));
+        } else {
+            SEAT.set((site, 1));
+            // The polls of all before it have returned.
+            self.load.left(count);
         }
     }
 
-    /// Uncounts those that have ended in this thread, if they are so many. No future of the site is being polled in it.
-    #[inline]
-    fn settle(&self, least: usize) {
+    /// Uncounts those that have ended in this thread. No future of the site is being polled in it.
+    fn settle(&self) {
         let (site, count) = SEAT.get();
-        if count >= least && ptr::eq(site, self) {
+        if count > 0 && ptr::eq(site, self) {
             SEAT.set((site, 0));
             self.load.left(count);
         }
@@ -365,7 +367,7 @@ impl Drop for Crew {
                 // Somebody has woken the last of them, and is about to queue it.
                 relax();
             }
-            site.settle(1);
+            site.settle();
         }
         SEAT.set(seat);
     }
