@@ -5,6 +5,9 @@
 //!
 //! The client reads whatever comes and keeps it, so Redis never sees that a watcher is behind. So a task beside the connection
 //! takes it from there, hands on what there is room for, and gives the connection up where there is none.
+//!
+//! A connection may die without a word, and a channel may be silent for long. So that task asks whether anybody is there when nothing
+//! has come for a while, and gives up a connection that does not answer.
 
 use std::{
     borrow::Cow,
@@ -31,6 +34,9 @@ use crate::{
     link::{ANSWER_LIMIT, is_passing, silent},
     retry::Retry,
 };
+
+/// After so long without an event the connection is asked whether it lives.
+const QUIET: Duration = Duration::from_secs(15);
 
 /// Bytes that a watcher may be behind. Redis has a limit of this kind too, of 32 MB.
 const ROOM: usize = 16 << 20;
@@ -115,8 +121,9 @@ fn unescape(id: &str) -> Cow<'_, str> {
 
 /// The events of a queue; from [`JobQueue::watch`](crate::JobQueue::watch).
 ///
-/// Has a connection of its own, which comes back by itself. Read it: one that is 16 MiB behind is not told more, and then sees an
-/// [`Event::Gap`].
+/// Has a connection of its own, which comes back by itself. One that dies without a word is noticed within 25 seconds.
+///
+/// Read it: a watch that is 16 MiB behind is not told more, and then sees an [`Event::Gap`].
 pub struct Watch {
     client: Client,
     channel: String,
@@ -204,8 +211,18 @@ impl Messages {
         let behind = Arc::new(AtomicUsize::new(0));
         let this = Self { texts, behind: behind.clone() };
         let handing_on = async move {
-            let mut messages = connection.into_on_message();
-            while let Either::Left((Some(message), _)) = select(messages.next(), pin!(there.closed())).await {
+            let (mut commands, mut messages) = connection.split();
+            let mut unwanted = pin!(there.closed());
+            loop {
+                let next = select(messages.next(), unwanted.as_mut());
+                let message = match tokio::time::timeout(QUIET, next).await {
+                    Ok(Either::Left((Some(message), _))) => message,
+                    Ok(_) => break,
+                    Err(_) => match tokio::time::timeout(ANSWER_LIMIT, commands.ping::<()>()).await {
+                        Ok(Ok(())) => continue,
+                        _ => break,
+                    },
+                };
                 let text = message.get_payload::<String>().unwrap_or_default();
                 let size = text.len() + FRAME;
                 if behind.fetch_add(size, Ordering::Relaxed) + size > ROOM || there.send(text).is_err() {

@@ -25,6 +25,14 @@ pub(crate) fn tests() -> Vec<Test> {
             "network::a_server_that_does_not_answer_a_watch_is_asked_again",
             a_server_that_does_not_answer_a_watch_is_asked_again,
         ),
+        (
+            "network::a_watch_whose_connection_dies_without_a_word_says_so",
+            a_watch_whose_connection_dies_without_a_word_says_so,
+        ),
+        (
+            "network::a_watch_that_is_told_nothing_for_long_keeps_its_connection",
+            a_watch_that_is_told_nothing_for_long_keeps_its_connection,
+        ),
     ]
 }
 
@@ -220,6 +228,40 @@ fn short_jobs_share_round_trips() {
         let trips = proxy.round_trips();
         // 40 reads and 40 batches of verdicts if every batch is full; starting, looking for delayed jobs and ending are some more.
         assert!((60..400).contains(&trips), "{trips} round trips for {jobs} jobs");
+    });
+}
+
+/// About the clock: as when a router forgets a connection.
+fn a_watch_whose_connection_dies_without_a_word_says_so() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let queue = JobQueue::open(&proxy.url(), "tests").unwrap();
+        let direct = JobQueue::open(server.url(), "tests").unwrap();
+        let mut watch = queue.watch().await.unwrap();
+        proxy.mute_all();
+        let worker = Worker::new(direct.clone()).register("done", async |()| Ok::<_, Infallible>(()));
+        direct.submit("done", &()).await.unwrap();
+        drain(&direct, worker).await;
+        assert_eq!(watch.next().await, Event::Gap);
+        let worker = Worker::new(direct.clone()).register("done", async |()| Ok::<_, Infallible>(()));
+        let id = direct.submit("done", &()).await.unwrap();
+        drain(&direct, worker).await;
+        assert!(matches!(watch.next().await, Event::Done { id: done, .. } if done == id));
+    });
+}
+
+/// About the clock: longer than a connection may be quiet without being asked.
+fn a_watch_that_is_told_nothing_for_long_keeps_its_connection() {
+    run(async {
+        let server = server();
+        let queue = JobQueue::open(server.url(), "tests").unwrap();
+        let mut watch = queue.watch().await.unwrap();
+        selkie::sleep(ms(17_000)).await;
+        let worker = Worker::new(queue.clone()).register("done", async |()| Ok::<_, Infallible>(()));
+        let id = queue.submit("done", &()).await.unwrap();
+        drain(&queue, worker).await;
+        assert!(matches!(watch.next().await, Event::Done { id: done, .. } if done == id));
     });
 }
 

@@ -35,6 +35,10 @@ struct Shared {
     cuts: AtomicU64,
     /// Answers that followed a command.
     round_trips: AtomicU64,
+    /// How many connections there were.
+    wired: AtomicU64,
+    /// So many of them, the first ones, pass nothing on, and stay open.
+    dead: AtomicU64,
     /// The next connection is taken and kept, and nobody is behind it.
     mute: Mutex<Option<Vec<TcpStream>>>,
 }
@@ -88,6 +92,11 @@ impl Proxy {
         *self.shared.mute.lock().unwrap() = Some(Vec::new());
     }
 
+    /// From now on nothing comes by any connection that there is, as if somebody had pulled out a cable.
+    pub(crate) fn mute_all(&self) {
+        self.shared.dead.store(self.shared.wired.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     pub(crate) fn cuts(&self) -> u64 {
         self.shared.cuts.load(Ordering::Relaxed)
     }
@@ -102,6 +111,7 @@ struct Ends {
     client: TcpStream,
     server: TcpStream,
     shared: Arc<Shared>,
+    number: u64,
     /// How many bytes it still lives for.
     left: AtomicU64,
     lose: AtomicBool,
@@ -114,6 +124,10 @@ impl Ends {
         self.shared.cuts.fetch_add(1, Ordering::Relaxed);
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.server.shutdown(Shutdown::Both);
+    }
+
+    fn is_dead(&self) -> bool {
+        self.number < self.shared.dead.load(Ordering::Relaxed)
     }
 
     /// As much of `bytes` as still passes.
@@ -140,6 +154,7 @@ fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
     let ends = Arc::new(Ends {
         client,
         server,
+        number: shared.wired.fetch_add(1, Ordering::Relaxed),
         shared,
         left: AtomicU64::new(0),
         lose: AtomicBool::new(false),
@@ -150,6 +165,9 @@ fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(n @ 1..) = from_client.read(&mut buffer) {
+            if there.is_dead() {
+                continue;
+            }
             let bytes = &buffer[..n];
             let plan = {
                 let mut plan = there.shared.plan.lock().unwrap();
@@ -178,6 +196,9 @@ fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(n @ 1..) = from_server.read(&mut buffer) {
+            if ends.is_dead() {
+                continue;
+            }
             if ends.asked.swap(false, Ordering::Relaxed) {
                 ends.shared.round_trips.fetch_add(1, Ordering::Relaxed);
             }
