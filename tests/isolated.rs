@@ -30,6 +30,7 @@ mod unix {
         time::{Duration, Instant},
     };
 
+    use nix::sys::signal::{self, SigHandler, Signal};
     use selkie::{IsolatedPool, RemoteTask, isolated};
 
     /// Tells this program which part to play.
@@ -71,11 +72,12 @@ mod unix {
         match part.as_deref() {
             Ok("orphans") => return orphans(),
             Ok("talks") => return talks(),
+            Ok("has no status") => return has_no_status(),
             Ok(part) => unreachable!("no such part: {part}"),
             Err(_) => {}
         }
 
-        let tests: [(&str, fn()); 16] = [
+        let tests: [(&str, fn()); 17] = [
             ("a_worker_is_a_process_of_its_own", a_worker_is_a_process_of_its_own),
             (
                 "a_crashed_worker_fails_its_job_and_is_replaced",
@@ -91,6 +93,7 @@ mod unix {
                 a_dead_worker_is_noticed_while_others_have_its_socket,
             ),
             ("a_worker_may_divert_in_run", a_worker_may_divert_in_run),
+            ("a_crash_that_leaves_no_status_says_so", a_crash_that_leaves_no_status_says_so),
             ("orphans_are_gone_within_two_seconds", orphans_are_gone_within_two_seconds),
             ("standard_streams_are_those_of_the_program", standard_streams_are_those_of_the_program),
             ("idle_workers_end", idle_workers_end),
@@ -433,6 +436,27 @@ mod unix {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         (child, lines)
+    }
+
+    /// Daemons ignore `SIGCHLD`, and what they start inherits that.
+    fn a_crash_that_leaves_no_status_says_so() {
+        let mut parent = Command::new(std::env::current_exe().unwrap());
+        assert!(parent.env(PART, "has no status").status().unwrap().success());
+    }
+
+    fn has_no_status() {
+        // SAFETY: to ignore a signal runs no code in a handler.
+        #[allow(unsafe_code)]
+        unsafe { signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+        let pool = IsolatedPool::new(1).unwrap();
+        let died = error(pool.submit(exits(3)).unwrap());
+        assert!(died.is_crashed() && died.to_string().contains("SIGCHLD"), "{died}");
+        assert_eq!(value(pool.submit(square(3)).unwrap()), 9);
+        let job = pool.submit(never_ends()).unwrap();
+        started(&job);
+        job.cancel();
+        assert!(error(job).is_cancelled());
+        pool.join(Some(LONG)).unwrap();
     }
 
     /// Rows: F40. After `kill -9` of their parent, of which they hear only by the end of the stream.

@@ -234,6 +234,10 @@ mod unix {
         let how = match status {
             _ if late => format!("did not call `selkie::isolated::serve()` within {:?}", options.start),
             Some(status) if waited => describe(status),
+            None if waited => {
+                "ended; how is not known, as its status was taken by others, or `SIGCHLD` is ignored"
+                    .to_owned()
+            }
             _ => "was killed, as it did not end by itself".to_owned(),
         };
         Ok(match undelivered {
