@@ -13,6 +13,10 @@
 //!
 //! A scope that is dropped (by `timeout`, `select!`, or a scope around it) leaves the tree and sees nothing.
 //!
+//! A [`Cancelled`] that is dropped by whoever caught it is refused. One that goes together with the future that holds it, because
+//! a timeout is over or a group ends, is still in hand: its holder was cleaning up. Whoever cuts the future off raises it again
+//! ([`Cut`]), or the task would never hear of it.
+//!
 //! A request that no scope has caught when the woken task is polled is delivered again, if that task has another turn coming, or
 //! else ends it: the flagged scopes were dropped, or are kept by somebody who does not poll them.
 //!
@@ -29,12 +33,13 @@
 //! | X01 before the first step | the body never runs | a lazy task's future is dropped unpolled; an eager one has run |
 //! | X02 `CancelledError` | a `BaseException`, so `except Exception` lets it pass | not in the task's output type: no `?` and no `match` on errors meets it |
 //! | X02 re-raise | `raise` | [`Cancelled::resume`]: the scope around is flagged, at last the task ends |
-//! | X03 `cancelling`, `uncancel` | the counter that `timeout` and `TaskGroup` keep their books in | the counter of requests, for users; nothing here reads it |
+//! | X03 `cancelling`, `uncancel` | the counter that `timeout` and `TaskGroup` keep their books in | the counter of requests, for users; here it is only asked whether all were taken back |
 //! | X04 group, a child fails | cancels siblings and the parent, then withdraws that with `uncancel` | cancels siblings and drops the body, which is no cancel of the parent: nothing to withdraw |
 //! | X04 group, the end | waits in `__aexit__` | the scope's future waits, inside a scope of its own |
-//! | X05 outside cancel | recognised by the counter; re-armed if there are errors too | caught by the group's own scope, which cancels the children and waits; then it is resumed, or, with errors, asked for again at the parent's next turn |
+//! | X05 outside cancel | recognised by the counter; re-armed if there are errors too | caught by the group's own scope, which cancels the children and waits; then it is resumed, or, with errors, asked for again at the parent's next turn; so is one that the body had in hand when a child failed |
 //! | X07 `TaskGroup.cancel` | as a child's failure, without an error | the same |
 //! | X08 `timeout` | cancels the task, converts if it was the only new request | drops the future; nested ones own different futures, so the one that fired converts |
+//! | X08 an outside cancel that the body still cleans up after | the counter says that it was not the only request: `CancelledError` | the `Cancelled` in the body's hands is raised again, instead of `TimedOut`; one that it has dropped is refused and stays so |
 //! | X08 a body that swallows | no `TimeoutError` though `expired()` | cannot swallow: a dropped future runs no code but `Drop` |
 //! | X09 `wait_for` | cancels and waits inside `timeout` | cancels the *task* it waits for, which may catch that in scopes of its own, and waits for its end |
 //! | X10 `shield` | an outer future that can be cancelled alone | an await that does not own the task |
@@ -58,6 +63,10 @@ pub(crate) struct Scopes {
     live: Vec<Rc<Scope>>,
     current: Option<Rc<Scope>>,
     took: bool,
+    /// A future of the task is being cut off.
+    cutting: bool,
+    /// What it had in hand.
+    in_hand: Option<Cancelled>,
     /// [`cancel_leaves`], from the first scope on. By a pointer: a program that has none has nothing of it.
     cancel: Option<fn(&TaskRef) -> bool>,
 }
@@ -114,11 +123,62 @@ fn cancel_leaves(task: &TaskRef) -> bool {
 
 /// The task was asked to end. Mirrors `asyncio.CancelledError`.
 ///
-/// Whoever got one and has cleaned up passes it on with [`resume`](Self::resume), or goes on and so refuses.
+/// Whoever got one and has cleaned up passes it on with [`resume`](Self::resume), or drops it, goes on and so refuses. While it is
+/// kept it is not refused: when a [`timeout`](crate::timeout()) around is over, or the [`TaskGroup`](crate::TaskGroup) whose body this
+/// is ends, it goes on from there.
 #[derive(Clone, Debug)]
 #[doc(alias = "CancelledError")]
 pub struct Cancelled {
     message: Option<Arc<str>>,
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        let Some(task) = scheduler::running() else { return };
+        let is_cut = task.read_cold(|cold| cold.scopes.cutting && cold.scopes.in_hand.is_none());
+        // A request that was taken back is none any more.
+        if is_cut == Some(true) && task.cancelling() > 0 {
+            let message = self.message.take();
+            task.cold(|cold| cold.scopes.in_hand = Some(Self { message }));
+        }
+    }
+}
+
+/// While this lives, a future of the running task is dropped before its end, by somebody who goes on.
+pub(crate) struct Cut {
+    task: Option<TaskRef>,
+}
+
+impl Cut {
+    pub(crate) fn begin() -> Self {
+        let task = scheduler::running().filter(|task| {
+            // Without a scope nothing was ever caught.
+            task.read_cold(|cold| cold.scopes.cancel.is_some()) == Some(true)
+        });
+        if let Some(task) = &task {
+            task.cold(|cold| cold.scopes.cutting = true);
+        }
+        Self { task: task.map(|task| TaskRef::clone(&task)) }
+    }
+
+    /// The request that the future had in hand.
+    pub(crate) fn end(self) -> Option<Cancelled> {
+        self.finish()
+    }
+
+    fn finish(&self) -> Option<Cancelled> {
+        self.task.as_ref()?.cold(|cold| {
+            cold.scopes.cutting = false;
+            cold.scopes.in_hand.take()
+        })
+    }
+}
+
+impl Drop for Cut {
+    /// Also when the future's destructor panics.
+    fn drop(&mut self) {
+        drop(self.finish());
+    }
 }
 
 impl Cancelled {
@@ -131,20 +191,27 @@ impl Cancelled {
     ///
     /// Like `raise` at the end of `except CancelledError`. To be awaited in the task that was cancelled.
     pub async fn resume(self) -> std::convert::Infallible {
-        if let Some(task) = scheduler::running() {
-            match task.read_cold(|cold| cold.scopes.current.clone()).flatten() {
-                Some(scope) => scope.flag(&task, self.message),
-                // The same request as before, so it is not counted again.
-                None => task.resume_end(self.message),
-            }
-        }
+        self.raise();
         std::future::pending().await
     }
 
-    /// Goes on being cancelled at the next await of the running task, whatever that is.
-    pub(crate) fn rearm(self) {
+    /// [`resume`](Self::resume), without the wait for what it does.
+    pub(crate) fn raise(mut self) {
+        let message = self.message.take();
         if let Some(task) = scheduler::running() {
-            task.request_end(self.message);
+            match task.read_cold(|cold| cold.scopes.current.clone()).flatten() {
+                Some(scope) => scope.flag(&task, message),
+                // The same request as before, so it is not counted again.
+                None => task.resume_end(message),
+            }
+        }
+    }
+
+    /// Goes on being cancelled at the next await of the running task, whatever that is.
+    pub(crate) fn rearm(mut self) {
+        let message = self.message.take();
+        if let Some(task) = scheduler::running() {
+            task.request_end(message);
         }
     }
 }
@@ -299,6 +366,10 @@ impl<F> Drop for CatchCancel<F> {
     fn drop(&mut self) {
         if let Some((task, scope)) = self.scope.take() {
             leave(&task, &scope);
+            if scope.cancelled.get() {
+                // Raised again inside, and not caught here yet.
+                drop(Cancelled { message: scope.message.take() });
+            }
         }
     }
 }

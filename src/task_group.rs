@@ -22,7 +22,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    cancel::{Cancelled, catch_cancel},
+    cancel::{Cancelled, Cut, catch_cancel},
     error::{JoinError, TaskError},
     scheduler::{self, wake},
     task::{AnyTask, Builder, EndHook, Panic, Task, TaskRef, prepare, waits_for_text, with_spawner},
@@ -204,21 +204,21 @@ impl<E: 'static> TaskGroup<E> {
         let group = Self { inner: inner.clone() };
 
         let mut cancelled = None;
-        let outcome = catch_cancel(Body { future: body(&group), inner: &inner }).await;
+        let outcome = catch_cancel(Body { future: Some(body(&group)), inner: &inner }).await;
         inner.body_ended.set(true);
         let mut value = None;
         let mut panic = None;
         match outcome {
-            Ok(Some(Ok(Ok(output)))) => value = Some(output),
-            Ok(Some(Ok(Err(error)))) => {
+            Ok(Ok(Ok(Ok(output)))) => value = Some(output),
+            Ok(Ok(Ok(Err(error)))) => {
                 *inner.body_error.borrow_mut() = Some(TaskError::Failed(error));
                 inner.abort();
             }
-            Ok(Some(Err(payload))) => {
+            Ok(Ok(Err(payload))) => {
                 panic = Some(payload);
                 inner.abort();
             }
-            Ok(None) => {}
+            Ok(Err(in_hand)) => cancelled = in_hand,
             Err(request) => {
                 cancelled = Some(request);
                 inner.abort();
@@ -466,28 +466,30 @@ fn report<E>(whose: &str, errors: &[TaskError<E>]) {
 pin_project! {
     /// The body, until it has ended or the group aborts.
     struct Body<'a, F, E> {
+        // `None` once the group aborts.
         #[pin]
-        future: F,
+        future: Option<F>,
         inner: &'a Inner<E>,
     }
 }
 
 impl<F: Future, E> Future for Body<'_, F, E> {
-    /// `None` when the group aborts; inside, the panic of the body.
-    type Output = Option<Result<F::Output, Panic>>;
+    /// `Err` when the group aborts, with the cancel that the body had in hand; inside `Ok`, the panic of the body.
+    type Output = Result<Result<F::Output, Panic>, Option<Cancelled>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if this.inner.aborting.get() {
-            return Poll::Ready(None);
+        let mut this = self.project();
+        if let (false, Some(future)) = (this.inner.aborting.get(), this.future.as_mut().as_pin_mut()) {
+            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                Ok(Poll::Ready(output)) => return Poll::Ready(Ok(Ok(output))),
+                Err(payload) => return Poll::Ready(Ok(Err(payload))),
+                Ok(Poll::Pending) => {}
+            }
         }
-        match catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))) {
-            Ok(Poll::Ready(output)) => return Poll::Ready(Some(Ok(output))),
-            Err(payload) => return Poll::Ready(Some(Err(payload))),
-            Ok(Poll::Pending) => {}
-        }
         if this.inner.aborting.get() {
-            return Poll::Ready(None);
+            let cut = Cut::begin();
+            this.future.set(None);
+            return Poll::Ready(Err(cut.end()));
         }
         drop(this.inner.parent.replace(Some(cx.waker().clone())));
         Poll::Pending

@@ -1,7 +1,8 @@
 //! Limits of time on anything that can be awaited.
 //!
 //! A timeout needs no cancel and no counter: it owns the future and drops it. So a timeout inside another can never
-//! take the other's expiry for its own, and one that fires at the same turn as a cancel hides nothing.
+//! take the other's expiry for its own, and one that fires at the same turn as a cancel hides nothing. Nor does one that
+//! fires while a cancel that came before is still in hand: that goes on.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,6 +19,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     IntoTask,
+    cancel::Cut,
     error::{JoinError, TimedOut},
     sleep::{Sleep, sleep, sleep_until},
 };
@@ -26,7 +28,8 @@ use crate::{
 ///
 /// The time counts from this call, in the loop's clock. The future is polled first: one that is ready never times out,
 /// and one that completes at the very turn of the expiry wins. A duration of zero fires at the next turn;
-/// [`Duration::MAX`] never fires.
+/// [`Duration::MAX`] never fires. If the task was cancelled, and the future is still cleaning up at the expiry, the cancel goes
+/// on and there is no `TimedOut`.
 ///
 /// Mirrors [`asyncio.timeout`](https://docs.python.org/3/library/asyncio-task.html#asyncio.timeout). **Difference**: an
 /// expiry drops the future instead of cancelling the task, so [`catch_cancel`](crate::catch_cancel) inside sees nothing
@@ -83,6 +86,8 @@ pin_project! {
         future: Option<F>,
         sleep: Sleep,
         expired: bool,
+        // A cancel that the future had in hand goes on instead of the expiry.
+        cancelled: bool,
         // Only with `timeout_scope`: what the body has in its hands.
         shared: Option<Rc<Shared>>,
     }
@@ -90,7 +95,7 @@ pin_project! {
 
 impl<F> Timeout<F> {
     fn new(sleep: Sleep, future: F) -> Self {
-        Self { future: Some(future), sleep, expired: false, shared: None }
+        Self { future: Some(future), sleep, expired: false, cancelled: false, shared: None }
     }
 
     /// When it expires, on the loop's clock; `None` for never. Mirrors `Timeout.when`.
@@ -134,7 +139,8 @@ impl<F: Future> Future for Timeout<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else {
-            panic!("a timeout polled after it has completed")
+            assert!(*this.cancelled, "a timeout polled after it has completed");
+            return Poll::Pending;
         };
         if let Poll::Ready(output) = future.poll(cx) {
             this.future.set(None);
@@ -154,7 +160,13 @@ impl<F: Future> Future for Timeout<F> {
             shared.expired.set(true);
             shared.over.set(true);
         }
+        let cut = Cut::begin();
         this.future.set(None);
+        if let Some(cancelled) = cut.end() {
+            *this.cancelled = true;
+            cancelled.raise();
+            return Poll::Pending;
+        }
         Poll::Ready(Err(TimedOut))
     }
 }

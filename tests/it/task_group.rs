@@ -335,6 +335,30 @@ behaviour! {
 
 behaviour! {
     /// Rows: X05.
+    async fn a_cancel_that_the_body_cleans_up_after_is_not_lost_with_the_body(t) {
+        let inner = t.clone();
+        let parent = spawn(async move {
+            let result = TaskGroup::scope(async |group| {
+                group.spawn(fail(inner.clone(), "child", 2.0));
+                if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                    inner.log("cleans up");
+                    sleep(inner.secs(100.0)).await;
+                    cancelled.resume().await;
+                }
+            });
+            inner.log(texts(result.await).join(" "));
+            yield_now().await;
+            inner.log("never");
+        });
+        sleep(t.secs(1.0)).await;
+        parent.cancel_with("outside");
+        let error = parent.await.unwrap_err();
+        assert_eq!(error.cancel_message(), Some("outside"));
+    } => ["cleans up", "child"]
+}
+
+behaviour! {
+    /// Rows: X05.
     /// Answers the complaint U08.
     async fn a_parent_that_catches_the_cancel_of_its_group_goes_on(t) {
         let inner = t.clone();

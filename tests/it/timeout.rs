@@ -2,14 +2,16 @@
 
 use std::{
     cell::Cell,
+    future::{Future, pending},
     pin::{Pin, pin},
     rc::Rc,
+    task::Poll,
     time::Duration,
 };
 
 use selkie::{
-    Deadline, TimedOut, WaitForError, catch_cancel, sleep, sleep_until, spawn, spawn_lazy, timeout,
-    timeout_at, timeout_scope, wait_for, yield_now,
+    Deadline, TaskGroup, TimedOut, WaitForError, catch_cancel, current_task, sleep, sleep_until, spawn,
+    spawn_lazy, timeout, timeout_at, timeout_scope, wait_for, yield_now,
 };
 
 /// Logs when it is dropped.
@@ -272,6 +274,128 @@ behaviour! {
         assert!(task.await.unwrap_err().is_cancelled());
         assert!(expired.get() || t.now() >= t.secs(1.0));
     }
+}
+
+behaviour! {
+    /// Rows: X08, X03.
+    async fn a_cancel_that_the_body_cleans_up_after_goes_on_when_the_time_is_over(t) {
+        let start = t.now();
+        let inner = t.clone();
+        let task = spawn(async move {
+            let body = async {
+                if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                    inner.log("cleans up");
+                    sleep(inner.secs(100.0)).await;
+                    cancelled.resume().await;
+                }
+            };
+            let result = timeout(inner.secs(2.0), body).await;
+            inner.log(format!("never: {result:?}"));
+        });
+        sleep(t.secs(1.0)).await;
+        task.cancel_with("outside");
+        let error = task.await.unwrap_err();
+        t.assert_elapsed(start, 2.0);
+        t.log(error.to_string());
+    } => ["cleans up", "the task was cancelled: outside"]
+}
+
+behaviour! {
+    /// Rows: X08, X05.
+    async fn a_cancel_that_a_group_waits_with_goes_on_when_the_time_is_over(t) {
+        let inner = t.clone();
+        let task = spawn(async move {
+            let group = TaskGroup::scope_ok(async |group| {
+                let child = inner.clone();
+                group.spawn_ok(async move {
+                    let caught = catch_cancel(pending::<()>()).await;
+                    child.log(format!("child: {}", caught.is_err()));
+                    sleep(child.secs(100.0)).await;
+                });
+            });
+            let caught = catch_cancel(timeout(inner.secs(2.0), group)).await;
+            inner.log(format!("parent: {}", caught.is_err()));
+            sleep(inner.secs(1.0)).await;
+            "refused"
+        });
+        sleep(t.secs(1.0)).await;
+        task.cancel();
+        assert_eq!(task.await.unwrap(), "refused");
+    } => ["child: true", "parent: true"]
+}
+
+behaviour! {
+    /// Rows: X08, X03.
+    async fn a_cancel_that_the_body_has_refused_does_not_come_back_with_the_expiry(t) {
+        let inner = t.clone();
+        let task = spawn(async move {
+            let body = async {
+                if let Err(refused) = catch_cancel(pending::<()>()).await {
+                    inner.log("refused");
+                    drop(refused);
+                }
+                pending::<()>().await;
+            };
+            assert_eq!(timeout(inner.secs(2.0), body).await, Err(TimedOut));
+            let body = async {
+                let _kept = catch_cancel(pending::<()>()).await;
+                while current_task().unwrap().uncancel() > 0 {}
+                inner.log("taken back");
+                pending::<()>().await;
+            };
+            assert_eq!(timeout(inner.secs(2.0), body).await, Err(TimedOut));
+            sleep(inner.secs(1.0)).await;
+        });
+        for _ in 0..2 {
+            sleep(t.secs(1.5)).await;
+            task.cancel();
+        }
+        task.await.unwrap();
+    } => ["refused", "taken back"]
+}
+
+behaviour! {
+    /// Rows: X08, X02.
+    async fn a_cancel_raised_again_at_the_moment_of_the_expiry_goes_on(t) {
+        let inner = t.clone();
+        let task = spawn(async move {
+            let over = inner.now() + inner.secs(2.0);
+            let body = catch_cancel(async {
+                if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                    sleep_until(over).await;
+                    cancelled.resume().await;
+                }
+            });
+            let result = timeout_at(over, body).await;
+            inner.log(format!("never: {result:?}"));
+        });
+        sleep(t.secs(1.0)).await;
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+    } => []
+}
+
+behaviour! {
+    /// Rows: X08.
+    async fn a_timeout_whose_expiry_gave_way_to_a_cancel_may_be_polled_on(t) {
+        let inner = t.clone();
+        let task = spawn(async move {
+            let mut limited = pin!(timeout(inner.secs(2.0), async {
+                let _kept = catch_cancel(pending::<()>()).await;
+                pending::<()>().await;
+            }));
+            std::future::poll_fn(|cx| {
+                let first = limited.as_mut().poll(cx);
+                let again = limited.as_mut().poll(cx);
+                assert!(first.is_pending() && again.is_pending());
+                Poll::<()>::Pending
+            })
+            .await;
+        });
+        sleep(t.secs(1.0)).await;
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+    } => []
 }
 
 behaviour! {
