@@ -15,7 +15,8 @@
 //!
 //! A [`Cancelled`] that is dropped by whoever caught it is refused. One that goes together with the future that holds it, because
 //! a timeout is over or a group ends, is still in hand: its holder was cleaning up. Whoever cuts the future off raises it again
-//! ([`Cut`]), or the task would never hear of it.
+//! ([`Cut`]), or the task would never hear of it. What waits inside of this crate and never refuses asks again also if somebody
+//! else drops it ([`Postponed`]).
 //!
 //! A request that no scope has caught when the woken task is polled is delivered again, if that task has another turn coming, or
 //! else ends it: the flagged scopes were dropped, or are kept by somebody who does not poll them.
@@ -75,6 +76,11 @@ impl Scopes {
     /// Whether a scope has caught the last request.
     pub(crate) fn took(&self) -> bool {
         self.took
+    }
+
+    /// The task ends, and what its future has in hand goes with it.
+    pub(crate) fn end(&mut self) {
+        self.cutting = true;
     }
 }
 
@@ -178,6 +184,33 @@ impl Drop for Cut {
     /// Also when the future's destructor panics.
     fn drop(&mut self) {
         drop(self.finish());
+    }
+}
+
+/// A request that is kept until what a group, or a race, waits for has ended. If its wait is dropped before, it is asked for again.
+#[derive(Default)]
+pub(crate) struct Postponed(Option<(TaskRef, Cancelled)>);
+
+impl Postponed {
+    /// The first one counts, as with requests that come in one turn.
+    pub(crate) fn put(&mut self, request: Cancelled) {
+        if let (None, Some(task)) = (&self.0, scheduler::running()) {
+            self.0 = Some((TaskRef::clone(&task), request));
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Cancelled> {
+        self.0.take().map(|(_, request)| request)
+    }
+}
+
+impl Drop for Postponed {
+    fn drop(&mut self) {
+        let Some((task, request)) = self.0.take() else { return };
+        let is_here = scheduler::running().is_some_and(|running| running.as_ptr() == task.as_ptr());
+        if is_here && task.cancelling() > 0 && task.read_cold(|cold| cold.scopes.cutting) != Some(true) {
+            request.rearm();
+        }
     }
 }
 
@@ -331,7 +364,10 @@ impl<F: Future> Future for CatchCancel<F> {
         };
         if scope.cancelled.get() {
             task.cold(|cold| cold.scopes.took = true);
+            // What is in hand inside is given up for this one.
+            let cut = Cut::begin();
             future.set(None);
+            drop(cut);
             leave(&task, &scope);
             this.scope = None;
             let message = scope.message.borrow_mut().take();

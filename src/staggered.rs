@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    cancel::catch_cancel,
+    cancel::{Postponed, catch_cancel},
     error::TaskError,
     task::{Members, Task, spawn, waits_for_text},
     task_group::wait_despite_cancel,
@@ -70,11 +70,11 @@ where
     E: 'static,
 {
     let mut race = Race { tasks: Vec::new(), members: Members::listed() };
-    let mut cancelled = None;
+    let mut cancelled = Postponed::default();
     let first = match catch_cancel(race.run(functions.into_iter(), delay)).await {
         Ok(first) => first,
         Err(request) => {
-            cancelled = Some(request);
+            cancelled.put(request);
             None
         }
     };
@@ -92,7 +92,7 @@ where
         Poll::Pending
     };
     wait_despite_cancel(ended, &mut cancelled, || {}).await;
-    if let Some(cancelled) = cancelled {
+    if let Some(cancelled) = cancelled.take() {
         cancelled.resume().await;
     }
     let mut winner = None;

@@ -22,7 +22,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    cancel::{Cancelled, Cut, catch_cancel},
+    cancel::{Cancelled, Cut, Postponed, catch_cancel},
     error::{JoinError, TaskError},
     scheduler::{self, wake},
     task::{AnyTask, Builder, EndHook, Panic, Task, TaskRef, prepare, waits_for_text, with_spawner},
@@ -203,7 +203,7 @@ impl<E: 'static> TaskGroup<E> {
         let leave = Leave(inner.clone());
         let group = Self { inner: inner.clone() };
 
-        let mut cancelled = None;
+        let mut cancelled = Postponed::default();
         let outcome = catch_cancel(Body { future: Some(body(&group)), inner: &inner }).await;
         inner.body_ended.set(true);
         let mut value = None;
@@ -218,9 +218,9 @@ impl<E: 'static> TaskGroup<E> {
                 panic = Some(payload);
                 inner.abort();
             }
-            Ok(Err(in_hand)) => cancelled = in_hand,
+            Ok(Err(in_hand)) => in_hand.into_iter().for_each(|request| cancelled.put(request)),
             Err(request) => {
-                cancelled = Some(request);
+                cancelled.put(request);
                 inner.abort();
             }
         }
@@ -236,12 +236,12 @@ impl<E: 'static> TaskGroup<E> {
         }
         errors.extend(body_error);
         if !errors.is_empty() {
-            if let Some(cancelled) = cancelled {
+            if let Some(cancelled) = cancelled.take() {
                 cancelled.rearm();
             }
             return Err(GroupError { errors });
         }
-        if let Some(cancelled) = cancelled {
+        if let Some(cancelled) = cancelled.take() {
             cancelled.resume().await;
         }
         value.ok_or(GroupError { errors: Vec::new() })
@@ -499,12 +499,11 @@ impl<F: Future, E> Future for Body<'_, F, E> {
 /// Waits until `ended` is ready. A cancel of the running task is remembered, and told to `on_cancel`.
 pub(crate) async fn wait_despite_cancel(
     mut ended: impl FnMut(&mut Context<'_>) -> Poll<()>,
-    cancelled: &mut Option<Cancelled>,
+    cancelled: &mut Postponed,
     mut on_cancel: impl FnMut(),
 ) {
     while let Err(request) = catch_cancel(poll_fn(&mut ended)).await {
-        // The first message counts, as with requests that come in one turn.
-        cancelled.get_or_insert(request);
+        cancelled.put(request);
         on_cancel();
     }
 }

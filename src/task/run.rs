@@ -222,6 +222,9 @@ impl TaskRef {
         debug_assert!(!self.has(DONE | RUNNING));
         self.set(RUNNING);
         let outer = scheduler.enter(self);
+        if self.cold_if_any().is_some() {
+            self.cold(|cold| cold.scopes.end());
+        }
         let dropped = self.drop_future();
         scheduler.leave(self, outer);
         // As above. Not before: a trap in the destructor would leak it.

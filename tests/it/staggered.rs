@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::select;
 use selkie::{TaskError, catch_cancel, sleep, spawn, staggered_race};
 
 type T = crate::harness::T;
@@ -123,6 +124,30 @@ behaviour! {
         assert!(race.await.unwrap_err().is_cancelled());
         t.log("race ended");
     } => ["runner ended", "race ended"]
+}
+
+behaviour! {
+    /// Rows: X33, X05.
+    async fn a_cancel_that_a_race_waits_with_is_not_lost_when_the_race_is_dropped(t) {
+        let inner = t.clone();
+        let task = spawn(async move {
+            let stubborn = inner.clone();
+            let runner = move || async move {
+                let caught = catch_cancel(sleep(stubborn.secs(100.0))).await;
+                stubborn.log(format!("asked to end: {}", caught.is_err()));
+                sleep(stubborn.secs(100.0)).await;
+                Ok::<_, String>(())
+            };
+            let race = Box::pin(staggered_race([runner], Duration::MAX));
+            drop(select(race, sleep(inner.secs(2.0))).await);
+            inner.log("the other was first");
+            sleep(inner.secs(1.0)).await;
+            inner.log("never");
+        });
+        sleep(t.secs(1.0)).await;
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+    } => ["asked to end: true", "the other was first"]
 }
 
 behaviour! {

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, future::pending, pin::pin, rc::Rc, time::Duration};
 
+use futures::future::{join, select};
 use selkie::{
     EventLoop, GroupError, Task, TaskError, TaskGroup, TaskState, catch_cancel, current_task, sleep, spawn,
     spawn_lazy, timeout, wait_for, yield_now,
@@ -355,6 +356,49 @@ behaviour! {
         let error = parent.await.unwrap_err();
         assert_eq!(error.cancel_message(), Some("outside"));
     } => ["cleans up", "child"]
+}
+
+behaviour! {
+    /// Rows: X05.
+    async fn a_cancel_that_a_group_waits_with_is_not_lost_when_the_group_is_dropped(t) {
+        let inner = t.clone();
+        let parent = spawn(async move {
+            let group = TaskGroup::scope(async |group| {
+                group.spawn(polite(inner.clone(), "child", 100.0));
+            });
+            drop(select(Box::pin(group), sleep(inner.secs(2.0))).await);
+            inner.log("the other was first");
+            yield_now().await;
+            inner.log("never");
+        });
+        sleep(t.secs(1.0)).await;
+        parent.cancel_with("outside");
+        let error = parent.await.unwrap_err();
+        assert_eq!(error.cancel_message(), Some("outside"));
+    } => ["child cleans up", "the other was first"]
+}
+
+behaviour! {
+    /// Rows: X05, X02.
+    async fn a_cancel_that_a_group_waits_with_comes_only_once_when_it_is_caught_around(t) {
+        let inner = t.clone();
+        let parent = spawn(async move {
+            let group = TaskGroup::scope(async |group| {
+                group.spawn(polite(inner.clone(), "child", 100.0));
+            });
+            let beside = async {
+                if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                    cancelled.resume().await;
+                }
+            };
+            let caught = catch_cancel(join(group, beside)).await;
+            inner.log(format!("caught: {}", caught.is_err()));
+            sleep(inner.secs(1.0)).await;
+            "refused"
+        });
+        parent.cancel();
+        assert_eq!(parent.await.unwrap(), "refused");
+    } => ["caught: true", "child cleans up"]
 }
 
 behaviour! {
