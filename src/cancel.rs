@@ -382,6 +382,10 @@ impl<F: Future> Future for CatchCancel<F> {
                 leave(&task, &scope);
                 this.scope = None;
                 future.set(None);
+                if scope.cancelled.get() {
+                    // Raised again inside, beside what has completed.
+                    Cancelled { message: scope.message.take() }.rearm();
+                }
                 Poll::Ready(Ok(value))
             }
             Poll::Pending => {

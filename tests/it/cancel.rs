@@ -13,7 +13,9 @@ use futures::{
     future::{Either, select},
     stream::FuturesUnordered,
 };
-use selkie::{Deferred, Task, TaskState, catch_cancel, current_task, sleep, spawn, spawn_lazy, yield_now};
+use selkie::{
+    Deferred, Task, TaskState, catch_cancel, current_task, sleep, sleep_until, spawn, spawn_lazy, yield_now,
+};
 
 use crate::harness::OnDrop;
 
@@ -50,6 +52,30 @@ behaviour! {
         assert!(task.cancel());
         assert!(task.await.unwrap_err().is_cancelled());
     } => ["released"]
+}
+
+behaviour! {
+    /// Rows: X02.
+    async fn a_cancel_raised_again_beside_what_completes_the_scope_comes_afterwards(t) {
+        let inner = t.clone();
+        let task = spawn(async move {
+            let over = inner.now() + inner.secs(2.0);
+            let cleans_up = async {
+                let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+                sleep_until(over).await;
+                inner.log("raised again");
+                cancelled.resume().await;
+            };
+            let both = select(Box::pin(cleans_up), Box::pin(sleep_until(over)));
+            let scope = catch_cancel(async { matches!(both.await, Either::Right(_)) });
+            inner.log(format!("completed: {}", scope.await.unwrap()));
+            let caught = catch_cancel(sleep(inner.secs(1.0))).await;
+            inner.log(format!("caught: {}", caught.is_err()));
+        });
+        sleep(t.secs(1.0)).await;
+        task.cancel();
+        task.await.unwrap();
+    } => ["raised again", "completed: true", "caught: true"]
 }
 
 behaviour! {
