@@ -387,8 +387,9 @@ impl<T> Task<T> {
     /// Callbacks run in the order in which they were added, before whoever awaits the task goes on. One that panics is
     /// reported, and the others still run. Each runs with the context of the moment it was added.
     ///
-    /// Mirrors `Task.add_done_callback`. **Difference**: there is no `remove_done_callback`, because closures cannot be
-    /// compared: let the callback look at a flag.
+    /// Mirrors `Task.add_done_callback`. **Difference**: to asyncio an await is a callback like the others, which goes on before those
+    /// that were added later. **Difference**: there is no `remove_done_callback`, because closures cannot be compared: let the callback
+    /// look at a flag.
     #[doc(alias("add_done_callback", "remove_done_callback"))]
     pub fn on_done(&self, callback: impl FnOnce(&Result<T, JoinError>) + 'static)
     where
