@@ -167,9 +167,12 @@ impl Cut {
         Self { task: task.map(|task| TaskRef::clone(&task)) }
     }
 
-    /// The request that the future had in hand.
+    /// The request that the future had in hand, or has just raised again for the whole task.
     pub(crate) fn end(self) -> Option<Cancelled> {
-        self.finish()
+        self.finish().or_else(|| {
+            let task = self.task.as_ref().filter(|task| task.is_resumed())?;
+            Some(Cancelled { message: task.read_cold(|cold| cold.cancel_message.clone()).flatten() })
+        })
     }
 
     fn finish(&self) -> Option<Cancelled> {

@@ -357,21 +357,26 @@ behaviour! {
 behaviour! {
     /// Rows: X08, X02.
     async fn a_cancel_raised_again_at_the_moment_of_the_expiry_goes_on(t) {
-        let inner = t.clone();
-        let task = spawn(async move {
-            let over = inner.now() + inner.secs(2.0);
-            let body = catch_cancel(async {
-                if let Err(cancelled) = catch_cancel(pending::<()>()).await {
-                    sleep_until(over).await;
-                    cancelled.resume().await;
-                }
+        for has_scope in [false, true] {
+            let inner = t.clone();
+            let task = spawn(async move {
+                let over = inner.now() + inner.secs(2.0);
+                let body = async {
+                    if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                        sleep_until(over).await;
+                        cancelled.resume().await;
+                    }
+                };
+                let result = match has_scope {
+                    true => timeout_at(over, catch_cancel(body)).await.map(drop),
+                    false => timeout_at(over, body).await,
+                };
+                inner.log(format!("never: {result:?}"));
             });
-            let result = timeout_at(over, body).await;
-            inner.log(format!("never: {result:?}"));
-        });
-        sleep(t.secs(1.0)).await;
-        task.cancel();
-        assert!(task.await.unwrap_err().is_cancelled());
+            sleep(t.secs(1.0)).await;
+            task.cancel();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
     } => []
 }
 
