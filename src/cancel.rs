@@ -167,11 +167,15 @@ impl Cut {
         Self { task: task.map(|task| TaskRef::clone(&task)) }
     }
 
-    /// The request that the future had in hand, or has just raised again for the whole task.
+    /// The request that the future had in hand, or has raised again in this poll.
     pub(crate) fn end(self) -> Option<Cancelled> {
         self.finish().or_else(|| {
-            let task = self.task.as_ref().filter(|task| task.is_resumed())?;
-            Some(Cancelled { message: task.read_cold(|cold| cold.cancel_message.clone()).flatten() })
+            let task = self.task.as_ref()?;
+            let message = task.read_cold(|cold| match &cold.scopes.current {
+                Some(around) if around.cancelled.get() => Some(around.message.borrow().clone()),
+                _ => cold.resumed.then(|| cold.cancel_message.clone()),
+            });
+            message.flatten().map(|message| Cancelled { message })
         })
     }
 

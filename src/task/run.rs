@@ -573,7 +573,7 @@ impl TaskRef {
         self.request_end(message);
     }
 
-    pub(crate) fn is_resumed(&self) -> bool {
+    fn is_resumed(&self) -> bool {
         self.read_cold(|cold| cold.resumed).unwrap_or(false)
     }
 

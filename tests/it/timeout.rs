@@ -357,7 +357,7 @@ behaviour! {
 behaviour! {
     /// Rows: X08, X02.
     async fn a_cancel_raised_again_at_the_moment_of_the_expiry_goes_on(t) {
-        for has_scope in [false, true] {
+        for scope in ["none", "inside", "around"] {
             let inner = t.clone();
             let task = spawn(async move {
                 let over = inner.now() + inner.secs(2.0);
@@ -367,9 +367,14 @@ behaviour! {
                         cancelled.resume().await;
                     }
                 };
-                let result = match has_scope {
-                    true => timeout_at(over, catch_cancel(body)).await.map(drop),
-                    false => timeout_at(over, body).await,
+                let result = match scope {
+                    "inside" => timeout_at(over, catch_cancel(body)).await.map(drop),
+                    "around" => {
+                        let caught = catch_cancel(timeout_at(over, body)).await;
+                        caught.unwrap_err().resume().await;
+                        unreachable!()
+                    }
+                    _ => timeout_at(over, body).await,
                 };
                 inner.log(format!("never: {result:?}"));
             });
