@@ -58,9 +58,9 @@ export function order<T>(
     begin: (order: Order) => (reason: unknown) => void,
 ): Task<T> {
     if (typeof name !== 'string') refuse('name', 'the name of a function of the other side', name);
-    if (!Array.isArray(args)) refuse('args', 'an array of arguments', args);
+    list(args, 'args');
     // One of ours: that of the caller may be a proxy, or have more than items, and the host copies neither.
-    const args_: unknown[] = [...args];
+    const args_: unknown[] = [...(args as unknown[])];
     // No promise: the answer wakes the task at once, and not one microtask later.
     const body = ({ task }: TaskContext) => ({
         then(resolve_: (value: T) => void, reject_: (reason: unknown) => void) {

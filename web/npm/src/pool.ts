@@ -85,10 +85,10 @@ const SILENT = 16;
 const light = ({ args_, options_: { timeoutMs, transfer } }: Order): boolean =>
     timeoutMs === undefined && !transfer && args_.every((one) => one === null || (typeof one === 'string' ? one.length < 1000 : /^[nbu]/.test(typeof one)));
 
-const RUN: Rules = { ...ORDER, kill: ['grace', 'now', 'never'] };
-
 /** Workers that do jobs; from `createPool`. */
 export class Pool<M extends Functions = Functions> {
+    /** Not beside the class: bundlers keep a spread there, and what it names, also where there is no pool. */
+    private readonly rules_: Rules = { ...ORDER, kill: ['grace', 'now', 'never'] };
     private readonly members_ = new Set<Member>();
     /** The jobs that no Worker has, by their priority, each with a queue in front of it for those that were taken back. */
     private readonly queues_ = Array.from({ length: 6 }, () => new Set<Order>());
@@ -143,7 +143,7 @@ export class Pool<M extends Functions = Functions> {
 
     /** Has a Worker call a function that it exposes. Arguments and result are copied, but for what is transferred. */
     run<K extends keyof M & string>(name: K, args: JobArguments<M[K]>, options?: RunOptions): Task<JobResult<M[K]>> {
-        const checked: RunOptions = check(options, RUN);
+        const checked: RunOptions = check(options, this.rules_);
         const { name_ } = this;
         const { maxQueue = Infinity } = this.options_;
         if (this.closed_) throw new SelkieError('pool-closed', `${name_} is closed`);
