@@ -34,7 +34,7 @@ export class Queue<T> extends Thing {
     /** How many fit; `Infinity` without a limit. */
     readonly capacity: number;
     private readonly order_: string;
-    private readonly items_ = new Slots<T>();
+    private items_ = new Slots<T>();
     private stacked_ = 0;
     private closed_ = false;
 
@@ -77,7 +77,9 @@ export class Queue<T> extends Thing {
     /** Takes an item, and waits while there is none. Given up, no item is lost. Rejects with a QueueClosedError at the end. */
     async take(options?: WaitOptions): Promise<T> {
         const by = this.begin_(options);
-        return (this.tryTake() ?? this.took_(await this.wait_(by, this.wasm_.take_))!).value;
+        // An immediate close drops the others of these.
+        const { items_ } = this;
+        return (this.tryTake() ?? this.took_(await this.wait_(by, this.wasm_.take_), items_)!).value;
     }
 
     /** Takes an item if there is one that nobody waits for. Throws a QueueClosedError at the end. */
@@ -101,14 +103,14 @@ export class Queue<T> extends Thing {
         this.closed_ = true;
         if (!this.loop_.open_) return;
         this.loop_.wasm_.shut_down_(this.id_, immediate ? 1 : 0);
-        if (immediate) this.items_.clear_();
+        if (immediate) this.items_ = new Slots();
     }
 
-    async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
+    async *[Symbol.asyncIterator](options?: WaitOptions): AsyncGenerator<T, void, undefined> {
         for (;;) {
             let item: T;
             try {
-                item = await this.take();
+                item = await this.take(options);
             } catch (error) {
                 if (error instanceof QueueClosedError) return;
                 throw error;
@@ -119,7 +121,9 @@ export class Queue<T> extends Thing {
 
     /** The items as a stream, which takes one when it is read. */
     toReadableStream(): ReadableStream<T> {
-        const items = this[Symbol.asyncIterator]();
+        const left = new AbortController();
+        // It has a `signal`, as options do.
+        const items = this[Symbol.asyncIterator](left);
         return new ReadableStream<T>(
             {
                 async pull(controller) {
@@ -127,6 +131,8 @@ export class Queue<T> extends Thing {
                     if (done) controller.close();
                     else controller.enqueue(value);
                 },
+                // One that waits would take an item for nobody.
+                cancel: (reason) => left.abort(reason),
             },
             { highWaterMark: 0 },
         );
@@ -152,8 +158,8 @@ export class Queue<T> extends Thing {
     }
 
     /** What the scheduler's answer stands for. */
-    private took_(index: number): { value: T } | undefined {
+    private took_(index: number, items = this.items_): { value: T } | undefined {
         if (index === -2) throw new QueueClosedError();
-        return index < 0 ? undefined : { value: this.items_.take_(index) as T };
+        return index < 0 ? undefined : { value: items.take_(index) as T };
     }
 }

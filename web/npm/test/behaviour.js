@@ -856,6 +856,16 @@ timed('a queue is a stream', async ({ loop, selkie }) => {
     equal(read, ['a', 'b']);
 });
 
+timed('a stream that is cancelled while it waits takes no item', async ({ loop, selkie }) => {
+    const queue = new selkie.Queue(loop);
+    const reader = queue.toReadableStream().getReader();
+    const read = reader.read();
+    await reader.cancel();
+    queue.tryPut('kept');
+    await loop.runUntilIdle();
+    equal([(await read).done, queue.tryTake()], [true, { value: 'kept' }]);
+});
+
 timed('an immediate close drops the items, and the loop lives', async ({ loop, selkie }) => {
     const queue = new selkie.Queue(loop, { capacity: 2 });
     for (const item of [1, 2]) await queue.put(item);
@@ -867,6 +877,18 @@ timed('an immediate close drops the items, and the loop lives', async ({ loop, s
     equal([(await third).code, queue.size, thrown(() => queue.tryTake()).code, thrown(() => queue.tryPut(1)).code], ['queue-closed', 0, 'queue-closed', 'queue-closed']);
     // None of what was dropped is left to be worked off.
     equal([thrown(() => queue.taskDone()).code, await loop.spawn(() => 'alive')], ['invalid-state', 'alive']);
+});
+
+timed('an immediate close leaves an item to whom it was given before', async ({ loop, log, selkie }) => {
+    const queue = new selkie.Queue(loop);
+    void queue.take().then((item) => {
+        log.push(item);
+        queue.close({ immediate: true });
+    });
+    void queue.take().then((item) => log.push(item));
+    for (const item of ['a', 'b', 'c']) queue.tryPut(item);
+    await loop.runUntilIdle();
+    equal([log, queue.size], [['a', 'b'], 0]);
 });
 
 timed('a queue says how many fit, and refuses a signal that was aborted before', async ({ loop, selkie }) => {
