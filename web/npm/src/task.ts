@@ -132,11 +132,12 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     private owed_ = false;
     private cancels_ = 0;
     private reason_: unknown;
+    /** A body that cleans up may end with an earlier one. */
+    private reasons_: unknown[] | undefined;
     private controller_: AbortController | undefined;
     /** What ends by a cancel. */
     /** @internal */ holds_: Set<Leaver> | undefined;
     private promise_: Promise<T> | undefined;
-    private settle_: (() => void) | undefined;
     private timer_ = -1;
     private by_: AbortSignal | undefined;
     private ms_: number | undefined;
@@ -156,9 +157,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.body_ = body;
         const { signal, timeoutMs } = options;
         if (signal?.aborted) {
-            this.cancels_ = 1;
-            this.reason_ = signal.reason;
-            this.end_('cancelled', signal.reason);
+            this.cancel(signal.reason);
+            this.begin_();
             return;
         }
         loop_.adopt_(this);
@@ -203,7 +203,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     /** Why it failed or was cancelled; `undefined` if it did not, or has not ended. */
     error(): unknown {
         this.observed_ = true;
-        return this.state_ === 'failed' || this.state_ === 'cancelled' ? this.outcome_ : undefined;
+        return this.state_ === 'done' ? undefined : this.outcome_;
     }
 
     /**
@@ -217,6 +217,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         if (this.done()) return false;
         this.cancels_ += 1;
         this.reason_ = reason;
+        (this.reasons_ ??= []).push(reason);
         if (!this.request_) {
             this.request_ = true;
             this.loop_.wake_(this.slot_, REQUEST);
@@ -302,11 +303,10 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
 
     private promised_(): Promise<T> {
         return (this.promise_ ??= new Promise((resolve, reject) => {
-            this.settle_ = () => {
+            this.onEnd_(() => {
                 if (this.state_ === 'done') resolve(this.outcome_ as T);
                 else reject(this.outcome_);
-            };
-            if (this.done()) this.settle_();
+            });
         }));
     }
 
@@ -329,12 +329,15 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     }
 
     private begin_(): number {
-        if (this.request_) return this.end_('cancelled', this.reason_);
+        if (this.request_) {
+            this.deliver_();
+            return this.end_('cancelled', this.reason_);
+        }
         this.state_ = 'running';
         this.context_ = new Context(this);
         const made = this.body_!(this.context_ as never);
         this.body_ = undefined;
-        if (typeof (made as Generator | null)?.next === 'function' && typeof (made as Generator)[Symbol.iterator] === 'function') {
+        if (typeof (made as Generator | null)?.throw === 'function' && typeof (made as Generator)[Symbol.iterator] === 'function') {
             this.generator_ = made as Generator<Step<unknown>, T, unknown>;
             this.context_.stepwise_ = true;
             this.ready_ = 1;
@@ -413,7 +416,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.ready_ = 0;
         const wait = ++this.wait_;
         const settle = (ready: number) => (input: unknown) => {
-            if (wait !== this.wait_ || this.done()) return;
+            // What is no promise may answer twice.
+            if (wait !== this.wait_ || this.ready_ || this.done()) return;
             this.ready_ = ready;
             this.input_ = input;
             this.loop_.wake_(this.slot_);
@@ -433,7 +437,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     }
 
     private fail_(error: unknown): number {
-        return this.end_(this.cancels_ && error === this.reason_ ? 'cancelled' : 'failed', error);
+        return this.end_(this.cancels_ && this.reasons_!.includes(error) ? 'cancelled' : 'failed', error);
     }
 
     /** @internal */
@@ -447,8 +451,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.waiters_ = undefined;
         if (typeof waiters === 'function') waiters();
         else if (waiters) for (const one of waiters) one();
-        if (this.settle_) this.settle_();
-        else if (state === 'failed' && !this.observed_) this.unhandled_();
+        if (state === 'failed' && !this.observed_) this.unhandled_();
         tell(() => this.loop_.observer_?.ended?.(this));
         return END;
     }

@@ -279,6 +279,25 @@ for (const [form, make] of [
     });
 }
 
+timed('a task that is asked to end again while it cleans up is cancelled, by either reason', async ({ loop, log }) => {
+    const [first, second] = [new Error('first'), new Error('second')];
+    const bodies = {
+        'an async function': async (ctx) => { try { await ctx.sleep(100); } finally { await loop.sleep(10); } },
+        'one that waits for its own': async (ctx) => { try { await ctx.sleep(100); } finally { await ctx.sleep(10); } },
+        'a generator': function* (ctx) { try { yield* ctx.sleep(100); } catch (error) { try { yield* ctx.sleep(10); } catch { throw error; } } },
+    };
+    for (const [name, body] of Object.entries(bodies)) {
+        const task = loop.spawn(body);
+        void task.ended();
+        task.cancel(first);
+        await loop.advance(1);
+        task.cancel(second);
+        await loop.runUntilIdle();
+        log.push([name, task.state, task.error().message]);
+    }
+    equal(log, [['an async function', 'cancelled', 'first'], ['one that waits for its own', 'cancelled', 'second'], ['a generator', 'cancelled', 'first']]);
+});
+
 timed('a body that catches the cancel goes on', async ({ loop }) => {
     const task = loop.spawn(function* (ctx) {
         try {
@@ -455,6 +474,14 @@ timed('await using cancels a task and waits for its end', async ({ loop, log }) 
 
 // ---- Outcomes
 
+timed('a task that is cancelled before it begins aborts its signal', async ({ loop }) => {
+    const task = loop.spawn(() => 1, { start: 'next' });
+    const { signal } = task;
+    task.cancel('why');
+    await loop.runUntilIdle();
+    equal([task.state, signal.aborted, signal.reason], ['cancelled', true, 'why']);
+});
+
 timed('an outcome may be had before and after the end', async ({ loop, selkie }) => {
     const task = loop.spawn(function* (ctx) { yield* ctx.sleep(1); throw new RangeError('off'); });
     void rejection(task);
@@ -504,6 +531,20 @@ timed('what a body waits for may be no promise: it may throw, or answer on the s
     }
     const error = 'of then';
     equal(log, [error, error, error, error, error, error, 1, 1, 1, 1, 1, 1]);
+});
+
+timed('what a body returns may be like a promise: its first answer counts', async ({ loop }) => {
+    const task = loop.spawn(() => ({ then: (done, failed) => (done('first'), failed(new Error('second'))) }));
+    void task.ended();
+    await loop.runUntilIdle();
+    equal([task.state, task.error()], ['done', undefined]);
+});
+
+timed('an iterator that a body returns is its result', async ({ loop }) => {
+    const task = loop.spawn(() => ['a', 'b'].values());
+    void task.ended();
+    await loop.runUntilIdle();
+    equal([task.error(), [...task.result()]], [undefined, ['a', 'b']]);
 });
 
 // ---- gather
