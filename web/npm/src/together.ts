@@ -44,57 +44,67 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
             throw new ArgumentError(`members[${at}]`, 'a task, a promise or a function');
         }
     });
-    const body = (context: TaskContext): unknown =>
-        // Without members there is nothing that a turn would be for.
-        list.length === 0 ? [] : new Promise((resolve, reject) => {
-            const results: unknown[] = [];
-            const running = new Set<Task<unknown>>();
-            let [next, busy, left, over] = [0, 0, list.length, false];
-            let ending: (() => void) | undefined;
-            const settle = (at: number, ok: boolean) => (value: unknown): void => {
-                left -= 1;
-                if (!ok && !returnErrors) {
-                    over = true;
-                    return reject(value);
-                }
-                results[at] = !returnErrors ? value : ok ? { status: 'fulfilled', value } : { status: 'rejected', reason: value };
-                if (left === 0 && !over) resolve(results);
-            };
-            const attend = (task: Task<unknown>, at: number, ours: number): void => {
-                running.add(task);
-                busy += ours;
-                task.observed_ = true;
-                task.onEnd_(() => {
-                    running.delete(task);
-                    busy -= ours;
-                    settle(at, task.state === 'done')(task.outcome_);
-                    more();
-                    if (running.size === 0) ending?.();
-                });
-            };
-            const more = (): void => {
-                while (next < list.length && busy < concurrency && !over && !loop.closed) {
-                    const at = next++;
-                    const member = list[at];
-                    if (typeof member === 'function') attend(context.spawn(member as AsyncBody<unknown>), at, 1);
-                }
-            };
-            list.forEach((member, at) => {
-                if (member instanceof Task) attend(member, at, 0);
-                // What is no promise may answer twice, or throw.
-                else if (typeof member !== 'function') Promise.resolve(member).then(settle(at, true), settle(at, false));
-            });
-            more();
-            context.task.hold_({
-                leave_(reason) {
-                    over = true;
-                    ending = () => reject(reason);
-                    for (const task of [...running]) task.cancel(reason);
-                    if (running.size === 0) ending();
-                },
-            });
+    const results: unknown[] = [];
+    const running = new Set<Task<unknown>>();
+    let [next, busy, left, over] = [0, 0, list.length, false];
+    let context: TaskContext | undefined;
+    let ending: (() => void) | undefined;
+    let resolve!: (value: unknown) => void;
+    let reject!: (reason: unknown) => void;
+    const all = new Promise((...both) => ([resolve, reject] = both));
+    // The task tells of it, if it ever begins.
+    all.catch(() => {});
+    const settle = (at: number, ok: boolean) => (value: unknown): void => {
+        left -= 1;
+        if (!ok && !returnErrors) {
+            over = true;
+            return reject(value);
+        }
+        results[at] = !returnErrors ? value : ok ? { status: 'fulfilled', value } : { status: 'rejected', reason: value };
+        if (left === 0 && !over) resolve(results);
+    };
+    const attend = (task: Task<unknown>, at: number, ours: number): void => {
+        busy += ours;
+        task.observed_ = true;
+        if (!task.done()) running.add(task);
+        task.onEnd_(() => {
+            busy -= ours;
+            settle(at, task.state === 'done')(task.outcome_);
+            // Not for one that has ended at once: that is within `more`.
+            if (running.delete(task)) more();
+            if (running.size === 0) ending?.();
         });
-    return loop.start_(body as (context: never) => unknown, { name: 'gather', ...spawn }, loop.running_);
+    };
+    const more = (): void => {
+        while (context && next < list.length && busy < concurrency && !over && !loop.closed) {
+            const at = next++;
+            const member = list[at];
+            if (typeof member === 'function') attend(context.spawn(member as AsyncBody<unknown>), at, 1);
+        }
+    };
+    list.forEach((member, at) => {
+        if (member instanceof Task) attend(member, at, 0);
+        // What is no promise may answer twice, or throw.
+        else if (typeof member !== 'function') Promise.resolve(member).then(settle(at, true), settle(at, false));
+    });
+    const body = (given: TaskContext): unknown => {
+        context = given;
+        more();
+        // Without members there is nothing that a turn would be for.
+        return list.length === 0 ? results : all;
+    };
+    const task = loop.start_(body as (context: never) => unknown, { name: 'gather', ...spawn }, loop.running_);
+    task.hold_({
+        leave_(reason) {
+            over = true;
+            ending = () => reject(reason);
+            for (const one of [...running]) one.cancel(reason);
+            if (running.size === 0) ending();
+            // They may refuse, and be asked again.
+            else task.hold_(this);
+        },
+    });
+    return task;
 }
 
 function tasksOf<T>(tasks: Iterable<Task<T>>): Task<T>[] {

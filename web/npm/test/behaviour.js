@@ -614,6 +614,47 @@ timed('gather takes what is like a promise by its first answer', async ({ loop }
     equal((await broken)[0].reason.message, 'boom');
 });
 
+timed('gather takes any number of functions that end at once', async ({ loop }) => {
+    for (const options of [{}, { concurrency: 1 }]) {
+        const all = loop.gather(Array.from({ length: 30_000 }, (_, n) => () => n), options);
+        void all.ended();
+        equal([all.error(), await loop.runUntilIdle(), all.result().length], [undefined, 0, 30_000]);
+    }
+});
+
+timed('cancelling gather again asks the members again', async ({ loop, log }) => {
+    const all = loop.gather([async (ctx) => {
+        for (let n = 0; n < 2; n += 1) await ctx.sleep(100).catch((reason) => log.push(`${reason} ${loop.now()}`));
+        await ctx.sleep(100);
+    }]);
+    const failed = rejection(all);
+    for (const reason of ['a', 'b', 'c']) {
+        all.cancel(reason);
+        await loop.advance(1);
+    }
+    equal([log, await failed, all.state, loop.tasks()], [['a 0', 'b 1'], 'c', 'cancelled', []]);
+});
+
+timed('a gather that never begins is cancelled with its members, and has heard of their errors', async ({ loop, log }) => {
+    const failing = () => Promise.reject(new Error('of a member'));
+    const ways = {
+        signal: (members) => loop.gather(members, { signal: AbortSignal.abort('why') }),
+        next: (members) => {
+            const all = loop.gather(members, { start: 'next' });
+            all.cancel('why');
+            return all;
+        },
+    };
+    for (const [name, way] of Object.entries(ways)) {
+        const member = loop.spawn((ctx) => ctx.sleep(10));
+        const all = way([failing(), member, () => log.push('spawned')]);
+        const failed = rejection(all);
+        await loop.runUntilIdle();
+        log.push([name, await failed, member.state, member.error()]);
+    }
+    equal(log, [['signal', 'why', 'cancelled', 'why'], ['next', 'why', 'cancelled', 'why']]);
+});
+
 timed('gather starts no function after a failure', async ({ loop, log }) => {
     const all = loop.gather([worker(log, 'a', 5, new Error('boom')), worker(log, 'b', 10), worker(log, 'c', 10)], { concurrency: 2 });
     const failed = rejection(all);
