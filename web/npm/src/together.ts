@@ -136,13 +136,11 @@ export function wait<T>(
     const list = tasksOf(tasks);
     const split = () => ({ done: new Set(list.filter((task) => task.done())), pending: new Set(list.filter((task) => !task.done())) });
     let left = list.length;
-    let met = false;
     const start = (pause: Pause<ReturnType<typeof split>>): (() => void) => {
         if (!left) pause.give_(split());
         return watch(list, (task) => {
             left -= 1;
-            if (met || (left && until !== 'first-completed' && (until !== 'first-error' || task.state === 'done'))) return;
-            met = true;
+            if (pause.over_ || (left && until !== 'first-completed' && (until !== 'first-error' || task.state === 'done'))) return;
             pause.give_(split());
         });
     };
@@ -178,9 +176,8 @@ export class Group {
     private readonly tasks_ = new Set<Task<unknown>>();
     private readonly errors_: unknown[] = [];
     private readonly controller_ = new AbortController();
-    private idle_: (() => void)[] = [];
     private closed_ = false;
-    /** @internal */ left_: { reason: unknown } | undefined;
+    private left_: { reason: unknown } | undefined;
 
     /** @internal */
     constructor(
@@ -219,9 +216,9 @@ export class Group {
             this.tasks_.delete(task);
             if (task.state === 'failed') {
                 this.errors_.push(task.error());
-                this.cancel(new DOMException('Another task of the group failed.', 'AbortError'));
+                // Once: they may be cleaning up.
+                if (!this.signal.aborted) this.cancel(new DOMException('Another task of the group failed.', 'AbortError'));
             }
-            if (this.tasks_.size === 0) for (const resolve of this.idle_.splice(0)) resolve();
         });
         return task;
     }) as Spawn;
@@ -234,16 +231,12 @@ export class Group {
 
     /** Waits until all its tasks have ended. Rejects with a GroupError if any has failed, with the reason if it was cancelled. */
     async close(): Promise<void> {
-        await this.ended_();
+        // Also those that are spawned meanwhile. One that has ended is not in it any more.
+        for (const task of this.tasks_) await task.ended();
         this.closed_ = true;
-        if (this.errors_.length) throw new GroupError(this.errors_);
-        if (this.signal.aborted) throw this.signal.reason;
-    }
-
-    /** @internal */
-    async ended_(): Promise<void> {
-        while (this.tasks_.size) await new Promise<void>((resolve) => this.idle_.push(resolve));
         offAbort(this.by_, this);
+        if (this.errors_.length) throw new GroupError(this.errors_);
+        if (this.signal.aborted) throw (this.left_ ?? this.signal).reason;
     }
 
     declare readonly [Symbol.asyncDispose]: () => Promise<void>;
@@ -261,9 +254,6 @@ export function withGroup<T>(
         // The body is one of the tasks: so a failure of another one cancels it, and it the others.
         const main = group.spawn((inner: TaskContext) => body(group, inner), { name: `${context.task.name}: body` });
         context.task.hold_(group);
-        await group.ended_();
-        context.task.holds_?.delete(group);
-        if (group.left_) throw group.left_.reason;
         await group.close();
         return main.result();
     };

@@ -798,6 +798,53 @@ timed('an open group is closed once, and takes nothing after', async ({ loop, lo
     equal([group.size, thrown(() => group.spawn(() => 1)).code], [0, 'invalid-state']);
 });
 
+timed('a group waits for what is spawned as its last task ends', async ({ loop, log }) => {
+    const group = loop.group();
+    const first = group.spawn(worker(log, 'a', 10));
+    void first.then(() => group.spawn(worker(log, 'b', 10)));
+    const closed = group.close().then(() => log.push('closed'));
+    await loop.runUntilIdle();
+    await closed;
+    equal([log, thrown(() => group.spawn(() => 1)).code], [['a: start', 'a: end', 'b: start', 'b: end', 'closed'], 'invalid-state']);
+});
+
+timed('a failure in a group asks the others once, so that none is disturbed as it cleans up', async ({ loop, log }) => {
+    const cleans = (ms, error) => async (ctx) => {
+        try {
+            await ctx.sleep(100);
+        } finally {
+            await ctx.sleep(ms);
+            log.push(`cleaned in ${ms}`);
+            if (error) throw error;
+        }
+    };
+    const whole = loop.withGroup((group) => {
+        group.spawn(cleans(5));
+        group.spawn(cleans(1, new Error('second')));
+        group.spawn(worker([], 'a', 10, new Error('first')));
+    });
+    const failed = rejection(whole);
+    await loop.runUntilIdle();
+    equal([(await failed).errors.map(String), log], [['Error: first', 'Error: second'], ['cleaned in 1', 'cleaned in 5']]);
+});
+
+timed('a task of a group that fails as it cleans up is told, also if the group was cancelled', async ({ loop }) => {
+    const whole = loop.withGroup((group) => {
+        group.spawn(async (ctx) => {
+            try {
+                await ctx.sleep(100);
+            } catch {
+                throw new Error('cleaning');
+            }
+        });
+    });
+    whole.cancel();
+    const failed = rejection(whole);
+    await loop.runUntilIdle();
+    const error = await failed;
+    equal([error.name, error.errors?.map(String), whole.state], ['GroupError', ['Error: cleaning'], 'failed']);
+});
+
 timed('a group is cancelled by its signal, and what comes later never begins', async ({ loop, log }) => {
     const controller = new AbortController();
     const group = loop.group({ signal: controller.signal });
