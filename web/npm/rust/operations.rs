@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll, Waker},
 };
 
 use selkie::{Builder, Handle, Task};
@@ -17,7 +17,8 @@ type Waiting = Rc<RefCell<Option<Pin<Box<dyn Future<Output = f64>>>>>>;
 
 enum Operation {
     Call(Handle),
-    Wait(Task<()>, Waiting),
+    /// And whether what is done of it cannot be undone.
+    Wait(Task<()>, Waiting, bool),
 }
 
 thread_local! {
@@ -62,34 +63,44 @@ extern "C" fn timer(slot: u32, milliseconds: f64) {
 /// Fires at the loop's next turn, after what is ready in that lane.
 #[unsafe(no_mangle)]
 extern "C" fn soon(slot: u32, number: u32) {
-    start(slot, Task::<()>::builder().priority(priority(number)).lazy(), Rc::default());
+    start(slot, Task::<()>::builder().priority(priority(number)).lazy(), Rc::default(), false);
 }
 
 /// Makes sure that the operation does not fire. What it waits in forgets it at once: an item that is given up must not get
-/// into a queue afterwards, nor one get lost on the way to who has left.
+/// into a queue afterwards, nor one get lost on the way to who has left. Answers 1 if it was done just before, for good.
 #[unsafe(no_mangle)]
-extern "C" fn revoke(slot: u32) {
+extern "C" fn revoke(slot: u32) -> u32 {
     match take(slot) {
         Some(Operation::Call(handle)) => drop(handle.cancel()),
-        Some(Operation::Wait(task, future)) => {
-            let gone = future.take();
+        Some(Operation::Wait(task, future, lasts)) => {
+            let mut gone = future.take();
+            let done = gone.as_mut().filter(|_| lasts).is_some_and(|future| {
+                future.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(0.0)
+            });
             drop(gone);
             task.cancel();
+            return done.into();
         }
         None => {}
     }
+    0
 }
 
 /// Fires with what `future` answers, which has its place in whatever list it waits in when this returns.
 ///
 /// JavaScript has looked before that it has to wait.
 pub(crate) fn wait(slot: u32, future: impl Future<Output = f64> + 'static) {
-    start(slot, Task::<()>::builder(), Rc::new(RefCell::new(Some(Box::pin(future)))));
+    start(slot, Task::<()>::builder(), Rc::new(RefCell::new(Some(Box::pin(future)))), false);
+}
+
+/// As [`wait`], for what cannot be undone once it was done, also if its turn has not come yet.
+pub(crate) fn wait_for_good(slot: u32, future: impl Future<Output = f64> + 'static) {
+    start(slot, Task::<()>::builder(), Rc::new(RefCell::new(Some(Box::pin(future)))), true);
 }
 
 /// One type of task for all: each more would cost two kilobytes.
 #[inline(never)]
-fn start(slot: u32, builder: Builder, future: Waiting) {
+fn start(slot: u32, builder: Builder, future: Waiting, lasts: bool) {
     let shared = future.clone();
     let operation = async move {
         let value = poll_fn(|cx| match &mut *shared.borrow_mut() {
@@ -101,7 +112,7 @@ fn start(slot: u32, builder: Builder, future: Waiting) {
     };
     if let Ok(task) = event_loop().spawn_with(builder, operation) {
         if !task.is_finished() {
-            keep(slot, Operation::Wait(task, future));
+            keep(slot, Operation::Wait(task, future, lasts));
         }
     }
 }

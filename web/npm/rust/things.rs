@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use selkie::{Barrier, GetError, Lock, PutError, local};
 
-use crate::operations::wait;
+use crate::operations::{wait, wait_for_good};
 
 /// Instead of an item: there is none, or no room; and: there will be none, or the barrier is broken.
 const NOT_NOW: f64 = -1.0;
@@ -99,7 +99,8 @@ extern "C" fn try_put(id: u32, item: u32, order: f64) -> f64 {
 #[unsafe(no_mangle)]
 extern "C" fn put(slot: u32, id: u32, item: u32, order: f64) {
     let queue = a_queue(id);
-    wait(slot, async move { queue.put((key(order), item)).await.map_or(NEVER, |()| 0.0) });
+    // Whoever takes lets the item of the next putter in.
+    wait_for_good(slot, async move { queue.put((key(order), item)).await.map_or(NEVER, |()| 0.0) });
 }
 
 #[unsafe(no_mangle)]

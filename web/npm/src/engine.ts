@@ -25,7 +25,7 @@ export interface Exports {
     wake_(slot: number, why?: number): void;
     timer_(slot: number, ms: number): void;
     soon_(slot: number, priority: number): void;
-    revoke_(slot: number): void;
+    revoke_(slot: number): number;
     release_(id: number): void;
     queue_(limit: number): number;
     try_put_(id: number, item: number, order: number): number;

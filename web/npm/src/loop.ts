@@ -175,7 +175,7 @@ export class Loop {
         const call = { fire_: () => f() };
         const slot = this.operation_(call);
         start(slot, how);
-        const cancel = (): boolean => this.operations_.list_[slot] === call && this.revoke_(slot);
+        const cancel = (): boolean => this.operations_.list_[slot] === call && !this.revoke_(slot);
         return { cancel, [dispose]: () => void cancel() } as unknown as Handle;
     }
 
@@ -320,12 +320,11 @@ export class Loop {
         return this.operations_.add_(of);
     }
 
-    /** @internal */
+    /** @internal Whether it was done just before, for good. */
     revoke_(slot: number): boolean {
         if (!this.operations_.list_[slot]) return false;
         this.operations_.take_(slot);
-        if (this.open_) this.wasm_.revoke_(slot);
-        return true;
+        return this.open_ && this.wasm_.revoke_(slot) > 0;
     }
 
     /** @internal A promise that `start` has settled; see `Pause`. What it answers is called at the end. */

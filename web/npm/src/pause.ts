@@ -73,7 +73,8 @@ export class Pause<T> implements Leaver {
         const { loop_, by_ } = this;
         this.over_ = true;
         loop_.pauses_.delete(this);
-        loop_.revoke_(this.slot_);
+        // Before whoever leaves is rejected.
+        if (loop_.revoke_(this.slot_)) this.resolve_(0 as T);
         if (by_ && 'aborted' in by_) offAbort(by_, this);
         else by_?.holds_?.delete(this);
         // Last, as it may call the application.

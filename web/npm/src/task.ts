@@ -251,7 +251,12 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     /** The outcome as a promise. */
     get promise(): Promise<T> {
         this.observed_ = true;
-        return this.promised_();
+        return (this.promise_ ??= new Promise((resolve, reject) => {
+            this.onEnd_(() => {
+                if (this.state_ === 'done') resolve(this.outcome_ as T);
+                else reject(this.outcome_);
+            });
+        }));
     }
 
     // eslint-disable-next-line unicorn/no-thenable
@@ -299,15 +304,6 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     offEnd_(f: () => void): void {
         if (this.waiters_ === f) this.waiters_ = undefined;
         else if (typeof this.waiters_ === 'object') this.waiters_.delete(f);
-    }
-
-    private promised_(): Promise<T> {
-        return (this.promise_ ??= new Promise((resolve, reject) => {
-            this.onEnd_(() => {
-                if (this.state_ === 'done') resolve(this.outcome_ as T);
-                else reject(this.outcome_);
-            });
-        }));
     }
 
     // ---- What the scheduler calls.
@@ -460,7 +456,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         const { onUnhandled_ } = this.loop_;
         // Not before who spawned it had the chance to look: it may have failed within `spawn`.
         if (onUnhandled_) setTimeout(() => this.observed_ || onUnhandled_(this.outcome_, this));
-        else void settled.then(() => this.observed_ || void this.promised_());
+        else void settled.then(() => this.observed_ || void this.promise);
     }
 
     /** @internal Ends by a cancel what a body awaits, until that is taken out of `holds_`. */

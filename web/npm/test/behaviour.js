@@ -944,6 +944,16 @@ timed('a put that is given up adds nothing', async ({ loop, selkie }) => {
     equal(queue.size, 0);
 });
 
+timed('a put that is given up when its item was let in just before has been done', async ({ loop, selkie }) => {
+    const queue = new selkie.Queue(loop, { capacity: 1 });
+    await queue.put('a');
+    const controller = new AbortController();
+    const second = queue.put('b', { signal: controller.signal });
+    equal(queue.tryTake(), { value: 'a' });
+    controller.abort('gone');
+    equal([await second, queue.tryTake(), queue.size], [undefined, { value: 'b' }, 0]);
+});
+
 timed('a closed queue gives what is there, and ends those who wait', async ({ loop, selkie }) => {
     const queue = new selkie.Queue(loop);
     for (const item of [1, 2]) await queue.put(item);
