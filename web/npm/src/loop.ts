@@ -23,7 +23,7 @@ import {
 export interface LoopOptions {
     name?: string;
     /** Closes the loop when it is aborted. */
-    signal?: AbortSignal;
+    signal?: AbortSignal | undefined;
     /** Called with what a task failed with that nobody looked at, instead of the host's own report. */
     onUnhandled?: (error: unknown, task: Task<unknown>) => void;
 }
@@ -195,12 +195,15 @@ export class Loop {
      * Waits until one, or all, of the tasks have ended, or one has failed or was cancelled, and gives both sets in the order
      * of `tasks`. Cancels nothing, also when the time is over: then it gives what it has.
      */
-    wait<T>(tasks: Iterable<Task<T>>, options?: WaitForOptions): Promise<{ done: Set<Task<T>>; pending: Set<Task<T>> }> {
+    wait<T extends Task<unknown>>(tasks: Iterable<T>, options?: WaitForOptions): Promise<{ done: Set<T>; pending: Set<T> }> {
         return wait(this, tasks, options);
     }
 
     /** Gives the tasks as they end, as `{ task }`. Leaving early cancels nothing; with `timeoutMs` it ends by a TimeoutError. */
-    asCompleted<T>(tasks: Iterable<Task<T>>, options?: WaitOptions & { timeoutMs?: number }): AsyncGenerator<{ task: Task<T> }, void, undefined> {
+    asCompleted<T extends Task<unknown>>(
+        tasks: Iterable<T>,
+        options?: WaitOptions & { timeoutMs?: number | undefined },
+    ): AsyncGenerator<{ task: T }, void, undefined> {
         return asCompleted(this, tasks, options);
     }
 
@@ -252,7 +255,7 @@ export class Loop {
      *
      * What has not ended by then, and what waits for anything of the loop, is rejected with a LoopClosedError. Idempotent.
      */
-    close(options?: { timeoutMs?: number }): Promise<void> {
+    close(options?: { timeoutMs?: number | undefined }): Promise<void> {
         const { timeoutMs = 10_000 } = check(options, { timeoutMs: time });
         return (this.closing_ ??= this.close_(timeoutMs));
     }

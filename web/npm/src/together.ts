@@ -107,7 +107,7 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
     return task;
 }
 
-function tasksOf<T>(tasks: Iterable<Task<T>>): Task<T>[] {
+function tasksOf<T extends Task<unknown>>(tasks: Iterable<T>): T[] {
     const list = [...new Set(tasks)];
     list.forEach((task, at) => {
         if (!(task instanceof Task)) throw new ArgumentError(`tasks[${at}]`, 'a task: spawn the function, or use gather for promises');
@@ -117,7 +117,7 @@ function tasksOf<T>(tasks: Iterable<Task<T>>): Task<T>[] {
 }
 
 /** Calls `f` with each task that has ended, and those that do. Answers how to end that. */
-function watch<T>(list: Task<T>[], f: (task: Task<T>) => void): () => void {
+function watch<T extends Task<unknown>>(list: T[], f: (task: T) => void): () => void {
     const ends = list.map((task) => {
         const end = (): void => f(task);
         task.onEnd_(end);
@@ -127,11 +127,11 @@ function watch<T>(list: Task<T>[], f: (task: Task<T>) => void): () => void {
 }
 
 /** @internal */
-export function wait<T>(
+export function wait<T extends Task<unknown>>(
     loop: Loop,
-    tasks: Iterable<Task<T>>,
+    tasks: Iterable<T>,
     options: WaitForOptions | undefined,
-): Promise<{ done: Set<Task<T>>; pending: Set<Task<T>> }> {
+): Promise<{ done: Set<T>; pending: Set<T> }> {
     const { until, timeoutMs, signal: by } = check(options, { until: ['first-completed', 'first-error', 'all'], timeoutMs: time, signal });
     const list = tasksOf(tasks);
     const split = () => ({ done: new Set(list.filter((task) => task.done())), pending: new Set(list.filter((task) => !task.done())) });
@@ -148,15 +148,15 @@ export function wait<T>(
 }
 
 /** @internal In an object each, as promises and `for await` would await a task that stood alone. */
-export function asCompleted<T>(
+export function asCompleted<T extends Task<unknown>>(
     loop: Loop,
-    tasks: Iterable<Task<T>>,
-    options: (WaitOptions & { timeoutMs?: number }) | undefined,
-): AsyncGenerator<{ task: Task<T> }, void, undefined> {
+    tasks: Iterable<T>,
+    options: (WaitOptions & { timeoutMs?: number | undefined }) | undefined,
+): AsyncGenerator<{ task: T }, void, undefined> {
     const { signal: by, timeoutMs = Infinity } = check(options, { signal, timeoutMs: time });
     const list = tasksOf(tasks);
     const deadline = loop.now() + timeoutMs;
-    const ended: Task<T>[] = [];
+    const ended: T[] = [];
     let heard: (() => void) | undefined;
     return (async function* () {
         const stop = watch(list, (task) => (ended.push(task), heard?.()));

@@ -57,6 +57,23 @@ const { done, pending } = await loop.wait([a], { until: 'first-error', timeoutMs
 same<typeof done, Set<Task<string>>>(true);
 same<typeof pending, Set<Task<string>>>(true);
 for await (const { task } of loop.asCompleted([a])) same<typeof task, Task<string>>(true);
+// Tasks of several types.
+const split = await loop.wait([a, b]);
+same<typeof split.done, Set<Task<string> | Task<boolean>>>(true);
+for await (const { task } of loop.asCompleted([a, b])) same<typeof task, Task<string> | Task<boolean>>(true);
+// @ts-expect-error
+await loop.wait([fetchNumber()]);
+
+// What may not be there can be given, also with `exactOptionalPropertyTypes`.
+declare const perhaps: { signal: AbortSignal | undefined; timeoutMs: number | undefined };
+const { signal, timeoutMs } = perhaps;
+await createLoop({ signal });
+loop.spawn(() => 1, perhaps);
+await loop.gather([], perhaps);
+await loop.wait([a], perhaps);
+loop.asCompleted([a], perhaps);
+await loop.sleep(1, { signal });
+await loop.close({ timeoutMs });
 const inside = await loop.withGroup(async (group) => {
     const child = group.spawn(async () => 7);
     same<typeof child, Task<number>>(true);
