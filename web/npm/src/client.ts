@@ -1,6 +1,6 @@
 // The asking side of a channel: of a pool, and of a connection to a loop elsewhere.
 
-import { type Rules, callable, list, refuse, signal, time } from './arguments.js';
+import { type Rules, callable, list, signal, text, time } from './arguments.js';
 import { restart } from './engine.js';
 import { type WorkerError, tell } from './errors.js';
 import type { Loop } from './loop.js';
@@ -57,7 +57,7 @@ export function order<T>(
     options: SubmitOptions,
     begin: (order: Order) => (reason: unknown) => void,
 ): Task<T> {
-    if (typeof name !== 'string') refuse('name', 'the name of a function of the other side', name);
+    text(name, 'name');
     list(args, 'args');
     // One of ours: that of the caller may be a proxy, or have more than items, and the host copies neither.
     const args_: unknown[] = [...(args as unknown[])];

@@ -95,10 +95,16 @@ export class Event extends Thing {
     }
 }
 
+/** A call of `with` that has, or had, the lock. */
+interface Turn {
+    release_: Release;
+    over_?: boolean;
+}
+
 /** Waits for a change of what a lock protects. */
 export class Condition extends Thing {
     readonly lock: Lock;
-    private release_: Release | undefined;
+    private turn_: Turn | undefined;
 
     constructor(loop: Loop, lock: Lock = new Lock(loop)) {
         super(loop, () => loop.wasm_.condition_());
@@ -108,11 +114,12 @@ export class Condition extends Thing {
     /** Calls `f` with the lock held; within it `wait` and `waitFor` may be called. */
     async with<T>(f: () => T | PromiseLike<T>, options?: WaitOptions): Promise<T> {
         callable(f, 'f');
-        this.release_ = await this.lock.acquire(options);
+        const turn: Turn = (this.turn_ = { release_: await this.lock.acquire(options) });
         try {
             return await f();
         } finally {
-            this.release_();
+            turn.over_ = true;
+            turn.release_();
         }
     }
 
@@ -122,14 +129,17 @@ export class Condition extends Thing {
      * Rejected by its signal it has the lock again as well.
      */
     async wait(options?: WaitOptions): Promise<void> {
-        const release = this.release_;
-        if (!release || !this.lock.locked) throw new SelkieError('invalid-state', 'wait() is for within the function given to with()');
+        const turn = this.turn_;
+        if (!turn || turn.over_ || !this.lock.locked) throw new SelkieError('invalid-state', 'wait() is for within the function given to with()');
         const notified = this.wait_(this.begin_(options));
-        release();
+        turn.release_();
         try {
             await notified;
         } finally {
-            this.release_ = await this.lock.acquire();
+            turn.release_ = await this.lock.acquire();
+            this.turn_ = turn;
+            // Nobody waits for this any more.
+            if (turn.over_) turn.release_();
         }
     }
 

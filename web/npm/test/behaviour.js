@@ -1165,6 +1165,27 @@ timed('who leaves a condition by its signal has the lock again', async ({ loop, 
     equal([await failed, locked, condition.lock.locked], ['left', true, false]);
 });
 
+timed('a wait for a condition that is left alone keeps no lock', async ({ loop, log, selkie }) => {
+    const condition = new selkie.Condition(loop);
+    const task = loop.spawn((ctx) => condition.with(() => ctx.wait(condition.wait())));
+    void task.ended();
+    await loop.runUntilIdle();
+    task.cancel();
+    await loop.runUntilIdle();
+    equal([task.state, condition.lock.available], ['cancelled', 1]);
+    condition.notifyAll();
+    await loop.runUntilIdle();
+    await condition.with(() => log.push('next'));
+    equal([log, condition.lock.available], [['next'], 1]);
+});
+
+timed('a wait outside of its own `with` is refused, also when there was one before', async ({ loop, selkie }) => {
+    const lock = new selkie.Lock(loop);
+    const [one, other] = [new selkie.Condition(loop, lock), new selkie.Condition(loop, lock)];
+    await other.with(() => {});
+    equal([(await rejection(one.with(() => other.wait()))).code, lock.locked], ['invalid-state', false]);
+});
+
 timed('a barrier serves round after round, and a reset sends only those away who wait', async ({ loop, selkie }) => {
     const barrier = new selkie.Barrier(loop, 2);
     for (let round = 0; round < 2; round += 1) {
