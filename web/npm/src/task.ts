@@ -448,7 +448,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         if (typeof waiters === 'function') waiters();
         else if (waiters) for (const one of waiters) one();
         if (state === 'failed' && !this.observed_) this.unhandled_();
-        tell(() => this.loop_.observer_?.ended?.(this));
+        if (this.slot_ >= 0) tell(() => this.loop_.observer_?.ended?.(this));
         return END;
     }
 

@@ -1366,6 +1366,13 @@ test('a task is told of each of its steps to an observer', async ({ testing }) =
     await loop.close();
 });
 
+timed('an observer is not told of the end of a task that was never made known to it', async ({ loop, log }) => {
+    loop.observe({ spawned: (task) => log.push(`+${task.name}`), ended: (task) => log.push(`-${task.name}`) });
+    loop.spawn(() => 1, { name: 'never', signal: AbortSignal.abort() });
+    loop.spawn(() => 1, { name: 'a' });
+    equal(log, ['+a', '-a']);
+});
+
 timed('an observer may cancel a task that is just made', async ({ loop, log }) => {
     const controller = new AbortController();
     const ways = { cancel: (task) => task.cancel(), abort: () => controller.abort(), close: () => void loop.close() };
