@@ -106,6 +106,7 @@ export class Queue<T> extends Thing {
         if (immediate) this.items_ = new Slots();
     }
 
+    /** The items, until the queue is closed. */
     async *[Symbol.asyncIterator](options?: WaitOptions): AsyncGenerator<T, void, undefined> {
         for (;;) {
             let item: T;
