@@ -274,6 +274,9 @@ impl Error for Cancelled {}
 /// reaches all innermost ones. One that is kept and not polled catches nothing: the cancel then ends the task. Outside of a task
 /// of a loop nothing is ever cancelled.
 ///
+/// **Difference**: to refuse takes no `uncancel`. asyncio's `timeout` and `TaskGroup` raise a cancel again that was caught inside of
+/// them and not taken back.
+///
 /// ```
 /// use selkie::{catch_cancel, sleep, spawn};
 /// use std::time::Duration;

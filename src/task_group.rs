@@ -251,7 +251,8 @@ impl<E: 'static> TaskGroup<E> {
     /// group. For what cannot fail there is [`spawn_ok`](Self::spawn_ok).
     ///
     /// The returned task gives the value. A child that failed gives its error to the group, and awaiting its task gives
-    /// a [`JoinError`] that says cancelled. Dropping the task detaches it from the hand, not from the group.
+    /// a [`JoinError`] that says cancelled; it ends at its next turn. Dropping the task detaches it from the hand, not from the
+    /// group.
     ///
     /// A group that is over or ends starts nothing: the future is dropped unpolled and the task is cancelled.
     /// **Difference**: asyncio raises `RuntimeError`.

@@ -261,7 +261,8 @@ behaviour! {
     /// Answers the complaint U25.
     async fn a_child_that_fails_at_once_ends_the_group(t) {
         let result = TaskGroup::scope(async |group| {
-            group.spawn(async { Err::<(), _>("at once".to_owned()) });
+            let child = group.spawn(async { Err::<(), _>("at once".to_owned()) });
+            assert!(group.is_aborting() && !child.is_finished(), "it ends at its next turn");
             t.log("still in this poll");
             yield_now().await;
             t.log("never");

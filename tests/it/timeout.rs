@@ -325,7 +325,7 @@ behaviour! {
 }
 
 behaviour! {
-    /// Rows: X08, X03.
+    /// Difference: X08, X03. asyncio raises it again unless it was taken back.
     async fn a_cancel_that_the_body_has_refused_does_not_come_back_with_the_expiry(t) {
         let inner = t.clone();
         let task = spawn(async move {
