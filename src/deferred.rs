@@ -94,11 +94,11 @@ impl<T: 'static, E: 'static> Shared<T, E> {
             return Ok(self.take_waiters());
         }
         // Held here too, so that callbacks that are dropped with their loop do not end the count early.
-        let _first = Calling::new(self);
+        let mut first = Calling::new(self);
         for callback in callbacks {
             self.queue(callback);
         }
-        Ok(Vec::new())
+        Ok(first.end())
     }
 
     fn queue(self: &Rc<Self>, callback: Callback<T, E>) {
@@ -179,18 +179,19 @@ impl<T, E> Calling<T, E> {
         shared.calling.set(shared.calling.get() + 1);
         Self(Some(shared.clone()))
     }
+
+    /// Uncounts it, once; gives the wakers of those who may go on.
+    fn end(&mut self) -> Vec<Waker> {
+        let Some(shared) = self.0.take() else { return Vec::new() };
+        shared.calling.set(shared.calling.get() - 1);
+        if shared.calling.get() == 0 { shared.take_waiters() } else { Vec::new() }
+    }
 }
 
 impl<T, E> Drop for Calling<T, E> {
     fn drop(&mut self) {
-        let Some(shared) = self.0.take() else { return };
-        shared.calling.set(shared.calling.get() - 1);
-        if shared.calling.get() == 0 {
-            let wakers = shared.take_waiters();
-            // Whoever is woken may be polled at once, and takes the value out of the only reference.
-            drop(shared);
-            wakers.into_iter().for_each(wake);
-        }
+        // It is not held here any more: whoever is woken may be polled at once, and takes the value out of the only reference.
+        self.end().into_iter().for_each(wake);
     }
 }
 

@@ -518,6 +518,27 @@ fn a_deferreds_waker_that_panics_leaves_no_other_waiting() {
 }
 
 #[test]
+fn a_deferred_may_be_polled_by_the_wake_after_its_callbacks_went_with_their_loop() {
+    let (resolver, deferred) = Deferred::<u8>::new();
+    let deferred = Sim::new().run(async move {
+        deferred.on_done(|_| unreachable!("its loop is closed"));
+        deferred
+    });
+    let taking = Rc::new(RefCell::new(deferred.into_future()));
+    let seen = Rc::new(Cell::new(None));
+    let (inner, told) = (taking.clone(), seen.clone());
+    let again = calling(move || {
+        let mut taking = inner.borrow_mut();
+        if let Poll::Ready(result) = pin!(&mut *taking).poll(&mut Context::from_waker(Waker::noop())) {
+            told.set(Some(result.unwrap()));
+        }
+    });
+    assert!(pin!(&mut *taking.borrow_mut()).poll(&mut Context::from_waker(&again)).is_pending());
+    resolver.set_result(5).unwrap();
+    assert_eq!(seen.get(), Some(5));
+}
+
+#[test]
 fn a_value_that_comes_too_late_may_take_the_first_in_its_destructor() {
     let (resolver, deferred) = Deferred::<OnDrop<Box<dyn FnMut()>>>::new();
     let slot = Rc::new(RefCell::new(Some(deferred)));
