@@ -245,7 +245,7 @@ impl ThreadPool {
 
     /// Runs jobs that borrow from the caller, and blocks until all of them have ended.
     ///
-    /// As [`std::thread::scope`], on the threads of the pool. A panic of a job is in its [`RemoteTask`] only; a panic of `f`
+    /// As the standard library's scoped threads, on those of the pool. A panic of a job is in its [`RemoteTask`] only; a panic of `f`
     /// goes on when all jobs have ended. Called by a job of this very pool, or in a simulation, the calling thread runs at the
     /// end of the scope what no other thread has begun, so scopes may nest in a pool of one thread.
     ///
