@@ -68,6 +68,8 @@ pub(crate) struct Scopes {
     cutting: bool,
     /// What it had in hand.
     in_hand: Option<Cancelled>,
+    /// The task ends, and what its future has in hand goes with it.
+    ending: bool,
     /// [`cancel_leaves`], from the first scope on. By a pointer: a program that has none has nothing of it.
     cancel: Option<fn(&TaskRef) -> bool>,
 }
@@ -78,9 +80,8 @@ impl Scopes {
         self.took
     }
 
-    /// The task ends, and what its future has in hand goes with it.
     pub(crate) fn end(&mut self) {
-        self.cutting = true;
+        self.ending = true;
     }
 }
 
@@ -215,7 +216,8 @@ impl Drop for Postponed {
     fn drop(&mut self) {
         let Some((task, request)) = self.0.take() else { return };
         let is_here = scheduler::running().is_some_and(|running| running.as_ptr() == task.as_ptr());
-        if is_here && task.cancelling() > 0 && task.read_cold(|cold| cold.scopes.cutting) != Some(true) {
+        let is_told = task.read_cold(|cold| cold.scopes.cutting || cold.scopes.ending) == Some(true);
+        if is_here && !is_told && task.cancelling() > 0 {
             request.rearm();
         }
     }
