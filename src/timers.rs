@@ -22,11 +22,19 @@ use std::{
 
 /// A place in the wheel.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Node {
+    /// First, so that a pointer to it is one to the node.
+    link: Link,
     /// Nanoseconds of the loop's clock; the top bit is [`BOXED`].
     deadline: Cell<u64>,
-    next: Cell<Option<NonNull<Node>>>,
-    prev: Cell<Option<NonNull<Node>>>,
+}
+
+/// The neighbours in a list. What they were once a node has left its list means nothing.
+#[derive(Debug, Default)]
+struct Link {
+    next: Cell<Option<NonNull<Link>>>,
+    prev: Cell<Option<NonNull<Link>>>,
 }
 
 /// In `Node::deadline`: the node is not part of a task cell.
@@ -55,10 +63,11 @@ struct Level {
     first: [Cell<u64>; SLOTS],
 }
 
-/// A circular list; the tail is the head's `prev`.
+/// A circular list that goes through `ends`, which is before its head and behind its tail: so a node is taken out without
+/// knowing of which list. Nobody moves it or borrows it mutably but while it is empty: then nothing points there.
 #[derive(Default)]
 struct List {
-    head: Cell<Option<NonNull<Node>>>,
+    ends: Link,
 }
 
 impl List {
@@ -66,56 +75,51 @@ impl List {
     ///
     /// `node` is live, in no list, and leaves this one before it goes.
     unsafe fn push(&self, node: NonNull<Node>) {
+        let ends = NonNull::from(&self.ends);
+        let link = node.cast::<Link>();
+        let tail = self.ends.prev.replace(Some(link)).unwrap_or(ends);
         // SAFETY: nodes in a list are live; `node` is, by the caller's promise.
         unsafe {
-            let n = node.as_ref();
-            match self.head.get() {
-                None => {
-                    n.next.set(Some(node));
-                    n.prev.set(Some(node));
-                    self.head.set(Some(node));
-                }
-                Some(head) => {
-                    let tail = head.as_ref().prev.get().expect("a linked node has neighbours");
-                    n.next.set(Some(head));
-                    n.prev.set(Some(tail));
-                    tail.as_ref().next.set(Some(node));
-                    head.as_ref().prev.set(Some(node));
-                }
-            }
+            link.as_ref().next.set(Some(ends));
+            link.as_ref().prev.set(Some(tail));
+            tail.as_ref().next.set(Some(link));
         }
     }
 
+    /// Takes a node out of its list. True if it was the only one there; then the list has to be told ([`emptied`](Self::emptied)).
+    ///
     /// # Safety
     ///
-    /// `node` is in this list.
-    unsafe fn remove(&self, node: NonNull<Node>) {
-        // SAFETY: nodes in a list are live.
+    /// `node` is in a list.
+    #[must_use]
+    unsafe fn unlink(node: NonNull<Node>) -> bool {
+        // SAFETY: nodes in a list are live, and have neighbours.
         unsafe {
-            let n = node.as_ref();
-            let next = n.next.take().expect("a linked node has neighbours");
-            let prev = n.prev.take().expect("a linked node has neighbours");
-            if next == node {
-                self.head.set(None);
-                return;
-            }
+            let link = node.cast::<Link>().as_ref();
+            let next = link.next.get().unwrap_unchecked();
+            let prev = link.prev.get().unwrap_unchecked();
             next.as_ref().prev.set(Some(prev));
             prev.as_ref().next.set(Some(next));
-            if self.head.get() == Some(node) {
-                self.head.set(Some(next));
-            }
+            next == prev
         }
+    }
+
+    fn emptied(&self) {
+        self.ends.next.set(None);
+        self.ends.prev.set(None);
     }
 
     fn pop(&self) -> Option<NonNull<Node>> {
-        let head = self.head.get()?;
+        let head = self.ends.next.get()?.cast();
         // SAFETY: the head is in the list.
-        unsafe { self.remove(head) };
+        if unsafe { Self::unlink(head) } {
+            self.emptied();
+        }
         Some(head)
     }
 
     fn is_empty(&self) -> bool {
-        self.head.get().is_none()
+        self.ends.next.get().is_none()
     }
 
     /// Takes out everything, in order, with the deadlines. `each` may link the node into another list. `spare` is empty, and is
@@ -123,16 +127,18 @@ impl List {
     ///
     /// It goes from both ends at once: nodes are scattered, and of two chains the processor waits for both at a time.
     fn drain(&self, spare: &mut Vec<(u64, NonNull<Node>)>, mut each: impl FnMut(NonNull<Node>, u64)) {
-        let Some(mut front) = self.head.take() else { return };
-        // SAFETY: for this and what follows: nodes in a list are live.
-        let mut back = unsafe { front.as_ref() }.prev.get().expect("a linked node has neighbours");
+        let (Some(mut front), Some(mut back)) = (self.ends.next.take(), self.ends.prev.take()) else {
+            return;
+        };
         while front != back {
+            let (first, last) = (front.cast::<Node>(), back.cast::<Node>());
+            // SAFETY: for this and what follows: nodes in a list are live, and have neighbours.
+            let (head, tail) = unsafe { (first.as_ref(), last.as_ref()) };
             // SAFETY: as above.
-            let (first, last) = unsafe { (front.as_ref(), back.as_ref()) };
-            let next = first.next.get().expect("a linked node has neighbours");
-            let prev = last.prev.get().expect("a linked node has neighbours");
-            spare.push((last.deadline(), back));
-            each(front, first.deadline());
+            let (next, prev) =
+                unsafe { (head.link.next.get().unwrap_unchecked(), tail.link.prev.get().unwrap_unchecked()) };
+            spare.push((tail.deadline(), last));
+            each(first, head.deadline());
             if next == back {
                 // They have met, and nobody is left between.
                 break;
@@ -140,8 +146,9 @@ impl List {
             (front, back) = (next, prev);
         }
         if front == back {
+            let middle = front.cast::<Node>();
             // SAFETY: as above.
-            each(front, unsafe { front.as_ref() }.deadline());
+            each(middle, unsafe { middle.as_ref() }.deadline());
         }
         while let Some((deadline, node)) = spare.pop() {
             each(node, deadline);
@@ -315,17 +322,21 @@ impl Timers {
     /// `node` is in this wheel.
     pub(crate) unsafe fn remove(&self, node: NonNull<Node>) {
         self.len.set(self.len.get() - 1);
-        // SAFETY: in the wheel, so live.
-        let tick = self.tick(unsafe { node.as_ref() }.deadline());
-        match self.place(tick) {
-            // SAFETY: the place of a tick does not change until its slot is processed.
-            Place::Overdue => unsafe { self.overdue.remove(node) },
+        // SAFETY: in the wheel, so in one of its lists.
+        if unsafe { List::unlink(node) } {
+            // SAFETY: in the wheel till now, so live.
+            self.emptied(unsafe { node.as_ref() }.deadline());
+        }
+    }
+
+    /// The list where this deadline is has lost its last node.
+    fn emptied(&self, deadline: u64) {
+        // The place of a tick does not change until its slot is processed.
+        match self.place(self.tick(deadline)) {
+            Place::Overdue => self.overdue.emptied(),
             Place::Slot(level, slot) => {
-                // SAFETY: as above.
-                unsafe { level.slots[slot].remove(node) };
-                if level.slots[slot].is_empty() {
-                    level.occupied.set(level.occupied.get() & !(1 << slot));
-                }
+                level.slots[slot].emptied();
+                level.occupied.set(level.occupied.get() & !(1 << slot));
             }
         }
     }
@@ -428,7 +439,7 @@ impl Timers {
 
 #[cfg(all(test, not(all(target_family = "wasm", target_os = "unknown"))))]
 mod tests {
-    use std::{collections::BTreeMap, ptr::NonNull};
+    use std::{collections::BTreeMap, ptr::NonNull, rc::Rc};
 
     use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
 
@@ -465,7 +476,8 @@ mod tests {
     }
 
     struct Model {
-        timers: Timers,
+        /// Apart, as in a loop: the model is borrowed mutably.
+        timers: Rc<Timers>,
         grain: u64,
         now: u64,
         /// By deadline and insertion.
@@ -563,7 +575,7 @@ mod tests {
             steps in vec(step(), 0..if cfg!(miri) { 30 } else { 200 }),
         ) {
             let mut model = Model {
-                timers: Timers::new(1 << shift),
+                timers: Rc::new(Timers::new(1 << shift)),
                 grain: 1 << shift,
                 now: 0,
                 set: BTreeMap::new(),
