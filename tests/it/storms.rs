@@ -6,16 +6,19 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
+    future::Future,
+    pin::Pin,
     rc::Rc,
+    time::Duration,
 };
 
 use selkie::{
-    AnyQueue, Condition, Event, LifoQueue, Lock, PriorityQueue, Queue, QueueOrder, Semaphore, Task, local,
-    lock_all, spawn, testing::Sim, yield_now,
+    AnyQueue, Condition, Event, LifoQueue, Lock, PriorityQueue, Queue, QueueOrder, Semaphore, Task,
+    TaskGroup, catch_cancel, local, lock_all, sleep, spawn, testing::Sim, timeout, yield_now,
 };
 
 use crate::{
-    harness::{OnDrop, test},
+    harness::{OnDrop, T, test},
     locks::{Dice, yields},
 };
 
@@ -277,5 +280,68 @@ fn thousands_of_waiters_in_a_storm() {
                 assert_eq!(waiting.waiting, 0);
             }
         });
+    }
+}
+
+fn a_while(t: &T, dice: &Dice) -> Duration {
+    t.secs((1 + dice.roll(8)) as f64 / 16.0)
+}
+
+/// Cleans up after a cancel, and passes it on.
+async fn cleaning(t: T, dice: Rc<Dice>, body: impl Future<Output = ()>) {
+    if let Err(cancelled) = catch_cancel(body).await {
+        sleep(a_while(&t, &dice)).await;
+        cancelled.resume().await;
+    }
+}
+
+/// A sleep in limits, scopes and groups, which are as deep as that.
+fn nest(t: T, dice: Rc<Dice>, depth: u64) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(async move {
+        let inner = || nest(t.clone(), dice.clone(), depth - 1);
+        match if depth == 0 { 0 } else { dice.roll(5) } {
+            0 => sleep(a_while(&t, &dice)).await,
+            1 => {
+                inner().await;
+                inner().await;
+            }
+            2 => cleaning(t.clone(), dice.clone(), inner()).await,
+            3 => {
+                let limit = a_while(&t, &dice);
+                _ = timeout(limit, inner()).await;
+            }
+            _ => {
+                let group = async |group: &TaskGroup<()>| {
+                    let (t, dice, nested, fails) = (t.clone(), dice.clone(), inner(), dice.roll(2) == 1);
+                    group.spawn(async move {
+                        cleaning(t, dice, nested).await;
+                        if fails { Err(()) } else { Ok(()) }
+                    });
+                    inner().await;
+                };
+                _ = TaskGroup::scope(group).await;
+            }
+        }
+    })
+}
+
+behaviour! {
+    /// Rows: X05, X08. Not by a limit that is over, nor by a group that ends, while somebody cleans up.
+    storm async fn a_cancel_that_nobody_refuses_is_not_lost(t) {
+        let dice = Rc::new(Dice::new().await);
+        let (inner, rolls) = (t.clone(), dice.clone());
+        let task = spawn(async move {
+            for _ in 0..50 {
+                nest(inner.clone(), rolls.clone(), 5).await;
+            }
+        });
+        sleep(a_while(&t, &dice) * 4).await;
+        if task.cancel() {
+            sleep(a_while(&t, &dice)).await;
+            if dice.roll(2) == 1 {
+                task.cancel();
+            }
+            assert!(task.await.is_err_and(|error| error.is_cancelled()), "the cancel is lost");
+        }
     }
 }
