@@ -2,7 +2,13 @@
 
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::disallowed_methods, reason = "tests of threads")]
-#![cfg_attr(not(panic = "unwind"), allow(unused_imports, reason = "what panics is not compiled there"))]
+#![cfg_attr(
+    any(
+        not(panic = "unwind"),
+        all(target_family = "wasm", target_os = "unknown", not(target_feature = "atomics"))
+    ),
+    allow(unused_imports, reason = "what panics, or needs threads, is not compiled there")
+)]
 
 #[macro_use]
 mod harness;

@@ -229,7 +229,11 @@ export class Group {
         for (const task of [...this.tasks_]) task.cancel(reason);
     }
 
-    /** Waits until all its tasks have ended. Rejects with a GroupError if any has failed, with the reason if it was cancelled. */
+    /**
+     * Waits until all its tasks have ended. Rejects with a GroupError if any has failed, with the reason if it was cancelled.
+     *
+     * Neither one of its tasks nor the body of `withGroup` may await it: they would wait for themselves.
+     */
     async close(): Promise<void> {
         // Also those that are spawned meanwhile. One that has ended is not in it any more.
         for (const task of this.tasks_) await task.ended();
