@@ -60,25 +60,12 @@ pub(crate) struct Header {
     pub(crate) timer: Node,
 }
 
-/// The state and the local count, which some steps look at together.
+/// The state and the local count, which some steps look at together. In two words: one of both could not be read soon after one
+/// of them was written, as a processor waits till that is in its cache.
 #[repr(C, align(8))]
 pub(super) struct Life {
     state: Cell<u32>,
     refs: Cell<i32>,
-}
-
-impl Life {
-    /// Both in one.
-    pub(super) const fn word(state: u32, refs: i32) -> u64 {
-        let (state, refs) = (state as u64, refs as u32 as u64);
-        if cfg!(target_endian = "little") { state | refs << 32 } else { state << 32 | refs }
-    }
-
-    #[inline]
-    fn both(&self) -> &Cell<u64> {
-        // SAFETY: of the same size, and aligned to it; all of it is in `Cell`s of one thread, and any bits are valid.
-        unsafe { &*ptr::from_ref(self).cast() }
-    }
 }
 
 /// Of a million tasks that sleep, each word is eight megabytes, and reading it takes its time.
@@ -574,10 +561,12 @@ pub(super) fn start<F: Future + 'static>(scheduler: &Scheduler, future: F) -> Ta
 #[inline(always)]
 fn make<F: Future + 'static>(scheduler: &Scheduler, future: F, state: u32, extra: *mut ()) -> TaskRef {
     const { assert!(align_of::<Stage<F>>() <= MAX_ALIGN, "box a future or result of this alignment") };
+    // Nobody drops it on the way, so that it need not be in memory yet. Nothing here panics.
+    let future = ManuallyDrop::new(future);
     let cell = scheduler.arena.take(scheduler, TaskCell::<F>::STAGE);
     // SAFETY: the slot is ours alone and large enough.
     unsafe {
-        cell.byte_add(STAGE).cast::<F>().write(future);
+        cell.byte_add(STAGE).cast::<F>().write(ManuallyDrop::into_inner(future));
         begin(cell, scheduler, &TaskCell::<F>::VTABLE, state, extra)
     }
 }
@@ -783,15 +772,15 @@ impl TaskRef {
         self.life.state.set(bits);
     }
 
-    /// State and count in one, as [`Life::word`] makes it.
     #[inline]
-    pub(super) fn life_word(&self) -> u64 {
-        self.life.both().get()
+    pub(super) fn is_life(&self, state: u32, refs: i32) -> bool {
+        self.life.state.get() == state && self.life.refs.get() == refs
     }
 
     #[inline]
-    pub(super) fn set_life_word(&self, word: u64) {
-        self.life.both().set(word);
+    pub(super) fn set_life(&self, state: u32, refs: i32) {
+        self.life.state.set(state);
+        self.life.refs.set(refs);
     }
 
     /// Whether there is neither a context nor a rarely used part.

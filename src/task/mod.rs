@@ -10,6 +10,7 @@ mod state;
 use std::{
     fmt,
     future::{Future, IntoFuture},
+    hint::black_box,
     marker::PhantomData,
     mem::ManuallyDrop,
     pin::Pin,
@@ -77,7 +78,9 @@ where
             return task;
         }
     }
-    spawn_any(future)
+    // Of a copy, so that above the future need not be in memory: it is written to its cell part by part, as it was made. To
+    // read at once what was just written in parts makes a processor wait for all that it has begun.
+    spawn_any(black_box(future))
 }
 
 /// [`spawn`] where there is more to see to than the start.

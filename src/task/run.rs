@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    cell::{Awaiter, Header, Life, Panic, TaskRef, poll},
+    cell::{Awaiter, Header, Panic, TaskRef, poll},
     members::Members,
     state::*,
 };
@@ -286,13 +286,11 @@ impl TaskRef {
     /// Does nothing and says no if it is another one.
     #[inline(always)]
     fn complete_start(&self) -> bool {
-        /// Running, with a reference of the loop and one of the handle.
-        const BEFORE: u64 = Life::word(START, 2);
-        const AFTER: u64 = Life::word(START & !RUNNING | DONE | OUTPUT, 1);
-        let is_plain = self.life_word() == BEFORE && self.has_no_extra();
+        // Running, with a reference of the loop and one of the handle.
+        let is_plain = self.is_life(START, 2) && self.has_no_extra();
         if is_plain {
             debug_assert!(self.awaiter_word().is_null(), "nobody waits");
-            self.set_life_word(AFTER);
+            self.set_life(START & !RUNNING | DONE | OUTPUT, 1);
         }
         is_plain
     }
