@@ -683,7 +683,9 @@ impl<T> Future for Join<T> {
         let Some(task) = &self.task else { panic!("a task polled after it has given its result") };
         let raw = &task.raw;
         if !raw.can_be_taken() {
-            return self.wait(cx);
+            let Some(error) = wait(raw, cx) else { return Poll::Pending };
+            self.task = None;
+            return Poll::Ready(Err(error));
         }
         let Some(task) = self.task.take() else { unreachable!("it was looked at") };
         // SAFETY: the output is `T`.
@@ -691,18 +693,14 @@ impl<T> Future for Join<T> {
     }
 }
 
-impl<T> Join<T> {
-    #[inline(never)]
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
-        let Some(task) = &self.task else { unreachable!("it was looked at") };
-        let raw = &task.raw;
-        if let Err(error) = check_wait(raw, cx) {
-            self.task = None;
-            return Poll::Ready(Err(error));
-        }
-        raw.watch_by(cx.waker());
-        Poll::Pending
+/// Has the task wake whoever polls here once it has ended, or says why it cannot be awaited.
+#[inline(never)]
+fn wait(task: &TaskRef, cx: &mut Context<'_>) -> Option<JoinError> {
+    if let Err(error) = check_wait(task, cx) {
+        return Some(error);
     }
+    task.watch_by(cx.waker());
+    None
 }
 
 impl<T> futures_core::FusedFuture for Join<T> {
