@@ -46,13 +46,15 @@ pub struct Semaphore<M: Mode = Shared> {
 
 struct Permits {
     free: usize,
+    /// There are never more free ones.
+    bound: usize,
     /// How many permits each wants.
     waiters: List<usize>,
 }
 
 impl Permits {
-    const fn new(free: usize) -> Self {
-        Self { free, waiters: List::new() }
+    const fn new(free: usize, bound: usize) -> Self {
+        Self { free, bound, waiters: List::new() }
     }
 
     /// Serves those who wait, in order, as many as there is room to wake; whether there may be more.
@@ -75,7 +77,7 @@ impl Semaphore {
     const_fn! {
         /// A semaphore with so many permits.
         pub const fn new(permits: usize) -> Self {
-            Self { guarded: Guarded::shared(Permits::new(permits)) }
+            Self { guarded: Guarded::shared(Permits::new(permits, usize::MAX)) }
         }
     }
 }
@@ -83,7 +85,7 @@ impl Semaphore {
 impl Semaphore<Local> {
     /// A semaphore for tasks of one thread, without atomics.
     pub const fn local(permits: usize) -> Self {
-        Self { guarded: Guarded::local(Permits::new(permits)) }
+        Self { guarded: Guarded::local(Permits::new(permits, usize::MAX)) }
     }
 }
 
@@ -223,10 +225,10 @@ impl<M: Mode> Request for Acquire<'_, M> {
     }
 }
 
-/// What was taken comes back, so the sum cannot overflow.
+/// What was taken comes back; never more than the bound, if somebody released it before.
 fn give_back<M: Mode>(guarded: &Guarded<Permits, M>, permits: usize) {
     let more = guarded.with(|state, wakes| {
-        state.free = state.free.saturating_add(permits);
+        state.free = state.free.saturating_add(permits).min(state.bound);
         state.serve(wakes)
     });
     if more {
@@ -294,14 +296,13 @@ impl<M: Mode> fmt::Debug for OwnedPermit<M> {
 /// Mirrors [`asyncio.BoundedSemaphore`](https://docs.python.org/3/library/asyncio-sync.html#asyncio.BoundedSemaphore).
 pub struct BoundedSemaphore {
     semaphore: Semaphore,
-    bound: usize,
 }
 
 impl BoundedSemaphore {
     const_fn! {
         /// A semaphore with so many permits.
         pub const fn new(permits: usize) -> Self {
-            Self { semaphore: Semaphore::new(permits), bound: permits }
+            Self { semaphore: Semaphore { guarded: Guarded::shared(Permits::new(permits, permits)) } }
         }
     }
 
@@ -312,7 +313,7 @@ impl BoundedSemaphore {
     /// [`OverReleased`] if more were given back than were taken; nothing has changed.
     pub fn release(&self, permits: usize) -> Result<(), OverReleased> {
         self.semaphore.guarded.look(|state| {
-            if permits > self.bound.saturating_sub(state.free) {
+            if permits > state.bound - state.free {
                 return Err(OverReleased);
             }
             state.free += permits;
@@ -362,7 +363,7 @@ impl fmt::Debug for BoundedSemaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BoundedSemaphore")
             .field("available", &self.available())
-            .field("bound", &self.bound)
+            .field("bound", &self.semaphore.guarded.look(|state| state.bound))
             .field("waiting", &self.statistics().waiting)
             .finish()
     }

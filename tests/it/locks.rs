@@ -273,6 +273,11 @@ behaviour! {
         assert_eq!(gate.release(2), Err(OverReleased));
         gate.release(1).unwrap();
         assert_eq!(gate.available(), 2);
+        // A permit that somebody has released already gives nothing more back.
+        let permit = gate.acquire().await;
+        gate.release(1).unwrap();
+        drop(permit);
+        assert_eq!(format!("{gate:?}"), "BoundedSemaphore { available: 2, bound: 2, waiting: 0 }");
     }
 }
 
