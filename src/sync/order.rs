@@ -95,9 +95,13 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    /// Reports if this order of locks and another one that was seen could make tasks wait for each other.
+    /// Reports if this order of locks and another one that was seen could make tasks wait for each other. A lock that is one's
+    /// own already is 0: nobody waits for it, so it says nothing of an order.
     pub(crate) fn new(lock: impl FnOnce() -> u64, name: &'static str, site: Site, hold: Hold) -> Self {
         let this = Self { owner: me(), lock: lock(), name, site, hold };
+        if this.lock == 0 {
+            return this;
+        }
         if ORDERS.look(|orders| orders.wish(&this)) {
             let who = who();
             if let Some(circle) = ORDERS.look(|orders| orders.learn(&this, &who)) {
@@ -108,6 +112,9 @@ impl Wish {
     }
 
     pub(crate) fn taken(self) {
+        if self.lock == 0 {
+            return;
+        }
         // The future may have moved to another task since it began to wait.
         let owner = me();
         ORDERS.look(|orders| {

@@ -135,7 +135,7 @@ impl<T: ?Sized> RLock<T> {
     }
 
     async fn enter(&self, site: Site, hold: Hold) {
-        let wish = Wish::new(|| number(&self.guarded), self.name, site, hold);
+        let wish = Wish::new(|| wanted(&self.guarded), self.name, site, hold);
         Waiting::new(Acquire { guarded: &self.guarded }).await;
         wish.taken();
     }
@@ -159,7 +159,7 @@ impl<T: ?Sized> RLock<T> {
     /// As [`Lock::lock_blocking`](crate::Lock::lock_blocking).
     #[track_caller]
     pub fn lock_blocking(&self, timeout: Option<Duration>) -> Result<RLockGuard<'_, T>, WaitError> {
-        let wish = Wish::new(|| number(&self.guarded), self.name, Site::here(), Hold::Scoped);
+        let wish = Wish::new(|| wanted(&self.guarded), self.name, Site::here(), Hold::Scoped);
         block(Acquire { guarded: &self.guarded }, timeout)?;
         wish.taken();
         Ok(self.guard())
@@ -220,6 +220,12 @@ impl RLock<()> {
 /// What the lock is called in `order`.
 fn number(guarded: &Guarded<Owned, Shared>) -> u64 {
     guarded.look(|owned| owned.mark.number())
+}
+
+/// As [`number`], and 0 where the lock is taken again: who has it never waits for it.
+fn wanted(guarded: &Guarded<Owned, Shared>) -> u64 {
+    let me = me();
+    guarded.look(|owned| if owned.owner == me { 0 } else { owned.mark.number() })
 }
 
 impl Owned {

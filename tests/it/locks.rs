@@ -754,6 +754,16 @@ behaviour! {
         drop(again.lock().await);
         drop(outer);
         assert_eq!(reports.take().len(), usize::from(WATCHED));
+        // One's own is taken again without a wait, whatever is held in between.
+        let [again, other] = ["again", "other"].map(|name| RLock::named(name, ()));
+        let outer = (again.lock().await, other.lock().await);
+        drop((again.lock().await, again.lock().await));
+        drop(outer);
+        nested(&[&a, &b]).await;
+        assert_eq!(reports.take(), [""; 0]);
+        // It is held as before; the other way round is an order against it.
+        drop((other.lock().await, again.lock().await));
+        assert_eq!(reports.take().len(), usize::from(WATCHED));
         // `lock_all` against an order by hand.
         let [c, d] = &["c", "d"].map(|name| Lock::named(name, ()));
         drop(lock_all((d, c)).await.unwrap());
