@@ -4,6 +4,10 @@
 //! nobody overtakes a woken getter, and one that is cancelled then gives only its promise back. A putter that waits brings its
 //! item along in its node, and whoever makes room moves it into the queue: it is served in its place and needs no turn
 //! for it. How waiting works, and what may happen under the lock, is written in `sync/waiters.rs`.
+//!
+//! A shutdown makes promises void: from then on whoever comes first, woken or not, takes what is there. Getters that wait are
+//! told that nothing more comes in, and look once more when they run. So an item whose getter was cancelled is not left behind by
+//! others who were told that there is none, and nobody waits for a getter that does not come.
 
 mod store;
 
@@ -63,7 +67,7 @@ pub type PriorityQueue<K, T> = AnyQueue<(K, T), Smallest, Shared>;
 /// of other executors, and plain threads, in any mix**. A clone is another handle of the same queue.
 ///
 /// - **Fair.** Waiting getters and putters are served first come, first served; nobody overtakes one that was woken
-///   (**Difference**: in asyncio `get_nowait` can). Who is cancelled loses no item.
+///   (**Difference**: in asyncio `get_nowait` can) until the queue is shut down. Who is cancelled loses no item.
 /// - **A put or get that need not wait does not yield.** A consumer of a queue that is never empty keeps its loop busy: let
 ///   the others run with [`yield_now`](crate::yield_now) now and then.
 /// - When every handle but those of waiting getters is gone they wait for ever, as in asyncio: [`shutdown`](Self::shutdown) says
@@ -103,7 +107,7 @@ type Inner<T, O, M> = Arc<Guarded<State<T, O>, M>>;
 struct State<T, O: QueueOrder<T>> {
     store: O::Store,
     limit: usize,
-    /// Items in the store that belong to getters which were woken and have not come yet.
+    /// Items in the store that belong to getters which were woken and have not come yet; none after a shutdown.
     promised: usize,
     /// Nobody is in here while there is an item that is not promised.
     getters: List<()>,
@@ -111,16 +115,8 @@ struct State<T, O: QueueOrder<T>> {
     putters: List<T>,
     joiners: List<()>,
     unfinished: usize,
-    shut: Shut,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Shut {
-    Open,
     /// Nothing comes in; what is there may be had.
-    Draining,
-    /// What was there was dropped.
-    Dropped,
+    shut: bool,
 }
 
 /// The outcome of a getter that was promised an item, or a putter whose item was taken in.
@@ -208,7 +204,7 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
             putters: List::new(),
             joiners: List::new(),
             unfinished: 0,
-            shut: Shut::Open,
+            shut: false,
         });
         #[allow(clippy::arc_with_non_send_sync, reason = "one type for both modes; the count is no hot path")]
         Self { inner: Arc::new(inner) }
@@ -393,14 +389,11 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
     /// without.
     pub fn shutdown(&self, immediate: bool) {
         let (dropped, joiners) = self.inner.look(|state| {
+            state.shut = true;
+            state.promised = 0;
             if !immediate {
-                if state.shut == Shut::Open {
-                    state.shut = Shut::Draining;
-                }
                 return (None, None);
             }
-            state.shut = Shut::Dropped;
-            state.promised = 0;
             let dropped = std::mem::take(&mut state.store);
             let was = state.unfinished;
             state.unfinished = was.saturating_sub(dropped.len());
@@ -420,7 +413,7 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
 
     /// Whether [`shutdown`](Self::shutdown) was called.
     pub fn is_shut_down(&self) -> bool {
-        self.inner.look(|state| state.shut != Shut::Open)
+        self.inner.look(|state| state.shut)
     }
 
     /// How many items are in the queue, at this moment.
@@ -469,10 +462,10 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
 fn look<T, O: QueueOrder<T>>(state: &mut State<T, O>, wakes: &mut Wakes) -> Now<Option<GotFrom<T, O>>> {
     if state.available() > 0 {
         Now::Ready(state.pop(wakes))
-    } else if state.shut == Shut::Open {
-        Now::Wait
-    } else {
+    } else if state.shut {
         Now::Ready(None)
+    } else {
+        Now::Wait
     }
 }
 
@@ -567,30 +560,24 @@ impl<I: Source> Request for Get<I> {
 
     fn payload(&mut self) {}
 
-    fn granted(&mut self, outcome: u32, _: Option<()>) -> Self::Output {
-        if outcome == SHUT_DOWN {
-            return Err(QueueShutDown(()));
-        }
+    fn granted(&mut self, _: u32, _: Option<()>) -> Self::Output {
         let got = self.guarded().with(|state, wakes| {
-            // Unless the promised item was dropped.
-            if state.shut == Shut::Dropped {
-                return None;
+            // After a shutdown there may be one or not, whatever was granted.
+            if !state.shut {
+                state.promised -= 1;
             }
-            state.promised -= 1;
             state.pop(wakes)
         });
         self.found(got)
     }
 
-    fn unused(&mut self, outcome: u32) {
-        if outcome == SERVED {
-            self.guarded().with(|state, wakes| {
-                if state.shut != Shut::Dropped {
-                    state.promised -= 1;
-                    state.promise(wakes);
-                }
-            });
-        }
+    fn unused(&mut self, _: u32) {
+        self.guarded().with(|state, wakes| {
+            if !state.shut {
+                state.promised -= 1;
+                state.promise(wakes);
+            }
+        });
     }
 }
 
@@ -627,7 +614,7 @@ impl<T, O: QueueOrder<T>, M: Mode> Request for Put<'_, T, O, M> {
 
     #[inline(always)]
     fn look(&mut self, state: &mut State<T, O>, wakes: &mut Wakes) -> Now<Result<(), T>> {
-        if state.shut != Shut::Open {
+        if state.shut {
             return Now::Ready(Err(self.payload()));
         }
         if state.store.len() >= state.limit || !state.putters.is_empty() {

@@ -308,6 +308,51 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: X14, U10. A getter that was promised an item and does not come leaves it to whoever waits or asks then.
+    async fn a_shutdown_leaves_the_item_of_a_getter_that_is_cancelled_to_others(t) {
+        let queue = Queue::unbounded();
+        let get = || {
+            let queue = queue.clone();
+            spawn(async move { queue.get().await })
+        };
+        let (first, second) = (get(), get());
+        queue.try_put(1).unwrap();
+        queue.shutdown(false);
+        first.cancel();
+        assert!(first.await.unwrap_err().is_cancelled());
+        assert_eq!(second.await.unwrap(), Ok(1));
+        queue.task_done();
+        queue.join().await;
+        // Somebody who asks while the first was woken and has not come; then there is nothing for it.
+        let queue = Queue::unbounded();
+        let items = queue.clone();
+        let first = spawn(async move { items.get().await });
+        queue.try_put(2).unwrap();
+        assert_eq!(queue.try_get(), Err(GetError::Empty));
+        queue.shutdown(false);
+        assert_eq!(queue.get().await, Ok(2));
+        assert_eq!(first.await.unwrap(), Err(QueueShutDown(())));
+        assert_eq!(queue.try_get(), Err(GetError::ShutDown));
+        assert_eq!(queue.statistics().getting, 0);
+        // Without a cancel those who were promised something get it, and the others hear of the end.
+        let queue = Queue::unbounded();
+        let tasks: Vec<_> = (0..10).map(|_| {
+            let queue = queue.clone();
+            spawn(async move { queue.get().await })
+        }).collect();
+        for n in 0..3 {
+            queue.try_put(n).unwrap();
+        }
+        queue.shutdown(false);
+        let mut got = 0;
+        for task in tasks {
+            got += usize::from(task.await.unwrap().is_ok());
+        }
+        assert_eq!((got, queue.len()), (3, 0));
+    }
+}
+
+behaviour! {
     /// Rows: F70. Each consumer needs a stop message of its own; a shutdown stops them all.
     async fn a_stop_message_ends_one_consumer(t) {
         let queue = Queue::unbounded();
