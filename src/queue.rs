@@ -179,7 +179,8 @@ impl<T, O: QueueOrder<T>> State<T, O> {
 
     #[inline(never)]
     fn admit_some(&mut self, wakes: &mut Wakes) -> Admitted {
-        while !self.putters.is_empty() && self.store.len() < self.limit {
+        // A shutdown that is under way sends them away.
+        while !self.shut && !self.putters.is_empty() && self.store.len() < self.limit {
             if !self.store.has_room() {
                 return Admitted::NeedsRoom(self.store.next_room(self.limit));
             }

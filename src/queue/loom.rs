@@ -140,3 +140,27 @@ fn a_shutdown_beside_a_put_leaves_no_getter() {
         assert!(is_at_rest(&queue));
     });
 }
+
+/// A getter that has to find memory for the item of a putter, beside a shutdown that drops all: nothing is put in afterwards.
+#[test]
+fn a_shutdown_beside_a_get_that_makes_room_lets_nothing_in() {
+    loom::model(|| {
+        // Two rooms of the store, full to the last place.
+        let queue = Queue::bounded(96);
+        for n in 0..96 {
+            queue.try_put(n).unwrap();
+        }
+        let theirs = queue.clone();
+        let mut putter = Box::pin(async move { theirs.put(96).await });
+        let (wakes, waker) = count();
+        assert!(poll(&mut putter, &waker).is_pending());
+        let theirs = queue.clone();
+        let closer = thread::spawn(move || theirs.shutdown(true));
+        let got = queue.try_get();
+        closer.join().unwrap();
+        assert_eq!(wakes.0.load(StdOrdering::Relaxed), 1);
+        assert!(poll(&mut putter, &waker).is_ready());
+        assert!(is_at_rest(&queue));
+        assert_eq!(queue.statistics().unfinished, usize::from(got.is_ok()));
+    });
+}
