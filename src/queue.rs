@@ -401,7 +401,6 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
             let joined = was > 0 && state.unfinished == 0;
             (Some(dropped), joined.then(|| state.joiners.cutoff()))
         });
-        drop(dropped);
         // Nobody joins these two lists any more.
         while self.inner.with(|state, wakes| {
             state.getters.refuse_before(u64::MAX, SHUT_DOWN, wakes)
@@ -410,6 +409,8 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
         if let Some(cutoff) = joiners {
             self.release_joiners(cutoff);
         }
+        // Last, as what items do when they are dropped must keep nobody waiting.
+        drop(dropped);
     }
 
     /// Whether [`shutdown`](Self::shutdown) was called.

@@ -19,7 +19,7 @@ use selkie::{
 };
 
 use crate::{
-    harness::test,
+    harness::{OnDrop, test},
     locks::{Dice, has_threads, yields},
 };
 
@@ -286,6 +286,26 @@ behaviour! {
         assert_eq!(queue.get().await.unwrap_err(), QueueShutDown(()));
         queue.shutdown(true);
     } => ["1 unfinished", "joined"]
+}
+
+behaviour! {
+    /// Rows: X14. An item that panics when it is dropped keeps nobody waiting.
+    async fn an_immediate_shutdown_tells_everybody_whatever_the_items_do(t) {
+        if !cfg!(panic = "unwind") {
+            return;
+        }
+        let panics: fn() = || panic!("on purpose");
+        let queue = Queue::bounded(1);
+        assert!(queue.try_put(OnDrop(panics)).is_ok());
+        let items = queue.clone();
+        let putter = spawn(async move { std::mem::forget(items.put(OnDrop(panics)).await.unwrap_err()) });
+        let items = queue.clone();
+        let joiner = spawn(async move { items.join().await });
+        let immediate = std::panic::AssertUnwindSafe(|| queue.shutdown(true));
+        assert!(std::panic::catch_unwind(immediate).is_err());
+        putter.await.unwrap();
+        joiner.await.unwrap();
+    }
 }
 
 behaviour! {
