@@ -26,6 +26,9 @@ use crate::{WaitError, scheduler};
 /// Fair as [`Lock`](crate::Lock) is, and watched in debug builds as that is. Taking it when it is free, or one's own, does not
 /// yield: [`yield_now`](crate::yield_now) now and then lets others run.
 ///
+/// Who waits is served in its turn, even if its task got the lock by another future meanwhile. So a task that locks in several
+/// futures at once must not keep the one guard until it has the other: it would wait for itself, if it had to wait at all.
+///
 /// **Difference**: a guard cannot leave its thread, so no release by somebody else needs an error. [`RLock<()>`](#impl-RLock<()>)
 /// has Python's explicit `acquire` and `release`, which does.
 ///
