@@ -22,7 +22,8 @@
 //! the bit is there it stays, and later wakers go by the rules of [`AtomicWaker`].
 //!
 //! *A consumer that goes* drops the result if it finds `DONE`. Otherwise it sets `GONE`, and whoever of the two sees the other's bit
-//! drops it. So no result is left in a cell that others still refer to, which may be longer than what the result borrows.
+//! drops it. So no result is left in a cell that others still refer to, which may be longer than what the result borrows. Nor is
+//! its waker: it takes that out if it had left one.
 //!
 //! So a result that nobody waits for yet costs two atomic steps. A producer that goes without a result leaves an error, so nobody
 //! waits for ever.
@@ -117,9 +118,10 @@ impl Stage {
         Consumer(self.0.fetch_or(DONE, Ordering::AcqRel))
     }
 
-    /// The consumer goes: whether the result is left to it.
-    fn go(&self) -> bool {
-        self.is_done() || self.0.fetch_or(GONE, Ordering::AcqRel) & DONE != 0
+    /// The consumer goes.
+    fn go(&self) -> Consumer {
+        let now = self.0.load(Ordering::Acquire);
+        Consumer(if now & DONE == 0 { self.0.fetch_or(GONE, Ordering::AcqRel) } else { now })
     }
 
     /// A waker was left: whether it comes too late, as it is done.
@@ -135,7 +137,7 @@ impl Stage {
     }
 }
 
-/// The word as the producer found it when it was done.
+/// The word as the producer found it when it was done, or the consumer as it went.
 struct Consumer(u32);
 
 impl Consumer {
@@ -427,10 +429,15 @@ impl<T: Send> Shared<T> {
 
     /// The consumer goes.
     pub(crate) fn leave(&self) {
-        if self.stage.go() {
+        let consumer = self.stage.go();
+        if consumer.is_told() {
             // SAFETY: it is done, and nobody else is there to take.
             let unwanted = unsafe { self.take() };
             contain(|| drop(unwanted));
+        } else if consumer.waits() {
+            // It leads to whoever waited, who may own the work: left behind, it could keep both for ever.
+            let waker = self.waiter.take();
+            contain(|| drop(waker));
         }
     }
 }

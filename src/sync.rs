@@ -66,8 +66,12 @@ impl AtomicWaker {
         *self.0.lock().expect("nobody panics") = Some(waker.clone());
     }
 
+    pub(crate) fn take(&self) -> Option<std::task::Waker> {
+        self.0.lock().expect("nobody panics").take()
+    }
+
     pub(crate) fn wake(&self) {
-        let waker = self.0.lock().expect("nobody panics").take();
+        let waker = self.take();
         waker.into_iter().for_each(std::task::Waker::wake);
     }
 }

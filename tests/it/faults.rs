@@ -14,7 +14,7 @@ use selkie::{
     Event, EventLoop, JoinError, Lock, LoopClosed, Queue, RemoteTask, Semaphore, Thread, ThreadPool, gather,
     sleep,
     testing::{Faults, Sim},
-    to_thread, yield_now,
+    timeout, to_thread, yield_now,
 };
 
 use crate::harness::{HOST_BLOCKS, Reports, seeds, test};
@@ -265,6 +265,21 @@ fn jobs_take_their_time_in_a_simulation() {
         sim.run(async { to_thread(|| ()).await.unwrap() });
         assert!(sim.elapsed() >= two && sim.elapsed() <= 3 * two, "{:?}", sim.elapsed());
     }
+}
+
+/// Rows: F38, F45. A job whose result nobody waits for any more keeps neither its simulation nor, by that, itself.
+#[test]
+fn jobs_that_nobody_waits_for_any_more_go_with_their_simulation() {
+    let owned = Arc::new(());
+    let sim = Sim::new();
+    sim.set_job_time(MS..=MS);
+    let kept = owned.clone();
+    sim.run(async move {
+        let job = ThreadPool::new(1).unwrap().submit(move || drop(kept)).unwrap();
+        assert!(timeout(Duration::ZERO, job).await.is_err());
+    });
+    drop(sim);
+    assert_eq!(Arc::strong_count(&owned), 1);
 }
 
 /// Rows: X24. A task that blocks: time passes for all, and what was due fires late.
