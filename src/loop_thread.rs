@@ -1,6 +1,13 @@
 //! A loop on a thread of its own, driven from outside.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use selkie_platform::Unavailable;
 
@@ -67,7 +74,8 @@ impl EventLoop {
                 EventLoop::adopt(main).drive_then(true, Some(Box::new(at_end)));
             }),
         )?;
-        Ok(LoopThread { handle: LoopHandle::new(scheduler), ended: Some(ended), name })
+        let handle = LoopHandle::new(scheduler);
+        Ok(LoopThread { handle, ended: Some(ended), stopped: AtomicBool::new(false), name })
     }
 }
 
@@ -96,6 +104,8 @@ pub struct LoopThread {
     handle: LoopHandle,
     /// `None` once it was given away.
     ended: Option<RemoteTask<()>>,
+    /// It was asked to stop. To ask again would cut short what its tasks do to end.
+    stopped: AtomicBool,
     name: String,
 }
 
@@ -129,6 +139,9 @@ impl LoopThread {
     /// Returns at once; [`join`](Self::join) and [`ended`](Self::ended) wait. Idempotent. What the loop still owes then
     /// ends with an error.
     pub fn stop(&self) {
+        if self.stopped.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let end = |scheduler: &Scheduler| {
             let stop = scheduler.this();
             let ending = async move {

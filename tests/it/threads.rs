@@ -114,6 +114,31 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F08. Whoever stops it a second time does not cut short what its tasks do to clean up.
+    async fn a_loop_that_is_stopped_again_goes_on_ending(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let cleaned = Arc::new(AtomicBool::new(false));
+        let seen = cleaned.clone();
+        let cleanup = t.secs(1.0);
+        let task = worker.handle().submit(async move || {
+            let cancelled = catch_cancel(sleep(Duration::MAX)).await.unwrap_err();
+            sleep(cleanup).await;
+            seen.store(true, Ordering::Relaxed);
+            cancelled.resume().await;
+        }).unwrap();
+        worker.started().unwrap().await.unwrap();
+        worker.stop();
+        worker.started().unwrap().await.unwrap();
+        worker.ended().await.unwrap();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(cleaned.load(Ordering::Relaxed));
+    }
+}
+
+behaviour! {
     /// Rows: F04, F45. A loop that ends resolves what it owes; afterwards it refuses.
     async fn a_loop_that_ends_leaves_no_one_waiting(t) {
         if !has_threads(&t) {
