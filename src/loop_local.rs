@@ -6,10 +6,16 @@ use std::{
     fmt,
     marker::PhantomData,
     rc::Rc,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use crate::{AlreadySet, scheduler::with_current};
+use crate::{
+    AlreadySet,
+    scheduler::{Scheduler, with_current},
+};
 
 /// A value that each loop has one of, empty at first in each. It need not be `Send`.
 ///
@@ -148,7 +154,8 @@ impl<T: 'static> LoopLocal<T> {
         old?.downcast().ok()
     }
 
-    /// Makes the running loop's value, and takes it away with the returned guard, unless the loop has another one then.
+    /// Makes the running loop's value, and takes it away with the returned guard, wherever that is dropped, unless the loop has
+    /// another one then.
     ///
     /// # Errors
     ///
@@ -164,7 +171,9 @@ impl<T: 'static> LoopLocal<T> {
         }
         let value = Rc::new(make());
         self.replace(Some(value.clone()));
-        Ok(LoopScope { local: self, value })
+        // `replace` would have panicked.
+        let scheduler = with_current(Scheduler::this).expect("a loop runs");
+        Ok(LoopScope { local: self, scheduler, value })
     }
 }
 
@@ -178,6 +187,8 @@ impl<T: fmt::Debug + 'static> fmt::Debug for LoopLocal<T> {
 #[must_use = "the value goes when the guard is dropped"]
 pub struct LoopScope<'a, T: 'static> {
     local: &'a LoopLocal<T>,
+    /// The value's: another loop may run when this is dropped, or none.
+    scheduler: Arc<Scheduler>,
     value: Rc<T>,
 }
 
@@ -191,8 +202,10 @@ impl<T> std::ops::Deref for LoopScope<'_, T> {
 
 impl<T> Drop for LoopScope<'_, T> {
     fn drop(&mut self) {
-        if self.local.get().is_some_and(|value| Rc::ptr_eq(&value, &self.value)) {
-            self.local.clear();
+        let (key, locals) = (self.local.key(), &self.scheduler.locals);
+        let value = locals.get(key).and_then(|value| value.downcast::<T>().ok());
+        if value.is_some_and(|value| Rc::ptr_eq(&value, &self.value)) {
+            locals.set(key, None);
         }
     }
 }

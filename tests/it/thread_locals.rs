@@ -136,6 +136,22 @@ fn a_loop_drops_its_values_when_it_closes() {
     assert_eq!(*log.borrow(), ["task, has true", "value, has false"]);
 }
 
+/// Rows: F58. A guard takes away the value of its own loop, also where no loop runs, or another one.
+#[test]
+fn a_guard_knows_its_loop() {
+    static LOCAL: LoopLocal<u8> = LoopLocal::new();
+    let event_loop = Sim::new().event_loop();
+    let open = || event_loop.run_until_complete(async { LOCAL.scope(|| 1).unwrap() }).unwrap();
+    let is_open = || event_loop.run_until_complete(async { LOCAL.get().is_some() }).unwrap();
+    let guard = open();
+    assert!(is_open());
+    drop(guard);
+    assert!(!is_open());
+    let guard = open();
+    Sim::new().run(async move { drop(guard) });
+    assert!(!is_open());
+}
+
 /// Rows: F57. Nobody has a value where no loop runs.
 #[test]
 fn a_value_without_a_loop_is_refused() {
