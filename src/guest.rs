@@ -149,7 +149,7 @@ impl EventLoop {
 ///
 /// # Errors
 ///
-/// The output is a [`JoinError`] if `future` panicked or was cancelled.
+/// The output is a [`JoinError`] if `future` panicked or was cancelled, or if its loop was closed by another hand.
 ///
 /// # Examples
 ///
@@ -178,6 +178,7 @@ where
         waker,
         sleep: Box::new(move |duration| Box::pin(sleep(duration))),
         armed: None,
+        over: false,
     }
 }
 
@@ -192,13 +193,15 @@ pub struct Guest<T> {
     sleep: Box<dyn Fn(Duration) -> HostSleep>,
     /// The host's timer that is under way, and the deadline it is for.
     armed: Option<(Duration, HostSleep)>,
+    /// It has completed.
+    over: bool,
 }
 
 impl<T> Unpin for Guest<T> {}
 
 impl<T> Drop for Guest<T> {
     fn drop(&mut self) {
-        // Its tasks may hold the loop. Closed already if the guest has completed.
+        // Its tasks may hold the loop.
         let _ = self.event_loop.close();
     }
 }
@@ -208,13 +211,18 @@ impl<T> Future for Guest<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        assert!(!this.over, "a guest polled after it has completed");
         this.waker.register(cx.waker());
         match this.event_loop.turn() {
             Ok(Next::Done) | Err(_) => {
                 let output = this.output.borrow_mut().take();
-                match output {
-                    Some(output) => Poll::Ready(output),
-                    None if this.event_loop.is_closed() => panic!("a guest polled after it has completed"),
+                // Somebody who has got hold of the loop may have closed it.
+                let closed = || this.event_loop.is_closed().then_some(Err(JoinError::LOST));
+                match output.or_else(closed) {
+                    Some(output) => {
+                        this.over = true;
+                        Poll::Ready(output)
+                    }
                     // Stopped by a task: a guest goes on at its next poll, as it has no one to return to.
                     None => {
                         cx.waker().wake_by_ref();

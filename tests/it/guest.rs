@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use futures::executor::LocalPool;
+use futures::{FutureExt, executor::LocalPool};
 use selkie::{EventLoop, Next, RunError, sleep, spawn, testing::ManualClock, yield_now};
 
 use crate::test;
@@ -118,6 +118,20 @@ fn a_guest_is_a_future_of_any_executor() {
         child.await.unwrap() + 1
     });
     assert_eq!(pool.run_until(guest).unwrap(), 5);
+}
+
+#[test]
+/// Rows: X38. Its loop may be closed by somebody else: then it has an error, and no more to give.
+fn a_guest_whose_loop_was_closed_ends_with_an_error() {
+    let event_loop = Rc::new(RefCell::new(None));
+    let slot = event_loop.clone();
+    let mut guest = selkie::guest(|_| std::future::ready(()), async move {
+        *slot.borrow_mut() = EventLoop::current();
+        std::future::pending::<()>().await;
+    });
+    assert!((&mut guest).now_or_never().is_none());
+    event_loop.take().unwrap().close().unwrap();
+    assert!((&mut guest).now_or_never().unwrap().unwrap_err().is_lost());
 }
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
