@@ -1,12 +1,14 @@
 //! Futures on all processors, beside the loop.
 
+#![expect(clippy::disallowed_types, reason = "one thread runs a simulation, so the lock is free")]
+
 use std::{
     fmt,
     future::{Future, poll_fn},
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{self, Poll},
 };
 
@@ -15,7 +17,7 @@ use pin_project_lite::pin_project;
 use selkie_platform::Unavailable;
 
 use crate::{
-    Context, LoopHandle, PoolError, RemoteTask,
+    Context, LoopHandle, PoolError, RemoteSet, RemoteTask,
     census::Census,
     context,
     error::{JoinError, contain, discard},
@@ -64,7 +66,7 @@ pub struct Executor {
 
 enum Inner {
     Workers(os::Workers),
-    Simulated(LoopHandle, Arc<Load>),
+    Simulated(Simulated),
 }
 
 impl Executor {
@@ -98,7 +100,11 @@ impl Executor {
         let here = with_current(|scheduler| scheduler.platform().nests().then(|| scheduler.this())).flatten();
         Ok(Self {
             inner: Arc::new(match here {
-                Some(scheduler) => Inner::Simulated(LoopHandle::new(scheduler), Arc::default()),
+                Some(scheduler) => Inner::Simulated(Simulated {
+                    handle: LoopHandle::new(scheduler),
+                    load: Arc::default(),
+                    tasks: Mutex::default(),
+                }),
                 None => Inner::Workers(os::Workers::new(threads, "selkie-executor")?),
             }),
         })
@@ -120,8 +126,8 @@ impl Executor {
     {
         match &*self.inner {
             Inner::Workers(workers) => workers.spawn(future),
-            Inner::Simulated(handle, load) => {
-                simulate(future, handle, load).map(RemoteTask::new).ok_or(PoolError::ShutDown)
+            Inner::Simulated(simulated) => {
+                simulated.spawn(future).map(RemoteTask::new).ok_or(PoolError::ShutDown)
             }
         }
     }
@@ -130,7 +136,7 @@ impl Executor {
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + 'static {
         let lease: Arc<dyn Lend> = match &*self.inner {
             Inner::Workers(workers) => workers.lease(),
-            Inner::Simulated(_, load) => load.clone(),
+            Inner::Simulated(simulated) => simulated.load.clone(),
         };
         lease.load().census.set_closed(true);
         poll_fn(move |cx| {
@@ -151,7 +157,7 @@ impl Executor {
     pub fn threads(&self) -> usize {
         match &*self.inner {
             Inner::Workers(workers) => workers.threads(),
-            Inner::Simulated(..) => 0,
+            Inner::Simulated(_) => 0,
         }
     }
 }
@@ -160,7 +166,7 @@ impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let futures = match &*self.inner {
             Inner::Workers(workers) => workers.load().census.about(),
-            Inner::Simulated(_, load) => load.census.about(),
+            Inner::Simulated(simulated) => simulated.load.census.about(),
         };
         f.debug_struct("Executor")
             .field("threads", &self.threads())
@@ -169,16 +175,36 @@ impl fmt::Debug for Executor {
     }
 }
 
-/// `None` after a shutdown.
-#[cold]
-fn simulate<F>(future: F, handle: &LoopHandle, load: &Arc<Load>) -> Option<Arc<Shared<F::Output>>>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    let (body, shared) = Body::new(future, load.clone())?;
-    handle.submit_future(body).ok()?.detach();
-    Some(shared)
+/// An executor of a simulated loop. When it goes, so do its futures.
+struct Simulated {
+    handle: LoopHandle,
+    load: Arc<Load>,
+    /// What runs the futures that have not ended, and perhaps some that have.
+    tasks: Mutex<RemoteSet<()>>,
+}
+
+impl Simulated {
+    /// `None` after a shutdown.
+    #[cold]
+    fn spawn<F>(&self, future: F) -> Option<Arc<Shared<F::Output>>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (body, shared) = Body::new(future, self.load.clone())?;
+        let task = self.handle.submit_future(body).ok()?;
+        let mut tasks = os::lock(&self.tasks);
+        while tasks.try_next().is_some() {}
+        tasks.insert(task);
+        Some(shared)
+    }
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        // Their results are lost: nobody has cancelled these.
+        os::lock(&self.tasks).cancel_all();
+    }
 }
 
 /// The futures that have not ended.

@@ -324,6 +324,27 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F39, F45. When its last clone goes, what waits is dropped, and its result is lost.
+    async fn an_executor_that_goes_loses_what_waits(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let executor = Executor::with_threads(1).unwrap();
+        let owned = Arc::new(());
+        let kept = owned.clone();
+        let task = executor.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(kept);
+        }).unwrap();
+        let shutdown = executor.shutdown();
+        drop(executor);
+        assert!(task.await.unwrap_err().is_lost());
+        assert_eq!(Arc::strong_count(&owned), 1);
+        shutdown.await;
+    }
+}
+
+behaviour! {
     /// Rows: F42, F73. A job that has not begun goes at once, with what it owns, and its result is the error of a cancel.
     async fn a_withdrawn_job_goes_at_once(t) {
         let Some(pool) = pool(&t, 1) else { return };
