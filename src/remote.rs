@@ -70,6 +70,7 @@ use crate::{
     os,
     scheduler::Scheduler,
     sync::{AtomicBool, AtomicU32, AtomicWaker, Ordering, fence},
+    testing,
 };
 
 const SET: u32 = 1 << 0;
@@ -610,6 +611,19 @@ fn call<T>(callback: Callback<T>, value: &Result<T, JoinError>) {
     contain(|| callback(value));
 }
 
+/// Blocks until `poll` answers `true`. `debtor` is the loop that owes it.
+pub(crate) fn block(
+    debtor: Option<&Arc<Scheduler>>,
+    timeout: Option<Duration>,
+    poll: &mut dyn FnMut(&Waker) -> bool,
+) -> Result<(), WaitError> {
+    // The loops of a simulation have no thread of their own.
+    if os::may_wait() && debtor.is_some_and(|debtor| testing::is_driven_here(debtor)) {
+        return Err(WaitError::WouldDeadlock);
+    }
+    os::block(debtor, timeout, poll)
+}
+
 /// Work that another loop or a pool does: the right to its result, from any thread.
 ///
 /// Mirrors [`concurrent.futures.Future`](https://docs.python.org/3/library/concurrent.futures.html#future-objects). It can be
@@ -690,14 +704,15 @@ impl<T: Send> RemoteTask<T> {
     /// # Errors
     ///
     /// - [`WaitError::TimedOut`].
-    /// - [`WaitError::WouldDeadlock`] when this thread runs the loop that owes the result, or one that this loop waits for.
+    /// - [`WaitError::WouldDeadlock`] when this thread runs the loop that owes the result, as it runs all loops of a simulation,
+    ///   or one that this loop waits for.
     /// - [`WaitError::WouldBlock`] on a thread that must not block, as a page's main thread: await instead.
     /// - [`WaitError::Taken`] when the result was taken before.
     #[doc(alias = "result")]
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Result<T, JoinError>, WaitError> {
         if !self.is_done() {
             let debtor = self.debtor().cloned();
-            os::block(debtor.as_ref(), timeout, &mut |waker: &Waker| self.poll_done(waker))?;
+            block(debtor.as_ref(), timeout, &mut |waker: &Waker| self.poll_done(waker))?;
         }
         self.take().ok_or(WaitError::Taken)
     }

@@ -23,6 +23,7 @@ use crate::{
     error::JoinError,
     inbox::{Inbox, Kind, Link},
     os,
+    remote::block,
     scheduler::Scheduler,
 };
 
@@ -188,7 +189,7 @@ impl<T: Send> RemoteSet<T> {
         }
         let debtor = self.only_debtor();
         let mut next = None;
-        os::block(debtor.as_ref(), timeout, &mut |waker| {
+        block(debtor.as_ref(), timeout, &mut |waker| {
             self.shared.waiter.register(waker);
             next = self.try_next();
             next.is_some()
@@ -245,7 +246,7 @@ impl<T: Send> RemoteSet<T> {
         if task.is_done() {
             return Ok(());
         }
-        os::block(task.debtor(), timeout, &mut |waker| {
+        block(task.debtor(), timeout, &mut |waker| {
             // Its own waker stays registered, and wakes this one by way of the inbox.
             self.shared.waiter.register(waker);
             task.is_done()

@@ -22,7 +22,7 @@ use crate::{
     EventLoop, RunError,
     error::JoinError,
     event_loop::Owner,
-    scheduler::random,
+    scheduler::{Scheduler, random},
     sync::{order::wanted_by, owner_of},
     task::AnyTask,
 };
@@ -118,6 +118,15 @@ thread_local! {
 /// To be called right before a loop is given to a platform that nests: a platform knows no loop, only its turns.
 pub(crate) fn driven(event_loop: Weak<Owner>) {
     DRIVEN.set(event_loop);
+}
+
+/// Whether it is a simulated loop that this thread gives its turns, and so gets none while the thread waits.
+pub(crate) fn is_driven_here(scheduler: &Scheduler) -> bool {
+    let is_it = |one: &Running| {
+        let event_loop = EventLoop::upgrade(&one.event_loop);
+        event_loop.is_some_and(|event_loop| std::ptr::eq(event_loop.scheduler(), scheduler))
+    };
+    scheduler.platform().nests() && RUNNING.with_borrow(|running| running.iter().any(is_it))
 }
 
 impl World {

@@ -10,8 +10,10 @@ use std::{
 
 use selkie::{
     ContextVar, EventLoop, JoinError, LoopClosed, RunError, WaitError, catch_cancel, gather, sleep, spawn,
-    to_thread, yield_now,
+    testing::Sim, to_thread, yield_now,
 };
+
+use crate::harness::test;
 
 /// The simulator has loops "on threads" everywhere; a host may have none.
 fn has_threads(t: &crate::harness::T) -> bool {
@@ -293,6 +295,20 @@ behaviour! {
         };
         assert_eq!(own.wait(Some(Duration::from_secs(60))).unwrap_err(), expected);
         assert_eq!(own.await.unwrap(), 1);
+    }
+}
+
+/// Rows: F47. Nor on another loop of the same simulation: this thread would have to run it.
+#[test]
+fn blocking_on_a_loop_of_the_same_simulation_is_refused() {
+    if crate::harness::HOST_BLOCKS {
+        Sim::new().run(async {
+            let worker = EventLoop::spawn_thread("worker").unwrap();
+            let mut task = worker.handle().submit(async || 1).unwrap();
+            assert_eq!(task.wait(None).unwrap_err(), WaitError::WouldDeadlock);
+            assert_eq!(task.await.unwrap(), 1);
+            assert_eq!(worker.join(None), Err(WaitError::WouldDeadlock));
+        });
     }
 }
 
