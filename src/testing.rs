@@ -511,7 +511,8 @@ impl Sim {
 
     /// A world whose orders are chosen by `seed`.
     pub fn seeded(seed: u64) -> Self {
-        let sim = Self { seed: Some(seed), ..Self::new() };
+        let mut sim = Self::new();
+        sim.seed = Some(seed);
         sim.world.state().random = Some(seed);
         sim
     }
@@ -577,7 +578,7 @@ impl Sim {
     /// A new loop in this world.
     ///
     /// It runs by [`EventLoop::run_until_complete`] and its kin. [`EventLoop::spawn_thread`] inside of [`run`](Self::run)
-    /// makes loops that run at the same time.
+    /// makes loops that run at the same time. These close when the simulation is dropped.
     pub fn event_loop(&self) -> EventLoop {
         let member = self.world.join();
         let id = member.id;
@@ -706,6 +707,20 @@ fn circle(tasks: &[AnyTask]) -> Vec<String> {
 
 fn same(a: &EventLoop, b: &EventLoop) -> bool {
     std::ptr::eq(a.scheduler(), b.scheduler())
+}
+
+/// Nobody gives turns to the loops of its "threads" any more: they close.
+impl Drop for Sim {
+    fn drop(&mut self) {
+        let state = self.world.state();
+        if state.members.values().any(|need| !need.thread) {
+            // A loop that outlives this is run, and they with it.
+            return;
+        }
+        let left: Vec<usize> = state.members.keys().copied().collect();
+        drop(state);
+        left.into_iter().for_each(|member| self.world.leave(member));
+    }
 }
 
 impl fmt::Debug for Sim {

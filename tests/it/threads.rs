@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use selkie::{
     ContextVar, EventLoop, JoinError, LoopClosed, RunError, WaitError, catch_cancel, gather, sleep, spawn,
     testing::Sim, to_thread, yield_now,
@@ -310,6 +311,29 @@ fn blocking_on_a_loop_of_the_same_simulation_is_refused() {
             assert_eq!(worker.join(None), Err(WaitError::WouldDeadlock));
         });
     }
+}
+
+/// Rows: F04, F45. Loops on threads of a simulation that is over close, with what they own.
+#[test]
+fn a_simulation_that_goes_closes_the_loops_of_its_threads() {
+    let owned = Arc::new(());
+    let kept = owned.clone();
+    let sim = Sim::new();
+    let (handle, never) = sim.run(async move {
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let handle = worker.handle().clone();
+        let never = handle.submit(move || async move {
+            std::future::pending::<()>().await;
+            drop(kept);
+        });
+        worker.started().unwrap().await.unwrap();
+        (handle, never.unwrap())
+    });
+    assert!(!never.is_finished());
+    drop(sim);
+    assert!(never.now_or_never().unwrap().unwrap_err().is_lost());
+    assert_eq!(Arc::strong_count(&owned), 1);
+    assert_eq!(handle.submit(async || ()).unwrap_err(), LoopClosed);
 }
 
 behaviour! {
