@@ -13,8 +13,8 @@ use std::{
 };
 
 use selkie::{
-    AnyQueue, Condition, Event, LifoQueue, Lock, PriorityQueue, Queue, QueueOrder, Semaphore, Task,
-    TaskGroup, catch_cancel, local, lock_all, sleep, spawn, testing::Sim, timeout, yield_now,
+    AnyQueue, Condition, Event, EventLoop, LifoQueue, Lock, PriorityQueue, Queue, QueueOrder, Semaphore,
+    Task, TaskGroup, catch_cancel, local, lock_all, sleep, spawn, testing::Sim, timeout, yield_now,
 };
 
 use crate::{
@@ -328,6 +328,9 @@ fn nest(t: T, dice: Rc<Dice>, depth: u64) -> Pin<Box<dyn Future<Output = ()>>> {
 behaviour! {
     /// Rows: X05, X08. Not by a limit that is over, nor by a group that ends, while somebody cleans up.
     storm async fn a_cancel_that_nobody_refuses_is_not_lost(t) {
+        let event_loop = EventLoop::current().unwrap();
+        // A group that was left tells it of failures.
+        event_loop.set_exception_handler(Some(Rc::new(|_| {})));
         let dice = Rc::new(Dice::new().await);
         let (inner, rolls) = (t.clone(), dice.clone());
         let task = spawn(async move {
@@ -343,5 +346,8 @@ behaviour! {
             }
             assert!(task.await.is_err_and(|error| error.is_cancelled()), "the cancel is lost");
         }
+        // Children of such groups clean up.
+        sleep(t.secs(8.0)).await;
+        event_loop.set_exception_handler(None);
     }
 }
