@@ -1,12 +1,20 @@
 // Arguments that cannot be meant are refused at once, by name: later they would be a hang or a wrong order.
 
 import { ArgumentError } from './errors.js';
+import type { Loop } from './loop.js';
 
 const show = (value: unknown): string => (typeof value === 'string' ? JSON.stringify(value) : typeof value === 'function' ? 'a function' : String(value));
 
 /** @internal */
 export function refuse(name: string, wanted: string, value: unknown, hint = ''): never {
     throw new ArgumentError(name, `${wanted}, not ${show(value)}${hint}`);
+}
+
+/** @internal The loop must be one, and open. */
+export function open(loop: Loop): void {
+    // Python's kin take none.
+    if (!loop?.check_) refuse('loop', 'a loop', loop);
+    loop.check_();
 }
 
 /** @internal A time in milliseconds. */

@@ -16,7 +16,7 @@
 //
 // Those that are taken back are in front of the queue, in their order.
 
-import { type Rules, callable, count, options as check, text, time } from './arguments.js';
+import { type Rules, callable, count, open, options as check, text, time } from './arguments.js';
 import { Client, ORDER, type Order, SHARED, type SubmitOptions, order } from './client.js';
 import { ArgumentError, SelkieError, WorkerError, disposable, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
@@ -294,7 +294,7 @@ export class Pool<M extends Functions = Functions> {
             if (job.cancelled_ || member.client_.ended_(job)) return;
             member.client_.ahead_ = 0;
             this.recall_([member]);
-            const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'a job beside it did not end when cancelled, so the Worker was ended'));
+            const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'its Worker was ended: another job ignored a cancel'));
             if (kill === 'now') {
                 job.cancelled_ = { reason_: reason };
                 return end();
@@ -411,7 +411,7 @@ export class Pool<M extends Functions = Functions> {
  * bundlers know a Worker. `M` is the type of the object that is exposed: `createPool<typeof jobs>(..)`.
  */
 export function createPool<M extends Functions = Functions>(loop: Loop, spawn: () => WorkerLike, options?: PoolOptions): Pool<M> {
-    loop.check_();
+    open(loop);
     callable(spawn, 'spawn');
     const rules: Rules = {
         min: count(0),

@@ -89,7 +89,7 @@ export class Queue<T> extends Thing {
 
     /** One item that was taken is worked off; see `join`. */
     taskDone(): void {
-        if (!this.wasm_.task_done_(this.id_)) throw new SelkieError('invalid-state', 'taskDone() called more often than items were put');
+        if (!this.wasm_.task_done_(this.id_)) throw new SelkieError('invalid-state', 'more calls of taskDone() than items');
     }
 
     /** Waits until `taskDone` was called for every item that was put. */
@@ -143,7 +143,7 @@ export class Queue<T> extends Thing {
     private place_(options: PutOptions | undefined): number {
         const { priority } = check(options, PUT);
         if (priority === undefined) return this.order_ === 'lifo' ? -(this.stacked_ += 1) : 0;
-        if (this.order_ !== 'priority') throw new ArgumentError('options.priority', 'only with `order: "priority"`');
+        if (this.order_ !== 'priority') throw new ArgumentError('options.priority', 'only with order: "priority"');
         // For -0, which would come before 0.
         return priority + 0;
     }

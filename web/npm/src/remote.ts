@@ -1,6 +1,6 @@
 // Loops elsewhere: a loop gives out a port, and whoever has it submits calls by name, as closures cannot be sent.
 
-import { options as check, refuse } from './arguments.js';
+import { open, options as check, refuse } from './arguments.js';
 import { Client, ORDER, type SubmitOptions, order } from './client.js';
 import { WorkerError, disposable } from './errors.js';
 import type { Loop } from './loop.js';
@@ -16,7 +16,7 @@ export type Port = typeof globalThis extends { MessagePort: { prototype: infer P
  * connect to it by `connectLoop`. A call that is cancelled there cancels its task here.
  */
 export function endpoint(loop: Loop, functions: Functions): Port {
-    loop.check_();
+    open(loop);
     const { port1, port2 } = new MessageChannel();
     serve(port1 as unknown as Channel, functions, ([, name, , , priority], f, args, settle) => {
         let task: Task<unknown>;
@@ -74,7 +74,7 @@ export class RemoteLoop<M extends Functions = Functions> {
 
     /** Ends the connection; what is under way is rejected with a WorkerError. */
     close(): void {
-        this.lost_(new WorkerError('pool-closed', 'the connection to the other loop was closed'));
+        this.lost_(new WorkerError('pool-closed', 'the connection was closed'));
     }
 
     declare readonly [Symbol.asyncDispose]: () => Promise<void>;
@@ -90,6 +90,6 @@ export class RemoteLoop<M extends Functions = Functions> {
 /** Connects to a loop elsewhere by the port that its `endpoint` made. `M` is the type of the functions that it gave out. */
 export function connectLoop<M extends Functions = Functions>(loop: Loop, port: Port): RemoteLoop<M> {
     if (typeof (port as MessagePort | undefined)?.postMessage !== 'function') refuse('port', 'a MessagePort, from `endpoint`', port);
-    loop.check_();
+    open(loop);
     return new RemoteLoop<M>(loop, port as MessagePort);
 }

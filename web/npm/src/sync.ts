@@ -130,7 +130,7 @@ export class Condition extends Thing {
      */
     async wait(options?: WaitOptions): Promise<void> {
         const turn = this.turn_;
-        if (!turn || turn.over_ || !this.lock.locked) throw new SelkieError('invalid-state', 'wait() is for within the function given to with()');
+        if (!turn || turn.over_ || !this.lock.locked) throw new SelkieError('invalid-state', 'wait() is for the function given to with()');
         const notified = this.wait_(this.begin_(options));
         turn.release_();
         try {

@@ -1,6 +1,6 @@
 // What queues and locks have in common.
 
-import { signalOf } from './arguments.js';
+import { open, signalOf } from './arguments.js';
 import type { Start } from './engine.js';
 import type { Loop, WaitOptions } from './loop.js';
 
@@ -13,7 +13,7 @@ export class Thing {
         /** @internal */ readonly loop_: Loop,
         id: () => number,
     ) {
-        loop_.check_();
+        open(loop_);
         this.id_ = id();
         loop_.own_(this, this.id_);
     }

@@ -1216,6 +1216,8 @@ timed('what cannot be meant is refused by name', async ({ loop, selkie }) => {
         ['tasks[0]', () => loop.wait([loop.sleep(0)])], ['tasks[1]', () => loop.asCompleted([task, 5])], ['ms', () => loop.interval(-1)], ['options.until', () => loop.wait([task], { until: 'some' })],
         ['options.capacity', () => new selkie.Queue(loop, { capacity: -1 })], ['options.capacity', () => new selkie.Queue(loop, { capacity: 1.5 })],
         ['options.order', () => new selkie.Queue(loop, { order: 'random' })], ['permits', () => new selkie.Semaphore(loop, -1)],
+        ['loop', () => new selkie.Queue()], ['loop', () => new selkie.Queue({ capacity: 1 })], ['loop', () => new selkie.Semaphore(3)],
+        ['loop', () => selkie.createPool(() => {})], ['loop', () => selkie.endpoint({})],
         ['parties', () => new selkie.Barrier(loop, 0)], ['spawn', () => selkie.createPool(loop, 'jobs.js')],
         ['options.max', () => selkie.createPool(loop, () => {}, { max: 0 })], ['port', () => selkie.connectLoop(loop, {})],
         ['functions', () => selkie.endpoint(loop)], ['options.name', () => loop.spawn(() => 1, { name: 7 })], ['options.toString', () => loop.spawn(() => 1, { toString: 1 })], ['options.signal', () => loop.sleep(1, { signal: null })],
