@@ -105,10 +105,22 @@ impl Barrier {
     }
 
     fn send_away(&self, broken: bool) {
-        self.guarded.with_room(self.parties, |meeting, wakes| {
-            meeting.broken = broken;
-            while meeting.waiters.refuse(BROKEN, wakes) {}
-        });
+        let waiting = |meeting: &Meeting| meeting.waiters.statistics().waiting;
+        // All at once, so the room is made before, for as many as there are; more may come meanwhile.
+        loop {
+            let room = self.guarded.look(|meeting| waiting(meeting));
+            let has_done = self.guarded.with_room(room, |meeting, wakes| {
+                let has_room = waiting(meeting) <= room;
+                if has_room {
+                    meeting.broken = broken;
+                    while meeting.waiters.refuse(BROKEN, wakes) {}
+                }
+                has_room
+            });
+            if has_done {
+                return;
+            }
+        }
     }
 
     /// How many are needed.

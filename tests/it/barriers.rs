@@ -72,6 +72,17 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: X15. It makes room for those who have come.
+    async fn the_largest_barrier_can_be_reset(t) {
+        let barrier = Rc::new(Barrier::new(1 << 30));
+        let theirs = barrier.clone();
+        let waiter = spawn(async move { theirs.wait().await });
+        barrier.reset();
+        assert_eq!(waiter.await.unwrap(), Err(BrokenBarrier));
+    }
+}
+
+behaviour! {
     /// Rows: X15.
     async fn who_is_cancelled_just_leaves(t) {
         let barrier = Rc::new(Barrier::new(2));
