@@ -60,8 +60,8 @@ pub(crate) struct Header {
     pub(crate) timer: Node,
 }
 
-/// The state and the local count, which some steps look at together. In two words: one of both could not be read soon after one
-/// of them was written, as a processor waits till that is in its cache.
+/// The state and the local count, which some steps look at together. Never by one read of both: just after one of them was
+/// written, a processor waits for that write to reach its cache.
 #[repr(C, align(8))]
 pub(super) struct Life {
     state: Cell<u32>,
