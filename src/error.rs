@@ -387,7 +387,8 @@ impl<E> From<JoinError> for TaskError<E> {
 pub enum WaitError {
     /// The time was over first; the work goes on.
     TimedOut,
-    /// The wait could never end: this thread runs the loop that owes the result, or one that this loop waits for.
+    /// The wait could never end: this thread runs the loop, or the simulation, that owes the result, or a loop that that one
+    /// waits for.
     WouldDeadlock,
     /// This thread must not block.
     WouldBlock,
@@ -399,7 +400,7 @@ impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TimedOut => "the time was over before the result came",
-            Self::WouldDeadlock => "the loop that owes the result waits for this thread: await it instead",
+            Self::WouldDeadlock => "what owes the result waits for this thread: await it instead",
             Self::WouldBlock => "this thread must not block: await the result instead",
             Self::Taken => "the result was taken before",
         })

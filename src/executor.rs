@@ -127,7 +127,8 @@ impl Executor {
         match &*self.inner {
             Inner::Workers(workers) => workers.spawn(future),
             Inner::Simulated(simulated) => {
-                simulated.spawn(future).map(RemoteTask::new).ok_or(PoolError::ShutDown)
+                let shared = simulated.spawn(future).ok_or(PoolError::ShutDown)?;
+                Ok(RemoteTask::new(shared).simulated())
             }
         }
     }

@@ -205,7 +205,7 @@ impl ThreadPool {
     ) -> Result<RemoteTask<R>, PoolError> {
         let (job, task) = Job::new(f, ());
         self.inner.submit(job)?;
-        Ok(task)
+        Ok(if self.inner.shared.simulated { task.simulated() } else { task })
     }
 
     /// Calls `f` with each item on the pool's threads, and gives the results in the order of the items.
@@ -696,7 +696,7 @@ impl<'scope> PoolScope<'scope, '_> {
         if shared.simulated {
             shared.check()?;
             self.open.slots().extend(slot.map(|slot| (slot, Some(job))));
-            return Ok(task);
+            return Ok(task.simulated());
         }
         self.pool.submit(job)?;
         if WORKER.get() == shared.id {

@@ -204,6 +204,8 @@ pub(crate) struct Shared<T, W: ?Sized = dyn Work> {
     cancelled: AtomicBool,
     /// The work has begun.
     started: AtomicBool,
+    /// A simulation owes the result, without one of its loops.
+    simulated: AtomicBool,
     value: UnsafeCell<Option<Result<T, JoinError>>>,
     /// Stands for `value` in the models, which report an access that is not ordered with another.
     #[cfg(selkie_loom)]
@@ -241,6 +243,7 @@ impl<T: Send, W> Shared<T, W> {
             stage: Stage::new(),
             cancelled: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            simulated: AtomicBool::new(false),
             value: UnsafeCell::new(None),
             #[cfg(selkie_loom)]
             watched: loom::cell::UnsafeCell::new(()),
@@ -611,14 +614,41 @@ fn call<T>(callback: Callback<T>, value: &Result<T, JoinError>) {
     contain(|| callback(value));
 }
 
-/// Blocks until `poll` answers `true`. `debtor` is the loop that owes it.
+/// Who owes a result, as far as a thread that blocks on it has to know.
+#[derive(Clone, Default)]
+pub(crate) enum Debtor {
+    /// Other threads, or more than one of the others.
+    #[default]
+    Any,
+    Loop(Arc<Scheduler>),
+    /// What belongs to a simulation, and is no loop.
+    Simulation,
+}
+
+impl Debtor {
+    /// Who owes both results.
+    pub(crate) fn and(self, other: &Self) -> Self {
+        match (&self, other) {
+            (Self::Loop(one), Self::Loop(other)) if Arc::ptr_eq(one, other) => self,
+            (Self::Simulation, Self::Simulation) => self,
+            _ => Self::Any,
+        }
+    }
+}
+
+/// Blocks until `poll` answers `true`.
 pub(crate) fn block(
-    debtor: Option<&Arc<Scheduler>>,
+    debtor: &Debtor,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), WaitError> {
-    // The loops of a simulation have no thread of their own.
-    if os::may_wait() && debtor.is_some_and(|debtor| testing::is_driven_here(debtor)) {
+    // What is simulated has no thread of its own.
+    let (debtor, stands) = match debtor {
+        Debtor::Any => (None, false),
+        Debtor::Loop(debtor) => (Some(debtor), testing::is_driven_here(debtor)),
+        Debtor::Simulation => (None, testing::drives()),
+    };
+    if os::may_wait() && stands {
         return Err(WaitError::WouldDeadlock);
     }
     os::block(debtor, timeout, poll)
@@ -704,15 +734,14 @@ impl<T: Send> RemoteTask<T> {
     /// # Errors
     ///
     /// - [`WaitError::TimedOut`].
-    /// - [`WaitError::WouldDeadlock`] when this thread runs the loop that owes the result, as it runs all loops of a simulation,
-    ///   or one that this loop waits for.
+    /// - [`WaitError::WouldDeadlock`] when this thread runs the loop that owes the result, as it runs all loops and pools of a
+    ///   simulation, or one that this loop waits for.
     /// - [`WaitError::WouldBlock`] on a thread that must not block, as a page's main thread: await instead.
     /// - [`WaitError::Taken`] when the result was taken before.
     #[doc(alias = "result")]
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Result<T, JoinError>, WaitError> {
         if !self.is_done() {
-            let debtor = self.debtor().cloned();
-            block(debtor.as_ref(), timeout, &mut |waker: &Waker| self.poll_done(waker))?;
+            block(&self.debtor(), timeout, &mut |waker: &Waker| self.poll_done(waker))?;
         }
         self.take().ok_or(WaitError::Taken)
     }
@@ -734,11 +763,19 @@ impl<T: Send> RemoteTask<T> {
         }
     }
 
-    /// The loop that owes the result, if one does.
-    pub(crate) fn debtor(&self) -> Option<&Arc<Scheduler>> {
+    /// Says that a simulation owes the result, without one of its loops.
+    pub(crate) fn simulated(self) -> Self {
+        if let End::Shared(shared) = &self.end {
+            shared.simulated.store(true, Ordering::Relaxed);
+        }
+        self
+    }
+
+    pub(crate) fn debtor(&self) -> Debtor {
         match &self.end {
-            End::Shared(shared) => shared.debtor.as_ref(),
-            End::Carried(_) => None,
+            End::Shared(shared) if shared.simulated.load(Ordering::Relaxed) => Debtor::Simulation,
+            End::Shared(shared) => shared.debtor.clone().map_or(Debtor::Any, Debtor::Loop),
+            End::Carried(_) => Debtor::Any,
         }
     }
 

@@ -23,8 +23,7 @@ use crate::{
     error::JoinError,
     inbox::{Inbox, Kind, Link},
     os,
-    remote::block,
-    scheduler::Scheduler,
+    remote::{Debtor, block},
 };
 
 /// Remote tasks of any loops and pools, whose results are taken as they end.
@@ -189,7 +188,7 @@ impl<T: Send> RemoteSet<T> {
         }
         let debtor = self.only_debtor();
         let mut next = None;
-        block(debtor.as_ref(), timeout, &mut |waker| {
+        block(&debtor, timeout, &mut |waker| {
             self.shared.waiter.register(waker);
             next = self.try_next();
             next.is_some()
@@ -246,18 +245,17 @@ impl<T: Send> RemoteSet<T> {
         if task.is_done() {
             return Ok(());
         }
-        block(task.debtor(), timeout, &mut |waker| {
+        block(&task.debtor(), timeout, &mut |waker| {
             // Its own waker stays registered, and wakes this one by way of the inbox.
             self.shared.waiter.register(waker);
             task.is_done()
         })
     }
 
-    /// The loop that owes all that is left, if it is one.
-    fn only_debtor(&self) -> Option<Arc<Scheduler>> {
-        let mut debtors = self.members.values().map(|(task, _)| task.debtor());
-        let first = debtors.next().flatten()?;
-        debtors.all(|debtor| debtor.is_some_and(|debtor| Arc::ptr_eq(debtor, first))).then(|| first.clone())
+    /// Who owes all that is left.
+    fn only_debtor(&self) -> Debtor {
+        let debtors = self.members.values().map(|(task, _)| task.debtor());
+        debtors.reduce(|all, one| all.and(&one)).unwrap_or_default()
     }
 
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<T, JoinError>)>> {

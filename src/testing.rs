@@ -129,6 +129,11 @@ pub(crate) fn is_driven_here(scheduler: &Scheduler) -> bool {
     scheduler.platform().nests() && RUNNING.with_borrow(|running| running.iter().any(is_it))
 }
 
+/// Whether a simulation runs on this thread, and so gets no further while the thread waits.
+pub(crate) fn drives() -> bool {
+    RUNNING.with_borrow(|running| !running.is_empty())
+}
+
 impl World {
     fn state(&self) -> MutexGuard<'_, State> {
         crate::os::lock(&self.state)

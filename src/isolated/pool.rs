@@ -216,7 +216,7 @@ impl IsolatedPool {
         state.jobs += 1;
         drop(state);
         shared.pump();
-        Ok(task)
+        Ok(if shared.simulated.is_some() { task.simulated() } else { task })
     }
 
     /// Has the call that `f` makes of each item run by the workers, and gives the results in the order of the items.

@@ -527,6 +527,19 @@ fn the_end_of_a_simulation_ends_its_isolated_pool() {
     assert!(error.is_ok() && kept.unwrap().try_take().unwrap().unwrap_err().is_unavailable());
 }
 
+/// Rows: F47. A wait that blocks would keep the simulation from running the job.
+#[test]
+fn blocking_on_an_isolated_pool_of_the_same_simulation_is_refused() {
+    if crate::harness::HOST_BLOCKS {
+        selkie::testing::Sim::new().run(async {
+            let pool = IsolatedPool::new(1).unwrap();
+            let mut job = pool.submit(square(3)).unwrap();
+            assert_eq!(job.wait(None).unwrap_err(), selkie::WaitError::WouldDeadlock);
+            assert_eq!(job.await.unwrap(), 9);
+        });
+    }
+}
+
 /// What can go wrong with Web Workers, and jobs that call JavaScript.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 mod workers {

@@ -10,8 +10,8 @@ use std::{
 
 use futures::FutureExt;
 use selkie::{
-    ContextVar, EventLoop, JoinError, LoopClosed, RunError, WaitError, catch_cancel, gather, sleep, spawn,
-    testing::Sim, to_thread, yield_now,
+    ContextVar, EventLoop, Executor, JoinError, LoopClosed, RemoteSet, RunError, ThreadPool, WaitError,
+    catch_cancel, gather, sleep, spawn, testing::Sim, to_thread, yield_now,
 };
 
 use crate::harness::test;
@@ -309,6 +309,33 @@ fn blocking_on_a_loop_of_the_same_simulation_is_refused() {
             assert_eq!(task.wait(None).unwrap_err(), WaitError::WouldDeadlock);
             assert_eq!(task.await.unwrap(), 1);
             assert_eq!(worker.join(None), Err(WaitError::WouldDeadlock));
+        });
+    }
+}
+
+/// Rows: F47, F75. The pools of a simulation have no thread either.
+#[test]
+fn blocking_on_a_pool_of_the_same_simulation_is_refused() {
+    if crate::harness::HOST_BLOCKS {
+        Sim::new().run(async {
+            let pool = ThreadPool::new(1).unwrap();
+            let mut job = pool.submit(|| 1).unwrap();
+            assert_eq!(job.wait(None).unwrap_err(), WaitError::WouldDeadlock);
+            let mut set = RemoteSet::new();
+            set.insert(job);
+            assert_eq!(set.wait_next(None).unwrap_err(), WaitError::WouldDeadlock);
+            assert_eq!(set.wait_all(None).unwrap_err(), WaitError::WouldDeadlock);
+            assert_eq!(set.next().await.unwrap().1.unwrap(), 1);
+
+            let mut results = pool.map(2..4, |n| n);
+            assert_eq!(results.wait_next(None).unwrap_err(), WaitError::WouldDeadlock);
+            assert_eq!(results.next().await.unwrap().unwrap(), 2);
+            assert_eq!(results.next().await.unwrap().unwrap(), 3);
+
+            let executor = Executor::with_threads(1).unwrap();
+            let mut task = executor.spawn(async { 4 }).unwrap();
+            assert_eq!(task.wait(None).unwrap_err(), WaitError::WouldDeadlock);
+            assert_eq!(task.await.unwrap(), 4);
         });
     }
 }
