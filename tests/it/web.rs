@@ -373,6 +373,8 @@ async fn a_turn_of_another_loop_inside_a_turn_leaves_the_outer_one_current() {
         let ended = shared::<Cell<bool>>();
         let flag = ended.clone();
         let outer = spawn_lazy(async move {
+            // The turn of a timer is a macrotask, and what is armed right after one is a microtask.
+            sleep(ms(1)).await;
             let here = current_task().map(|task| task.id());
             let other = armed_by(&closure(move || {
                 let flag = flag.clone();
