@@ -77,7 +77,7 @@ where
 #[must_use = "nothing runs before the first step"]
 pub struct Generator<'a, Y, S = (), R = ()> {
     exchange: Rc<Exchange<Y, S>>,
-    /// `None` once it has returned.
+    /// `None` once it has ended.
     body: Option<Pin<Box<dyn Future<Output = R> + 'a>>>,
     primed: bool,
 }
@@ -125,7 +125,7 @@ impl<Y, S, R> Generator<'_, Y, S, R> {
     ///
     /// # Panics
     ///
-    /// If it was not primed (nothing waits for the value, where Python raises `TypeError`), if it has returned, or if the
+    /// If it was not primed (nothing waits for the value, where Python raises `TypeError`), if it has ended, or if the
     /// body awaits something else: see [`send_async`](Self::send_async).
     #[track_caller]
     pub fn send(&mut self, value: S) -> Step<Y, R> {
@@ -151,13 +151,13 @@ impl<Y, S, R> Generator<'_, Y, S, R> {
     ///
     /// # Panics
     ///
-    /// If it was not primed, or has returned.
+    /// If it was not primed, or has ended.
     pub async fn send_async(&mut self, value: S) -> Step<Y, R> {
         self.hand_in(value);
         std::future::poll_fn(|cx| self.poll_step(cx)).await
     }
 
-    /// Whether it has returned.
+    /// Whether it has returned, or panicked.
     pub fn is_finished(&self) -> bool {
         self.body.is_none()
     }
@@ -173,7 +173,7 @@ impl<Y, S, R> Generator<'_, Y, S, R> {
     #[track_caller]
     fn hand_in(&mut self, value: S) {
         assert!(self.primed, "nothing waits for the value yet: `prime` the generator first");
-        assert!(self.body.is_some(), "the generator has returned: ask `is_finished` first");
+        assert!(self.body.is_some(), "the generator has ended: ask `is_finished` first");
         self.exchange.sent.set(Some(value));
     }
 
@@ -187,16 +187,15 @@ impl<Y, S, R> Generator<'_, Y, S, R> {
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step<Y, R>> {
         self.primed = true;
-        let body = self.body.as_mut().expect("checked before each step");
-        match body.as_mut().poll(cx) {
-            Poll::Ready(value) => {
-                self.body = None;
-                Poll::Ready(Step::Returned(value))
-            }
-            Poll::Pending => match self.exchange.out.take() {
-                Some(value) => Poll::Ready(Step::Yielded(value)),
-                None => Poll::Pending,
-            },
+        // Put back when it has stopped somewhere: a panic ends it, as an exception does in Python.
+        let mut body = self.body.take().expect("checked before each step");
+        if let Poll::Ready(value) = body.as_mut().poll(cx) {
+            return Poll::Ready(Step::Returned(value));
+        }
+        self.body = Some(body);
+        match self.exchange.out.take() {
+            Some(value) => Poll::Ready(Step::Yielded(value)),
+            None => Poll::Pending,
         }
     }
 }
@@ -211,7 +210,7 @@ impl<Y, R> Generator<'_, Y, (), R> {
     }
 }
 
-/// Ends when the generator returns; what it returns is dropped.
+/// Ends when the generator does; what it returns is dropped.
 impl<Y, R> Iterator for Generator<'_, Y, (), R> {
     type Item = Y;
 

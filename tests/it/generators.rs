@@ -113,6 +113,22 @@ fn misuse_of_a_generator_panics() {
     assert!(panics(|| awaits.prime()));
 }
 
+/// Rows: F79. As an exception of its body does.
+#[test]
+fn a_panic_of_its_body_ends_a_generator() {
+    if cfg!(panic = "abort") {
+        return;
+    }
+    let mut falls = generator(async |outside: Yielder<u8>| {
+        outside.give(1).await;
+        panic!("in the body (expected by a test)");
+    });
+    assert_eq!(falls.next(), Some(1));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| falls.next())).unwrap_err();
+    assert!(falls.is_finished());
+    assert_eq!(falls.next(), None);
+}
+
 behaviour! {
     /// Difference: F80. A generator suspends to whoever drives it and not to the loop, so the task goes on meanwhile.
     async fn giving_a_value_out_does_not_suspend_the_task(t) {
