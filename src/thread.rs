@@ -18,7 +18,7 @@ use selkie_platform::Unavailable;
 
 use crate::{
     RemoteTask, WaitError, context,
-    error::{JoinError, discard, panic_message},
+    error::{JoinError, contain, panic_message},
     remote::{channel, gone},
     scheduler::with_current,
 };
@@ -209,14 +209,22 @@ impl ThreadBuilder {
             });
             producer.begin();
             let result = catch_unwind(AssertUnwindSafe(|| context.run(f)));
-            let result = result.map_err(|payload| {
-                let panic = ThreadPanic { thread: own.1, message: panic_message(&*payload) };
-                match on_panic {
-                    Some(hook) => drop(catch_unwind(AssertUnwindSafe(|| hook(&panic))).map_err(discard)),
-                    None => crate::os::report(&format!("selkie: {panic}")),
+            // What a hook or a context owns may panic when it is dropped, and takes no result with it.
+            let result = match result {
+                Ok(value) => {
+                    contain(|| drop(on_panic));
+                    Ok(value)
                 }
-                JoinError::panicked(format!("thread {}", panic.thread), payload)
-            });
+                Err(payload) => {
+                    let panic = ThreadPanic { thread: own.1, message: panic_message(&*payload) };
+                    match on_panic {
+                        Some(hook) => _ = contain(|| hook(&panic)),
+                        None => crate::os::report(&format!("selkie: {panic}")),
+                    }
+                    Err(JoinError::panicked(format!("thread {}", panic.thread), payload))
+                }
+            };
+            contain(|| drop(context));
             // The name goes first: whoever is told of the end may look.
             drop(here);
             producer.give(result);

@@ -112,6 +112,16 @@ behaviour! {
         let thread = Thread::builder("worker").on_panic(|_| panic!("the hook as well (expected by a test)"));
         let thread = thread.spawn(|| if true { panic!("again (expected by a test)") }).unwrap();
         assert!(thread.await.unwrap_err().to_string().contains("again"));
+        // Nor does one that nobody needs and that panics as it goes.
+        struct Falls;
+        impl Drop for Falls {
+            fn drop(&mut self) {
+                panic!("what the hook owns (expected by a test)");
+            }
+        }
+        let falls = Falls;
+        let thread = Thread::builder("worker").on_panic(move |_| drop(falls));
+        assert_eq!(thread.spawn(|| 3).unwrap().await.unwrap(), 3);
     }
 }
 
