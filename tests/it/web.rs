@@ -715,6 +715,7 @@ async fn no_sleep_is_early_and_a_burst_of_them_arms_one_timer_of_the_host() {
     let waits = spawn_lazy(async {
         count();
         let event_loop = EventLoop::current().unwrap();
+        let begin = event_loop.time();
         let sleepers: Vec<_> = (0..1000)
             .map(|_| {
                 let event_loop = event_loop.clone();
@@ -729,12 +730,17 @@ async fn no_sleep_is_early_and_a_burst_of_them_arms_one_timer_of_the_host() {
         for sleeper in sleepers {
             shortest = shortest.min(sleeper.await.unwrap());
         }
-        (shortest, counted())
+        (shortest, event_loop.time() - begin, counted())
     });
-    let (shortest, counted) = waits.await.unwrap();
+    let (shortest, all, counted) = waits.await.unwrap();
     assert!(shortest >= ms(60), "{shortest:?}");
-    // A host that rings early is asked again, and a slow build hops while it makes the tasks.
-    assert!(counted.timers <= 10, "{} timers for 1000 sleeps", counted.timers);
+    // A host that rings early is asked again, and whoever takes longer than a slice to make the tasks or to end them hops.
+    let slices = (all - ms(60)).as_millis() / 5;
+    assert!(
+        u128::from(counted.timers) <= 10 + slices,
+        "{} timers for 1000 sleeps in {all:?}",
+        counted.timers
+    );
     assert!(counted.timers >= 1);
 }
 
