@@ -119,11 +119,12 @@ impl Interval {
             return Poll::Pending;
         }
         let due = self.sleep.deadline().expect("a sleep that ended had a deadline");
-        let now = with_current(|scheduler| Duration::from_nanos(scheduler.cached_time())).unwrap_or(due);
+        // The time that the loop knows may be from before a poll that held it up.
+        let now = || with_current(|scheduler| Duration::from_nanos(scheduler.time())).unwrap_or(due);
         let next = match self.missed {
             MissedTicks::Burst => due.saturating_add(self.period),
-            MissedTicks::Delay => now.saturating_add(self.period),
-            MissedTicks::Skip => after(due, nanos(self.period), now),
+            MissedTicks::Delay => now().saturating_add(self.period),
+            MissedTicks::Skip => after(due, nanos(self.period), now()),
         };
         self.sleep.reset(next);
         Poll::Ready(due)

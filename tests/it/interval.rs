@@ -1,9 +1,11 @@
 //! Ticks. asyncio has none; the rows are those of the sleep below them.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use futures::StreamExt;
-use selkie::{MissedTicks, interval, interval_at, sleep, spawn, yield_now};
+use selkie::{MissedTicks, interval, interval_at, sleep, spawn, testing::Sim, yield_now};
+
+use crate::harness::test;
 
 behaviour! {
     /// Rows: F20.
@@ -124,4 +126,32 @@ behaviour! {
         }
         assert_eq!(ticks.period(), Duration::from_millis(1));
     }
+}
+
+/// Rows: F20, X22. What was due while another task of the same round held up the loop, too.
+#[test]
+fn ticks_that_a_poll_just_before_has_held_up_are_missed_ones() {
+    let ms = Duration::from_millis;
+    let run = |missed| {
+        let sim = Rc::new(Sim::new());
+        let clock = sim.clone();
+        sim.run(async move {
+            let blocks = clock.clone();
+            let other = spawn(async move {
+                sleep(ms(10)).await;
+                blocks.advance(ms(95));
+            });
+            let mut ticks = interval(ms(10)).missed_ticks(missed);
+            let mut seen = Vec::new();
+            for _ in 0..3 {
+                seen.push((ticks.tick().await, clock.elapsed()));
+            }
+            other.await.unwrap();
+            seen
+        })
+    };
+    let delayed = [(ms(10), ms(105)), (ms(115), ms(115)), (ms(125), ms(125))];
+    assert_eq!(run(MissedTicks::Delay), delayed);
+    let skipped = [(ms(10), ms(105)), (ms(110), ms(110)), (ms(120), ms(120))];
+    assert_eq!(run(MissedTicks::Skip), skipped);
 }
