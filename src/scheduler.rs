@@ -51,7 +51,7 @@ use crate::{
     slow::{SlowPolls, Watch},
     submit::Jobs,
     task::{Arena, HANDLE, Header, Panic, Setup, TaskRef, allocate},
-    timers::{self, Node, Timers},
+    timers::{self, NEVER, Node, Timers},
 };
 
 /// Polls between two looks at the clock, at most.
@@ -331,7 +331,8 @@ impl Scheduler {
 
     /// Reads the clock.
     pub(crate) fn time(&self) -> u64 {
-        let now = nanos(self.platform.now());
+        // What is never does not come, whatever a clock says.
+        let now = nanos(self.platform.now()).min(NEVER - 1);
         self.now.set(now);
         now
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::{FutureExt, executor::LocalPool};
-use selkie::{EventLoop, Next, RunError, sleep, spawn, testing::ManualClock, yield_now};
+use selkie::{EventLoop, Next, RunError, interval, sleep, spawn, testing::ManualClock, yield_now};
 
 use crate::test;
 
@@ -216,6 +216,23 @@ fn a_guest_on_a_clock_that_is_set_by_hand_keeps_exact_times() {
     assert_eq!(*log.borrow(), [(10, millis(10)), (10, millis(10)), (20, millis(20))]);
     clock.set(millis(5));
     assert_eq!(guest.time(), millis(20), "the clock never goes back");
+}
+
+#[test]
+/// Rows: F20, X38. On a clock that was set to its end as well.
+fn never_does_not_come() {
+    let clock = ManualClock::new();
+    let guest = clock.guest(None, || ());
+    clock.set(Duration::MAX);
+    let sleeps = guest.spawn(sleep(Duration::MAX)).unwrap();
+    let ticks = guest.spawn(async { interval(Duration::MAX).tick().await }).unwrap();
+    for _ in 0..3 {
+        assert_eq!(guest.turn().unwrap(), Next::Idle);
+    }
+    assert!(!sleeps.is_finished() && !ticks.is_finished());
+    sleeps.cancel();
+    ticks.cancel();
+    while guest.turn().unwrap() == Next::Now {}
 }
 
 #[test]
