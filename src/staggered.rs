@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     rc::Rc,
     task::Poll,
     time::Duration,
@@ -29,7 +30,7 @@ pub struct Staggered<T, E> {
 ///
 /// The first success asks all others to end, and waits for them. Happy Eyeballs ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305))
 /// is the use: connect to the next address before the last one has given up. With [`Duration::MAX`] only a failure starts
-/// the next. A panic counts as a failure. The futures run as tasks.
+/// the next. A panic counts as a failure, also of a function. The futures run as tasks.
 ///
 /// Mirrors asyncio's internal `staggered.staggered_race`.
 ///
@@ -135,7 +136,10 @@ impl<T: 'static, E: 'static> Race<T, E> {
                 match functions.next() {
                     None => more = false,
                     Some(function) => {
-                        let task = spawn(function());
+                        let task = match catch_unwind(AssertUnwindSafe(function)) {
+                            Ok(future) => spawn(future),
+                            Err(payload) => spawn(async move { resume_unwind(payload) }),
+                        };
                         self.members.add(task.raw());
                         self.tasks.push(task);
                     }

@@ -173,3 +173,17 @@ behaviour! {
         assert!(matches!(&race.errors[0], Some(TaskError::Join(error)) if error.is_panic()));
     }
 }
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: X33.
+    async fn a_panic_before_there_is_a_future_counts_as_well(t) {
+        let race: [Box<dyn FnOnce() -> Run>; 2] = [
+            Box::new(|| panic!("stumbled at the start (expected by a test)")),
+            Box::new(|| Box::pin(async { Ok(1) })),
+        ];
+        let race = staggered_race(race, Duration::MAX).await;
+        assert_eq!(race.winner, Some((1, 1)));
+        assert!(matches!(&race.errors[0], Some(TaskError::Join(error)) if error.is_panic()));
+    }
+}
