@@ -106,7 +106,7 @@ pub struct AsCompleted<I: Iterator<Item: IntoTask>> {
 impl<I: Iterator<Item: IntoTask>> AsCompleted<I> {
     /// Limits the whole: `limit` after this call the stream gives one `Err(TimedOut)` and ends.
     ///
-    /// What has ended by then is given first. Nothing is cancelled; [`AsCompletedWithin::into_set`] gives the rest.
+    /// What has ended by then is given first, and nothing starts any more. Nothing is cancelled; [`AsCompletedWithin::into_set`] gives the rest.
     pub fn timeout(self, limit: Duration) -> AsCompletedWithin<I> {
         AsCompletedWithin { tasks: self, limit: Some(sleep(limit)) }
     }
@@ -135,6 +135,11 @@ impl<I: Iterator<Item: IntoTask>> AsCompleted<I> {
             };
             self.set.insert(member.into_task());
         }
+    }
+
+    /// Whether nothing runs, and nothing was left to start: if something was, it is dropped.
+    fn is_at_end(&mut self) -> bool {
+        self.set.is_empty() && self.source.take().is_none_or(|mut source| source.next().is_none())
     }
 
     fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<Option<Task<Output<I>>>> {
@@ -201,11 +206,15 @@ impl<I: Iterator<Item: IntoTask>> AsCompletedWithin<I> {
 
     fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Task<Output<I>>, TimedOut>>> {
         let Some(limit) = &mut self.limit else { return Poll::Ready(None) };
-        if let Poll::Ready(done) = self.tasks.poll_done(cx) {
-            return Poll::Ready(done.map(Ok));
-        }
+        // First, and nothing starts after it: members that end at once could put the end off for ever.
         if Pin::new(limit).poll(cx).is_pending() {
-            return Poll::Pending;
+            return self.tasks.poll_done(cx).map(|done| done.map(Ok));
+        }
+        if let Some(done) = self.tasks.set.pop_done() {
+            return Poll::Ready(Some(Ok(done)));
+        }
+        if self.tasks.is_at_end() {
+            return Poll::Ready(None);
         }
         self.limit = None;
         self.tasks.source = None;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use selkie::{AnyTask, TaskState, TimedOut, Until, as_completed, limit, sleep, spawn, wait, yield_now};
+use selkie::{
+    AnyTask, TaskState, TimedOut, Until, as_completed, limit, sleep, spawn, timeout, wait, yield_now,
+};
 
 use crate::harness::T;
 
@@ -146,4 +148,33 @@ behaviour! {
             assert_eq!(stream.next().await.unwrap().await.unwrap(), expected);
         }
     }
+}
+
+behaviour! {
+    /// Rows: U21, X13.
+    async fn a_timeout_comes_although_members_that_end_at_once_have_no_end(t) {
+        let members = limit(1, std::iter::repeat_with(|| async {}));
+        let mut stream = as_completed(members).timeout(t.secs(0.5));
+        let timed_out = async {
+            loop {
+                match stream.next_done().await.expect("there is no end of them") {
+                    Ok(task) => task.await.unwrap(),
+                    Err(TimedOut) => return,
+                }
+                sleep(t.secs(0.1)).await;
+            }
+        };
+        timeout(t.secs(10.0), timed_out).await.unwrap();
+        assert!(stream.next_done().await.is_none());
+    }
+}
+
+behaviour! {
+    /// Rows: X13.
+    async fn what_was_given_to_its_end_has_no_timeout_afterwards(t) {
+        let mut stream = as_completed(limit(1, [job(t.clone(), "a", 0.0)])).timeout(t.secs(1.0));
+        t.log(stream.next_done().await.unwrap().unwrap().await.unwrap());
+        sleep(t.secs(2.0)).await;
+        assert!(stream.next_done().await.is_none());
+    } => ["a starts", "a"]
 }
