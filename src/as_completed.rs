@@ -124,9 +124,10 @@ impl<I: Iterator<Item: IntoTask>> AsCompleted<I> {
 
     #[track_caller]
     fn refill(&mut self) {
-        // Members that end at once take no room, but there may be no end of them.
+        // Members that end at once take no room, but there may be no end of them, and they must not pile up.
         for _ in 0..self.count {
-            if self.set.pending() >= self.count {
+            let pending = self.set.pending();
+            if pending >= self.count || self.set.len() - pending > self.count {
                 return;
             }
             let Some(member) = self.source.as_mut().and_then(Iterator::next) else {

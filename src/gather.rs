@@ -161,7 +161,8 @@ where
 /// For [`gather`], [`try_gather`] and [`as_completed`](crate::as_completed). The iterator is asked for a future only
 /// when there is room for one more, so it may be long, and may make each future late. The first `count` that have to wait start
 /// during the call, with all before them that end at once; a later one starts when a member has ended and whoever awaits the
-/// whole has had its turn. An [`as_completed`](crate::as_completed) starts no more than `count` in one go.
+/// whole has had its turn. An [`as_completed`](crate::as_completed) starts no more than `count` in one go, and
+/// none while more than `count` have ended that were not given out.
 ///
 /// Tasks in the iterator run already, so the limit does not hold them back: give futures.
 ///

@@ -1,6 +1,6 @@
 //! as_completed.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use futures::{Stream, StreamExt};
 use selkie::{
@@ -177,4 +177,20 @@ behaviour! {
         sleep(t.secs(2.0)).await;
         assert!(stream.next_done().await.is_none());
     } => ["a starts", "a"]
+}
+
+behaviour! {
+    /// Rows: U21.
+    async fn members_that_end_at_once_do_not_pile_up_behind_a_limit(_t) {
+        let started = Cell::new(0);
+        let members = (0..).map(|n| {
+            started.set(n + 1);
+            async move { n }
+        });
+        let mut stream = as_completed(limit(10, members));
+        for expected in 0..100 {
+            assert_eq!(stream.next().await.unwrap().await.unwrap(), expected);
+            assert!(started.get() <= expected + 12, "{} after {expected}", started.get());
+        }
+    }
 }
