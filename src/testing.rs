@@ -78,6 +78,7 @@ struct State {
     /// The shortest and the longest, if the user has said so.
     job_time: Option<(Duration, Duration)>,
     faults: Faults,
+    /// The run that ended last did so because nothing could go on.
     stuck: bool,
     /// A loop is being put on a "thread" of this world.
     starting: bool,
@@ -270,10 +271,7 @@ impl World {
             let first_job = state.running.first_key_value().map(|((time, _), _)| *time);
             match first_deadline.chain(first_job).min() {
                 Some(time) => state.now = time,
-                None => {
-                    state.stuck = true;
-                    return Step::Stuck;
-                }
+                None => return Step::Stuck,
             }
         }
     }
@@ -325,7 +323,10 @@ impl Platform for Member {
         let _leave = Leave(self);
         loop {
             match self.world.step() {
-                Step::Stuck => return Driven::Finished,
+                Step::Stuck => {
+                    self.world.state().stuck = true;
+                    return Driven::Finished;
+                }
                 Step::Job(job) => job(),
                 // What it owed is lost, which whoever waits for it is told.
                 Step::Lost(job) => drop(job),
@@ -344,6 +345,8 @@ impl Platform for Member {
                     drop(busy);
                     if next == Next::Done {
                         if member == self.id {
+                            // Another loop of this world may have been.
+                            self.world.state().stuck = false;
                             return Driven::Finished;
                         }
                         self.world.leave(member);

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, future::IntoFuture, rc::Rc};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use selkie::{JoinError, Task, spawn, spawn_lazy, testing::Sim, yield_now};
+use selkie::{EventLoop, JoinError, RunError, Task, spawn, spawn_lazy, testing::Sim, yield_now};
 
 use crate::harness::test;
 
@@ -66,6 +66,20 @@ fn a_deadlock_says_who_waits_for_whom() {
         })
         .unwrap_err();
     assert_eq!(deadlock.waiting()[1..], ["a waits for b", "b waits for a"]);
+}
+
+/// Also not in a world in which another loop had one before.
+#[test]
+fn a_stop_is_no_deadlock() {
+    let sim = Sim::new();
+    let stuck = sim.event_loop();
+    let error = stuck.run_until_complete(std::future::pending::<()>()).unwrap_err();
+    assert!(matches!(error, RunError::Stopped));
+    let stopped = sim.try_run(async {
+        EventLoop::current().unwrap().stop();
+        std::future::pending::<()>().await;
+    });
+    assert!(stopped.expect("no deadlock").unwrap_err().is_cancelled());
 }
 
 behaviour! {
