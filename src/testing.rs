@@ -52,7 +52,6 @@ use crate::{
 /// ```
 pub struct Sim {
     world: Arc<World>,
-    seed: Option<u64>,
     /// For the report of a deadlock. They are their users': one that is dropped closes.
     loops: RefCell<Vec<Weak<Owner>>>,
 }
@@ -65,6 +64,8 @@ struct World {
 #[derive(Default)]
 struct State {
     now: Duration,
+    seed: Option<u64>,
+    /// Where its numbers have got to.
     random: Option<u64>,
     next_member: usize,
     /// The member that had the last turn.
@@ -301,7 +302,11 @@ impl Platform for Member {
 
     fn drive(&self, turn: Rc<dyn Turn>) -> Driven {
         let key = self.world.key();
-        let running = Running { world: key, member: self.id, turn, event_loop: DRIVEN.take() };
+        let event_loop = DRIVEN.take();
+        if let (Some(seed), Some(event_loop)) = (self.world.state().seed, EventLoop::upgrade(&event_loop)) {
+            event_loop.scheduler().set_shuffle(seed ^ (self.id as u64) << 32);
+        }
+        let running = Running { world: key, member: self.id, turn, event_loop };
         RUNNING.with_borrow_mut(|all| all.push(running));
         let mut state = self.world.state();
         let pended = state.members.get(&self.id).is_some_and(|need| need.pended);
@@ -514,20 +519,21 @@ impl Default for Sim {
 impl Sim {
     /// A world at time zero, where everything runs in the order in which it became ready.
     pub fn new() -> Self {
-        Self { world: Arc::new(World { state: Mutex::default() }), seed: None, loops: RefCell::default() }
+        Self { world: Arc::new(World { state: Mutex::default() }), loops: RefCell::default() }
     }
 
     /// A world whose orders are chosen by `seed`.
     pub fn seeded(seed: u64) -> Self {
-        let mut sim = Self::new();
-        sim.seed = Some(seed);
-        sim.world.state().random = Some(seed);
+        let sim = Self::new();
+        let mut state = sim.world.state();
+        (state.seed, state.random) = (Some(seed), Some(seed));
+        drop(state);
         sim
     }
 
     /// The seed, if there is one.
     pub fn seed(&self) -> Option<u64> {
-        self.seed
+        self.world.state().seed
     }
 
     /// Makes faults happen at moments that the seed chooses; see [`Faults`].
@@ -537,7 +543,7 @@ impl Sim {
     /// Without a seed: nothing would choose.
     #[track_caller]
     pub fn with_faults(self, faults: Faults) -> Self {
-        assert!(self.seed.is_some(), "faults need a seed to choose their moments: `Sim::seeded`");
+        assert!(self.seed().is_some(), "faults need a seed to choose their moments: `Sim::seeded`");
         self.world.state().faults = faults;
         self
     }
@@ -588,12 +594,7 @@ impl Sim {
     /// It runs by [`EventLoop::run_until_complete`] and its kin. [`EventLoop::spawn_thread`] inside of [`run`](Self::run)
     /// makes loops that run at the same time. These close when the simulation is dropped.
     pub fn event_loop(&self) -> EventLoop {
-        let member = self.world.join();
-        let id = member.id;
-        let event_loop = EventLoop::with_platform(Arc::new(member));
-        if let Some(seed) = self.seed {
-            event_loop.scheduler().set_shuffle(seed ^ (id as u64) << 32);
-        }
+        let event_loop = EventLoop::with_platform(Arc::new(self.world.join()));
         let mut loops = self.loops.borrow_mut();
         loops.retain(|other| other.strong_count() > 0);
         loops.push(event_loop.downgrade());
@@ -662,7 +663,7 @@ impl Sim {
             let waits_for = task.waits_for().unwrap_or_else(|| "something outside of selkie".to_owned());
             format!("{} waits for {waits_for}", task.name())
         });
-        Deadlock { waiting: waiting.collect(), circle: circle(&tasks), seed: self.seed }
+        Deadlock { waiting: waiting.collect(), circle: circle(&tasks), seed: self.seed() }
     }
 }
 
@@ -735,7 +736,7 @@ impl fmt::Debug for Sim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sim")
             .field("elapsed", &self.elapsed())
-            .field("seed", &self.seed)
+            .field("seed", &self.seed())
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,9 @@
 //! survives them: everything that is waited for ends, with what it should or with an error that says why.
 
 use std::{
+    cell::RefCell,
     future::Future,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +14,7 @@ use std::{
 
 use selkie::{
     Event, EventLoop, JoinError, Lock, LoopClosed, Queue, RemoteTask, Semaphore, Thread, ThreadPool, gather,
-    sleep,
+    sleep, spawn_lazy,
     testing::{Faults, Sim},
     timeout, to_thread, yield_now,
 };
@@ -285,7 +287,7 @@ fn jobs_that_nobody_waits_for_any_more_go_with_their_simulation() {
 /// Rows: X24. A task that blocks: time passes for all, and what was due fires late.
 #[test]
 fn time_passes_while_a_task_holds_up_its_loop() {
-    let sim = std::rc::Rc::new(Sim::new());
+    let sim = Rc::new(Sim::new());
     let inner = sim.clone();
     let late = sim.run(async move {
         let timer = selkie::spawn(async {
@@ -297,6 +299,31 @@ fn time_passes_while_a_task_holds_up_its_loop() {
         timer.await.unwrap()
     });
     assert_eq!(late, 5 * MS);
+}
+
+/// Rows: X24. The loops of threads have their rounds shuffled as any other.
+#[test]
+fn a_seed_chooses_the_orders_of_a_loop_on_a_thread_too() {
+    let order = |sim: Sim| {
+        sim.run(async {
+            let worker = EventLoop::spawn_thread("worker").unwrap();
+            let order = worker.handle().submit(async || {
+                let order = Rc::new(RefCell::new(Vec::new()));
+                let push = |n| {
+                    let order = order.clone();
+                    spawn_lazy(async move { order.borrow_mut().push(n) })
+                };
+                gather((0..4).map(push)).await;
+                order.take()
+            });
+            let order = order.unwrap().await.unwrap();
+            worker.ended().await.unwrap();
+            order
+        })
+    };
+    assert_eq!(order(Sim::new()), [0, 1, 2, 3]);
+    assert_eq!(order(Sim::seeded(3)), order(Sim::seeded(3)));
+    assert!((0..8).any(|seed| order(Sim::seeded(seed)) != [0, 1, 2, 3]), "some seed gives another order");
 }
 
 /// What would choose the moments?
