@@ -191,16 +191,16 @@ impl State {
     fn start_jobs(&mut self) {
         while let Some(job) = self.jobs.pop_front() {
             let mut length = match self.job_time {
-                Some((shortest, longest)) => shortest + self.length(longest - shortest),
+                Some((shortest, longest)) => shortest.saturating_add(self.length(longest - shortest)),
                 None => Duration::from_micros(self.choose(10_000) as u64),
             };
             let Faults { slow_jobs, slow_by, dying_workers, .. } = self.faults;
             if self.happens(slow_jobs) {
-                length += self.length(slow_by);
+                length = length.saturating_add(self.length(slow_by));
             }
             let dies = self.happens(dying_workers);
             self.next_job += 1;
-            self.running.insert((self.now + length, self.next_job), RunningJob { job, dies });
+            self.running.insert((self.now.saturating_add(length), self.next_job), RunningJob { job, dies });
         }
     }
 
@@ -270,7 +270,7 @@ impl World {
                 deadline.into_iter().chain(need.wake)
             });
             let first_job = state.running.first_key_value().map(|((time, _), _)| *time);
-            match first_deadline.chain(first_job).min() {
+            match first_deadline.chain(first_job).min().filter(|&time| time < Duration::MAX) {
                 Some(time) => state.now = time,
                 None => return Step::Stuck,
             }
@@ -371,7 +371,10 @@ impl Platform for Member {
         let Some(need) = state.members.get_mut(&self.id) else { return };
         match late {
             // Late, but not later than one that is on its way.
-            Some(late) => need.wake = Some(need.wake.map_or(now + late, |wake| wake.min(now + late))),
+            Some(late) => {
+                let late = now.saturating_add(late);
+                need.wake = Some(need.wake.map_or(late, |wake| wake.min(late)));
+            }
             None => need.pended = true,
         }
     }
@@ -551,7 +554,7 @@ impl Sim {
     /// Lets every blocking job ([`to_thread`](crate::to_thread), a [`ThreadPool`](crate::ThreadPool), a
     /// [`Thread`](crate::Thread)) take so long, from the shortest to the longest, as the seed chooses; without a seed the shortest.
     ///
-    /// A job's function runs at the end of that time, in one go. Unless said otherwise jobs take no time, and up to 10 ms with a
+    /// A job's function runs at the end of that time, in one go; after [`Duration::MAX`] never. Unless said otherwise jobs take no time, and up to 10 ms with a
     /// seed.
     ///
     /// ```
@@ -581,7 +584,8 @@ impl Sim {
     ///
     /// To be called inside of a task or callback of this world. Timers that become due meanwhile fire afterwards.
     pub fn advance(&self, time: Duration) {
-        self.world.state().now += time;
+        let mut state = self.world.state();
+        state.now = state.now.saturating_add(time);
     }
 
     /// The virtual time that has passed.

@@ -284,6 +284,23 @@ fn jobs_that_nobody_waits_for_any_more_go_with_their_simulation() {
     assert_eq!(Arc::strong_count(&owned), 1);
 }
 
+/// Rows: F38. What overflows the clock is never, and time that passes stops at its end.
+#[test]
+fn a_job_may_take_for_ever() {
+    let sim = Rc::new(Sim::new());
+    sim.set_job_time(Duration::MAX..=Duration::MAX);
+    sim.run(async {
+        sleep(MS).await;
+        assert!(timeout(MS, to_thread(|| ())).await.is_err());
+    });
+    assert_eq!(sim.elapsed(), 2 * MS);
+    let deadlock = sim.try_run(async { to_thread(|| ()).await }).unwrap_err();
+    assert_eq!(deadlock.waiting().len(), 1);
+    let clock = sim.clone();
+    sim.run(async move { (0..2).for_each(|_| clock.advance(Duration::MAX)) });
+    assert_eq!(sim.elapsed(), Duration::MAX);
+}
+
 /// Rows: X24. A task that blocks: time passes for all, and what was due fires late.
 #[test]
 fn time_passes_while_a_task_holds_up_its_loop() {
