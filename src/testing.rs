@@ -167,8 +167,13 @@ impl World {
 impl State {
     /// A number below `bound`: 0 without a seed.
     fn choose(&mut self, bound: usize) -> usize {
+        self.choose_long(bound as u64) as usize
+    }
+
+    /// As [`choose`](Self::choose), for what a `usize` does not hold on every target.
+    fn choose_long(&mut self, bound: u64) -> u64 {
         match &mut self.random {
-            Some(state) if bound > 1 => (random(state) % bound as u64) as usize,
+            Some(state) if bound > 1 => random(state) % bound,
             _ => 0,
         }
     }
@@ -183,8 +188,8 @@ impl State {
 
     /// A length up to `longest`.
     fn length(&mut self, longest: Duration) -> Duration {
-        let nanos = usize::try_from(longest.as_nanos()).unwrap_or(usize::MAX);
-        Duration::from_nanos(self.choose(nanos.saturating_add(1)) as u64)
+        let nanos = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.choose_long(nanos.saturating_add(1)))
     }
 
     /// Starts the jobs that wait: each takes the time that was set, or one that the seed chooses, or none.

@@ -284,6 +284,18 @@ fn jobs_that_nobody_waits_for_any_more_go_with_their_simulation() {
     assert_eq!(Arc::strong_count(&owned), 1);
 }
 
+/// Rows: F38. A `usize` of nanoseconds is four seconds on the web.
+#[test]
+fn jobs_take_the_same_time_on_every_target() {
+    let longest = (0..8).map(|seed| {
+        let sim = Sim::seeded(seed);
+        sim.set_job_time(Duration::ZERO..=Duration::from_secs(100));
+        sim.run(async { to_thread(|| ()).await.unwrap() });
+        sim.elapsed()
+    });
+    assert!(longest.max().unwrap() > Duration::from_secs(10));
+}
+
 /// Rows: F38. What overflows the clock is never, and time that passes stops at its end.
 #[test]
 fn a_job_may_take_for_ever() {
