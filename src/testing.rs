@@ -20,7 +20,7 @@ use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 
 use crate::{
     EventLoop, RunError,
-    error::JoinError,
+    error::{JoinError, contain},
     event_loop::Owner,
     scheduler::{Scheduler, random},
     sync::{order::wanted_by, owner_of},
@@ -339,7 +339,7 @@ impl Platform for Member {
                 }
                 Step::Job(job) => job(),
                 // What it owed is lost, which whoever waits for it is told.
-                Step::Lost(job) => drop(job),
+                Step::Lost(job) => _ = contain(|| drop(job)),
                 Step::Ended(member) => self.world.leave(member),
                 Step::Turn(member) => {
                     let turn = RUNNING.with_borrow(|running| {

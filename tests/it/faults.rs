@@ -284,6 +284,26 @@ fn jobs_that_nobody_waits_for_any_more_go_with_their_simulation() {
     assert_eq!(Arc::strong_count(&owned), 1);
 }
 
+/// Rows: F45. What a thread owns that dies with it takes nobody along.
+#[cfg(panic = "unwind")]
+#[test]
+fn a_destructor_that_panics_with_its_worker_is_contained() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("in a destructor (expected by a test)");
+        }
+    }
+    let owned = Panics;
+    let error = Sim::seeded(1).with_faults(Faults::new().dying_workers(1)).run(async move {
+        let thread = Thread::spawn("dies", move || {
+            let _owned = &owned;
+        });
+        thread.unwrap().await.unwrap_err()
+    });
+    assert!(error.is_lost());
+}
+
 /// Rows: F38. A `usize` of nanoseconds is four seconds on the web.
 #[test]
 fn jobs_take_the_same_time_on_every_target() {
