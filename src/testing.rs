@@ -83,6 +83,8 @@ struct State {
     stuck: bool,
     /// A loop is being put on a "thread" of this world.
     starting: bool,
+    /// Its [`Sim`] has gone.
+    left_alone: bool,
 }
 
 struct RunningJob {
@@ -154,6 +156,29 @@ impl World {
             Some(running.swap_remove(index))
         });
         drop(gone);
+    }
+
+    /// Closes the loops of "threads", unless another loop is run, and they with it.
+    fn end_threads(&self) {
+        let state = self.state();
+        if state.members.values().any(|need| !need.thread) {
+            return;
+        }
+        let left: Vec<usize> = state.members.keys().copied().collect();
+        drop(state);
+        left.into_iter().for_each(|member| self.leave(member));
+    }
+
+    /// Drops the jobs, which may keep this world by the handle of a loop.
+    fn lose_jobs(&self) {
+        let next = || {
+            let mut state = self.state();
+            let running = state.running.pop_first().map(|(_, running)| running.job);
+            running.or_else(|| state.jobs.pop_front())
+        };
+        while let Some(job) = next() {
+            contain(|| drop(job));
+        }
     }
 
     /// A place for another loop.
@@ -328,6 +353,9 @@ impl Platform for Member {
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
                 self.0.world.leave(self.0.id);
+                if self.0.world.state().left_alone {
+                    self.0.world.end_threads();
+                }
             }
         }
         let _leave = Leave(self);
@@ -727,17 +755,14 @@ fn same(a: &EventLoop, b: &EventLoop) -> bool {
     std::ptr::eq(a.scheduler(), b.scheduler())
 }
 
-/// Nobody gives turns to the loops of its "threads" any more: they close.
+/// Nobody gives turns to the loops of its "threads" any more: they close. Nor does anybody run its jobs.
 impl Drop for Sim {
     fn drop(&mut self) {
-        let state = self.world.state();
-        if state.members.values().any(|need| !need.thread) {
-            // A loop that outlives this is run, and they with it.
-            return;
+        self.world.state().left_alone = true;
+        self.world.end_threads();
+        if self.loops.get_mut().iter().all(|event_loop| event_loop.strong_count() == 0) {
+            self.world.lose_jobs();
         }
-        let left: Vec<usize> = state.members.keys().copied().collect();
-        drop(state);
-        left.into_iter().for_each(|member| self.world.leave(member));
     }
 }
 

@@ -284,6 +284,48 @@ fn jobs_that_nobody_waits_for_any_more_go_with_their_simulation() {
     assert_eq!(Arc::strong_count(&owned), 1);
 }
 
+/// Rows: F38, F45. Nor does one that keeps it by a handle: it is lost, as nothing will run it.
+#[test]
+fn a_job_that_owns_a_handle_goes_with_its_simulation() {
+    let owned = Arc::new(());
+    let kept = owned.clone();
+    let sim = Sim::new();
+    sim.set_job_time(MS..=MS);
+    let mut job = sim.run(async move {
+        let handle = EventLoop::current().unwrap().handle();
+        ThreadPool::new(1).unwrap().submit(move || drop((handle, kept))).unwrap()
+    });
+    drop(sim);
+    assert_eq!(Arc::strong_count(&owned), 1);
+    assert!(job.is_finished() && job.try_take().unwrap().unwrap_err().is_lost());
+}
+
+/// Rows: F45. Loops on threads close with their simulation, or with the run that it did not outlive.
+#[test]
+fn loops_on_threads_close_with_the_run_of_a_simulation_that_has_gone() {
+    for early in [true, false] {
+        let owned = Arc::new(());
+        let kept = owned.clone();
+        let sim = Sim::new();
+        let event_loop = sim.event_loop();
+        let mut sim = Some(sim);
+        drop(if early { sim.take() } else { None });
+        let ran = event_loop.run_until_complete(async move {
+            let worker = EventLoop::spawn_thread("worker").unwrap();
+            let waits = async move || {
+                let _kept = kept;
+                std::future::pending::<()>().await;
+            };
+            worker.handle().submit(waits).unwrap().detach();
+            worker.started().unwrap().await.unwrap();
+            drop(sim);
+            std::mem::forget(worker);
+        });
+        ran.unwrap();
+        assert_eq!(Arc::strong_count(&owned), 1);
+    }
+}
+
 /// Rows: F45. What a thread owns that dies with it takes nobody along.
 #[cfg(panic = "unwind")]
 #[test]
