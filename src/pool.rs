@@ -47,6 +47,7 @@ use crate::{
     remote::{Producer, channel},
     scheduler::with_current,
     submit::{Job, Slot},
+    testing,
 };
 
 /// Threads of your own for blocking work, beside the shared ones of [`to_thread`](crate::to_thread).
@@ -620,7 +621,8 @@ impl Drop for Runner {
         let mut state = self.shared.lock();
         // The others have runners of their own.
         let next = state.queue.get(state.busy - 1).map(|(key, _)| *key);
-        let world = self.world.upgrade();
+        // The loop may have gone, and another one of its world run.
+        let world = self.world.upgrade().or_else(testing::works);
         if let (Some(key), Some(world)) = (next, world) {
             drop(state);
             let runner = Self { shared: self.shared.clone(), world: self.world.clone(), key, used: false };

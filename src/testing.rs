@@ -117,6 +117,13 @@ thread_local! {
     static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
     /// The loop that is about to be given to its platform.
     static DRIVEN: RefCell<Weak<Owner>> = const { RefCell::new(Weak::new()) };
+    /// A loop of the world whose job runs.
+    static WORKS: RefCell<Option<Arc<dyn Platform>>> = const { RefCell::new(None) };
+}
+
+/// The world whose job runs on this thread.
+pub(crate) fn works() -> Option<Arc<dyn Platform>> {
+    WORKS.with_borrow(Clone::clone)
 }
 
 /// To be called right before a loop is given to a platform that nests: a platform knows no loop, only its turns.
@@ -325,6 +332,21 @@ struct Member {
     id: usize,
 }
 
+impl Member {
+    /// Runs a job, which may leave others to this world.
+    fn work(&self, job: Job) {
+        struct Restore(Option<Arc<dyn Platform>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                WORKS.set(self.0.take());
+            }
+        }
+        let here = Arc::new(Self { world: self.world.clone(), id: self.id });
+        let _restore = Restore(WORKS.replace(Some(here)));
+        job();
+    }
+}
+
 impl Platform for Member {
     fn now(&self) -> Duration {
         self.world.state().now
@@ -365,9 +387,9 @@ impl Platform for Member {
                     self.world.state().stuck = true;
                     return Driven::Finished;
                 }
-                Step::Job(job) => job(),
+                Step::Job(job) => self.work(job),
                 // What it owed is lost, which whoever waits for it is told.
-                Step::Lost(job) => _ = contain(|| drop(job)),
+                Step::Lost(job) => self.work(Box::new(|| _ = contain(|| drop(job)))),
                 Step::Ended(member) => self.world.leave(member),
                 Step::Turn(member) => {
                     let turn = RUNNING.with_borrow(|running| {

@@ -284,6 +284,23 @@ fn jobs_that_nobody_waits_for_any_more_go_with_their_simulation() {
     assert_eq!(Arc::strong_count(&owned), 1);
 }
 
+/// Rows: F38. A pool is its world's, not its loop's: with threads that die as well.
+#[test]
+fn a_pool_goes_on_in_the_next_run_of_its_simulation() {
+    for (sim, lost) in
+        [(Sim::new(), false), (Sim::seeded(1).with_faults(Faults::new().dying_workers(1)), true)]
+    {
+        let (pool, jobs) = sim.run(async {
+            let pool = ThreadPool::new(1).unwrap();
+            let jobs: Vec<_> = (0..3).map(|n| pool.submit(move || n).unwrap()).collect();
+            (pool, jobs)
+        });
+        let results = sim.run(async move { gather(jobs).await });
+        assert!(results.iter().all(|result| result.as_ref().unwrap().is_err() == lost), "{results:?}");
+        assert_eq!(sim.run(async move { pool.submit(|| 3).unwrap().await.is_err() }), lost);
+    }
+}
+
 /// Rows: F38, F45. Nor does one that keeps it by a handle: it is lost, as nothing will run it.
 #[test]
 fn a_job_that_owns_a_handle_goes_with_its_simulation() {
