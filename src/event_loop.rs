@@ -387,7 +387,11 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // The thread of a loop has died between two turns: nobody is told of a good end.
+        let died = self.close_at_end && !self.done.get();
+        let at_end = if died { self.at_end.take() } else { None };
         self.finish();
+        drop(at_end);
     }
 }
 

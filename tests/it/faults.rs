@@ -301,6 +301,19 @@ fn a_pool_goes_on_in_the_next_run_of_its_simulation() {
     }
 }
 
+/// Rows: F45. Whoever waits for the end of a loop on a thread is told if the thread has died.
+#[test]
+fn a_loop_that_dies_has_not_ended_well() {
+    let sim = Sim::seeded(1).with_faults(Faults::new().closing_loops(1));
+    let ended = sim.run(async {
+        let worker = EventLoop::spawn_thread("dies").unwrap();
+        sleep(MS).await;
+        assert!(worker.is_finished());
+        worker.ended().await
+    });
+    assert!(ended.unwrap_err().is_lost());
+}
+
 /// Rows: F38, F45. Nor does one that keeps it by a handle: it is lost, as nothing will run it.
 #[test]
 fn a_job_that_owns_a_handle_goes_with_its_simulation() {
