@@ -332,11 +332,12 @@ export class Pool<M extends Functions = Functions> {
             this.changed_(member);
         });
         listen(channel, 'messageerror', (event: unknown) => lost('sent what cannot be read here', event));
-        listen(channel, 'error', (event: { message?: string; error?: unknown; preventDefault?: () => void }) => {
+        // In Node it is what was thrown, whatever that is.
+        listen(channel, 'error', (event: { message?: string; error?: unknown; preventDefault?: () => void } | null) => {
             // The jobs that it had are rejected with it, which is where it belongs.
-            event.preventDefault?.();
+            event?.preventDefault?.();
             const [what, why] = member.ready_ ? ['failed', 'it is not told why'] : ['could not be loaded', 'is its address right, and does the server allow it?'];
-            failed = () => lost(`${what}: ${event.message || why}`, event instanceof Error ? event : event.error);
+            failed = () => lost(`${what}: ${event?.message || (channel.on ? event : why)}`, channel.on ? event : event!.error);
             // What it sent before may come after this, but in Node not after its exit, of which not every host may tell.
             setTimeout(failed, channel.on ? 99 : 0);
         });

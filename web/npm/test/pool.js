@@ -56,6 +56,13 @@ pooled('a crash rejects the job, and the next one has another Worker', { max: 1 
     equal([await pool.run('add', [2, 2]), made()], [4, 2]);
 });
 
+pooled('a crash says what was thrown, whatever that is', { max: 1 }, async ({ pool }) => {
+    for (const value of [null, undefined, 'a text', 5]) {
+        const error = await rejection(pool.run('crashWith', [value]));
+        equal([error.code, error.message.includes('failed: ') && error.message.includes(String(value))], ['worker-crashed', true], error.message);
+    }
+});
+
 test('a module that is not there rejects the job, and those behind it', async ({ selkie, worker }) => {
     const loop = await selkie.createLoop();
     const pool = selkie.createPool(loop, () => worker('not-there'), { max: 1 });

@@ -67,6 +67,12 @@ export const functions = (job) => {
             });
             return new Promise(() => {});
         },
+        crashWith(value) {
+            setTimeout(() => {
+                throw value;
+            });
+            return new Promise(() => {});
+        },
         /** In Node the Worker ends by it, at once after the job has. */
         litter() {
             void Promise.reject(new Error('of nobody'));
