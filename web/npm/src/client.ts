@@ -28,6 +28,7 @@ export const ORDER: Rules = { signal, priority: PRIORITIES, transfer: list, time
 export interface Order {
     /** Another one whenever it is sent. */
     id_: number;
+    readonly task_: Task<unknown>;
     readonly name_: string;
     readonly args_: unknown[];
     readonly options_: SubmitOptions;
@@ -64,7 +65,7 @@ export function order<T>(
     // No promise: the answer wakes the task at once, and not one microtask later.
     const body = ({ task }: TaskContext) => ({
         then(resolve_: (value: T) => void, reject_: (reason: unknown) => void) {
-            task.hold_({ leave_: begin({ id_: 0, name_: name, args_, options_: options, resolve_, reject_ }) });
+            task.hold_({ leave_: begin({ id_: 0, task_: task, name_: name, args_, options_: options, resolve_, reject_ }) });
         },
     });
     return loop.make_(body as (context: never) => unknown, { name, signal: options.signal, ...spawn }, loop.running_) as Task<T>;

@@ -160,7 +160,11 @@ export class Pool<M extends Functions = Functions> {
             if (maxQueue < Infinity && this.queued > maxQueue && this.withdraw_(job)) {
                 job.reject_(new WorkerError('queue-full', `${this.queued} jobs wait in ${name_} already`));
             }
-            return (reason) => this.cancel_(job, reason);
+            return (reason) => {
+                if (!this.withdraw_(job)) return job.ask_?.(reason);
+                job.reject_(reason);
+                this.pump_();
+            };
         });
     }
 
@@ -197,12 +201,6 @@ export class Pool<M extends Functions = Functions> {
     /** Takes a job back, from wherever it waits; not one that has begun. */
     private withdraw_(job: Order): boolean {
         return this.queues_.some((queue) => queue.delete(job)) || !!job.client_?.take_(job);
-    }
-
-    private cancel_(job: Order, reason: unknown): void {
-        if (!this.withdraw_(job)) return job.ask_?.(reason);
-        job.reject_(reason);
-        this.pump_();
     }
 
     /** Takes back what they have ahead, or have not begun beyond so many; not what was moved there, which is here no more. */
@@ -303,7 +301,7 @@ export class Pool<M extends Functions = Functions> {
             if (kill !== 'never') timers.push(later(end, this.options_.killAfterMs ?? 1000));
             this.pump_();
         };
-        if (timeoutMs !== undefined) timers.push(later(() => this.cancel_(job, timedOut(timeoutMs)), timeoutMs));
+        if (timeoutMs !== undefined) timers.push(later(() => job.task_.cancel(timedOut(timeoutMs)), timeoutMs));
         if (!member.client_.orders_.size) member.since_ = performance.now();
         // Where memory is shared one that is cancelled meanwhile is taken back; else that would come before the job does.
         member.client_.send_(job, SHARED && light(job));
