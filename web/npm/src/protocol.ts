@@ -204,16 +204,25 @@ export function serve(
             return fail(new WorkerError('unknown-function', `there is no function "${name}"; there are: ${Object.keys(functions).join(', ')}`));
         }
         let unsent: unknown[] = [];
+        let values: unknown[];
         let sent = -Infinity;
         let soon: ReturnType<typeof setTimeout> | undefined;
         const flush = (transfer?: object[]): void => {
             clearTimeout(soon);
             soon = undefined;
-            if (unsent.length === 0) return;
-            const values = unsent;
+            values = unsent;
+            if (!values.length) return;
             unsent = [];
             sent = performance.now();
             post(channel, ['progress', id, values], transfer);
+        };
+        const late = (): void => {
+            try {
+                flush();
+            } catch {
+                // Told by what the job sends next, or by its end.
+                unsent = values;
+            }
         };
         const context = (signal: AbortSignal): JobContext => ({
             signal,
@@ -221,7 +230,7 @@ export function serve(
                 unsent.push(value);
                 // One that never awaits is sent by the next call; for others there is the timer.
                 if (transfer || performance.now() - sent >= FRAME) flush(transfer);
-                else soon ??= setTimeout(flush, FRAME);
+                else soon ??= setTimeout(late, FRAME);
             },
             shouldStop: () => signal.aborted || (at && Atomics.load(...at) !== ~id),
             transfer: (value, list) => new Transfer(value, list) as never,

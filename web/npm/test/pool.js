@@ -191,6 +191,12 @@ pooled('progress of a job that waits arrives while it does', { max: 1 }, async (
     equal((await rejection(job)).name, 'AbortError');
 });
 
+pooled('progress that cannot be cloned is the error of its job, and the Worker stays', { max: 1, concurrencyPerWorker: 2 }, async ({ pool, made }) => {
+    const beside = pool.run('wait', [150]);
+    for (const ms of [0, 60]) equal((await rejection(pool.run('oddStep', [ms]))).code, 'not-cloneable');
+    equal([await beside, made()], ['waited', 1]);
+});
+
 pooled('progress arrives in order and in whole', { max: 1 }, async ({ pool }) => {
     const seen = [];
     const result = await pool.run('steps', [100], { onProgress: (n) => seen.push(n) });

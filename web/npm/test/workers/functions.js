@@ -107,6 +107,11 @@ export const functions = (job) => {
             for (let n = 0; n < count; n += 1) ctx.progress(n);
             return count;
         }),
+        oddStep: job((ctx, ms) => {
+            ctx.progress(1);
+            ctx.progress(() => 1);
+            return new Promise((resolve) => setTimeout(resolve, ms));
+        }),
         reverse: job((ctx, bytes) => ctx.transfer(bytes.reverse(), [bytes.buffer])),
     };
     return all;
