@@ -211,7 +211,7 @@ async function load(source: Exclude<WasmSource, URL>): Promise<WebAssembly.Modul
     let where = 'the given bytes';
     try {
         if (typeof source !== 'string' && !(source instanceof Response)) return await WebAssembly.compile(source as BufferSource);
-        const response = typeof source === 'string' ? await fetch(source) : source;
+        const response = typeof source === 'string' ? await fetch((where = source)) : source;
         where = response.url || 'the given response';
         if (!response.ok) throw new Error(`the server answered ${response.status}`);
         if (response.headers.get('content-type')?.startsWith('application/wasm')) return await WebAssembly.compileStreaming(response);

@@ -1341,6 +1341,8 @@ test('wasm that is not there says so', async ({ selkie, address }) => {
     equal((await rejection(selkie.createLoop({ wasm: new Uint8Array([1, 2, 3]) }))).code, 'load-failed');
     const missing = await rejection(selkie.createLoop({ wasm: new URL('nowhere.wasm', address) }));
     equal([missing.code, missing.message.includes('nowhere.wasm')], ['load-failed', true]);
+    const unknown = await rejection(selkie.createLoop({ wasm: 'nowhere:loop.wasm' }));
+    equal([unknown.code, unknown.message.includes('nowhere:loop.wasm')], ['load-failed', true], unknown.message);
     // A module that is none of ours.
     const other = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
     for (const error of [await rejection(selkie.createLoop({ wasm: other })), thrown(() => selkie.createLoopSync(new WebAssembly.Module(other)))]) {
