@@ -24,6 +24,7 @@ const ours = async (): Promise<Module> => compile(await read(new URL('./loop.was
 export function createLoop(options?: CreateOptions): Promise<Loop> {
     return make(options, async (wasm) => {
         if (wasm === undefined) return engineOf(await (module ??= ours()));
-        return engineOf(wasm instanceof URL && wasm.protocol === 'file:' ? await read(wasm) : wasm);
+        const address = String(typeof wasm === 'string' || wasm instanceof URL ? wasm : '');
+        return engineOf(address.startsWith('file:') ? await read(new URL(address)) : wasm);
     });
 }

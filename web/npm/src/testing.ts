@@ -129,19 +129,23 @@ export class TestLoop extends Loop {
 export async function createTestLoop(options?: TestLoopOptions): Promise<TestLoop> {
     const whole = (value: unknown, name: string): unknown => (Number.isSafeInteger(value) && (value as number) >= 0) || refuse(name, 'a whole number from 0 on', value);
     const { wasm, seed, ...rest } = check(options, { wasm: any, ...LOOP, seed: whole });
-    return new TestLoop(await engineOf(wasm ?? (await ours())), rest, seed);
+    return new TestLoop(await engineOf(await had(wasm)), rest, seed);
 }
 
-async function ours(): Promise<WasmSource> {
-    const url = new URL('./loop.wasm', import.meta.url);
-    if (url.protocol !== 'file:') return url;
+async function had(wasm: WasmSource = new URL('./loop.wasm', import.meta.url)): Promise<WasmSource> {
+    const address = String(typeof wasm === 'string' || wasm instanceof URL ? wasm : '');
+    if (!address.startsWith('file:')) return wasm;
     // Node fetches no files. The name is put together, so that bundlers for the web leave it alone.
     const fs = (await import(/* @vite-ignore */ /* webpackIgnore: true */ ['node', 'fs/promises'].join(':'))) as typeof import('node:fs/promises');
-    bytes ??= fs.readFile(url).then((data) => WebAssembly.compile(data));
-    return bytes;
+    try {
+        if (!modules.has(address)) modules.set(address, await WebAssembly.compile(await fs.readFile(new URL(address))));
+        return modules.get(address)!;
+    } catch (error) {
+        throw new SelkieError('load-failed', `cannot load the scheduler from ${address}: ${(error as Error).message}`, error);
+    }
 }
 
-let bytes: Promise<WebAssembly.Module> | undefined;
+const modules = new Map<string, WebAssembly.Module>();
 
 /** Ends the loop as a failure of its scheduler would, for tests of what an application does then. */
 export function crash(loop: Loop): void {

@@ -1350,12 +1350,17 @@ test('wasm that is not there says so', async ({ selkie, address }) => {
     }
 });
 
-test('the WebAssembly is had from an address, a module and bytes', async ({ selkie, bytes, address }) => {
+test('the WebAssembly is had from an address, a module and bytes', async ({ selkie, testing, bytes, address }) => {
     const module = await WebAssembly.compile(await bytes());
-    const loops = [await selkie.createLoop({ wasm: address }), await selkie.createLoop({ wasm: module, name: 'mine' }), await selkie.createLoop({ wasm: await bytes() }), selkie.createLoopSync(module, { name: 'at once' })];
-    equal(loops.map(({ name }) => name), ['loop', 'mine', 'loop', 'at once']);
-    equal(await Promise.all(loops.map((loop, n) => loop.spawn(async (ctx) => { await ctx.sleep(1); return n; }))), [0, 1, 2, 3]);
+    const loops = [await selkie.createLoop({ wasm: address }), await selkie.createLoop({ wasm: module, name: 'mine' }), await selkie.createLoop({ wasm: await bytes() }), selkie.createLoopSync(module, { name: 'at once' }), await selkie.createLoop({ wasm: String(address) })];
+    equal(loops.map(({ name }) => name), ['loop', 'mine', 'loop', 'at once', 'loop']);
+    equal(await Promise.all(loops.map((loop, n) => loop.spawn(async (ctx) => { await ctx.sleep(1); return n; }))), [0, 1, 2, 3, 4]);
     await Promise.all(loops.map((loop) => loop.close()));
+    for (const wasm of [address, String(address), module, await bytes()]) {
+        const loop = await testing.createTestLoop({ wasm });
+        equal(await loop.run(() => 5), 5);
+        await loop.close();
+    }
 });
 
 test('a task is told of each of its steps to an observer', async ({ testing }) => {
