@@ -199,8 +199,8 @@ export class Pool<M extends Functions = Functions> {
     }
 
     /** Takes a job back, from wherever it waits; not one that has begun. */
-    private withdraw_(job: Order): boolean {
-        return this.queues_.some((queue) => queue.delete(job)) || !!job.client_?.take_(job);
+    private withdraw_(job: Order): boolean | undefined {
+        return this.queues_.some((queue) => queue.delete(job)) || job.client_?.take_(job);
     }
 
     /** Takes back what they have ahead, or have not begun beyond so many; not what was moved there, which is here no more. */
@@ -238,9 +238,9 @@ export class Pool<M extends Functions = Functions> {
     }
 
     /** Rejects the next job; whether there was one. */
-    private refuse_(error: WorkerError): boolean {
+    private refuse_(error: WorkerError): boolean | undefined {
         const job = this.next_();
-        return job !== undefined && this.withdraw_(job) && (job.reject_(error), true);
+        return job && this.withdraw_(job) && (job.reject_(error), true);
     }
 
     private pump_(): void {
@@ -248,7 +248,9 @@ export class Pool<M extends Functions = Functions> {
         if (this.pumping_) return;
         this.pumping_ = true;
         for (;;) {
-            let [best, load, ahead] = [undefined as Member | undefined, Infinity, 0];
+            let best: Member | undefined;
+            let load = Infinity;
+            let ahead = 0;
             for (const member of this.members_) {
                 const { size } = member.client_.orders_;
                 ahead += this.behind_(member);

@@ -194,7 +194,8 @@ export function serve(
     });
     function begin(run: Run): void {
         const [id, name, args, word] = run;
-        const at = word !== undefined && wordOf(words, word);
+        // Memory is shared with no other agent cluster, as that of a SharedWorker.
+        const at = !!words.length && wordOf(words, word!);
         // No other loop takes anything back: what was cancelled begins there, and is told so.
         if (at && Atomics.compareExchange(...at, id, ~id) !== (id | 0) && each < Infinity) return;
         let why: { reason: unknown } | undefined;

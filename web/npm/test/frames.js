@@ -103,3 +103,17 @@ test('shared flags are there only where the page is isolated', async ({ selkie, 
     pool.terminate();
     await loop.close();
 });
+
+test('a loop in a SharedWorker, which shares no memory, is called by its port, and cancelled through it', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    const there = new SharedWorker(new URL('./workers/shared.page.js', import.meta.url), { type: 'module' });
+    const remote = selkie.connectLoop(loop, await new Promise((resolve) => (there.port.onmessage = ({ data }) => resolve(data))));
+    equal(await remote.submit('twice', [21], { timeoutMs: 5000 }), 42);
+    const slow = remote.submit('sleep', [60_000], { timeoutMs: 20 });
+    await slow.ended();
+    let cancelled = 0;
+    for (let tries = 0; tries < 100 && !cancelled; tries += 1) cancelled = await remote.submit('cancelled', []);
+    equal([slow.state, cancelled], ['cancelled', 1]);
+    remote.close();
+    await loop.close();
+});
