@@ -32,5 +32,5 @@ export { Pool, createPool } from './pool.js';
 export type { SubmitOptions } from './client.js';
 export type { Port } from './remote.js';
 export { RemoteLoop, connectLoop, endpoint } from './remote.js';
-export type { Functions, Job, JobContext } from './protocol.js';
+export type { Functions, Interface, Job, JobContext } from './protocol.js';
 export { job } from './protocol.js';

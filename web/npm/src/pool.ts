@@ -20,7 +20,7 @@ import { type Rules, callable, count, open, options as check, text, time } from 
 import { Client, ORDER, type Order, SHARED, type SubmitOptions, order } from './client.js';
 import { ArgumentError, SelkieError, WorkerError, disposable, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
-import { type Channel, type Functions, type Job, hear, listen } from './protocol.js';
+import { type Channel, type Functions, type Interface, type Job, hear, listen } from './protocol.js';
 import { type Task, priorityOf } from './task.js';
 
 /** What `createPool` takes: a Worker of the web, or of Node's `worker_threads`. */
@@ -86,7 +86,7 @@ const light = ({ args_, options_: { timeoutMs, transfer } }: Order): boolean =>
     timeoutMs === undefined && !transfer && args_.every((one) => one === null || (typeof one === 'string' ? one.length < 1000 : /^[nbu]/.test(typeof one)));
 
 /** Workers that do jobs; from `createPool`. */
-export class Pool<M extends Functions = Functions> {
+export class Pool<M extends Interface<M> = Functions> {
     /** Not beside the class: bundlers keep a spread there, and what it names, also where there is no pool. */
     private readonly rules_: Rules = { ...ORDER, kill: ['grace', 'now', 'never'] };
     private readonly members_ = new Set<Member>();
@@ -142,7 +142,7 @@ export class Pool<M extends Functions = Functions> {
     }
 
     /** Has a Worker call a function that it exposes. Arguments and result are copied, but for what is transferred. */
-    run<K extends keyof M & string>(name: K, args: JobArguments<M[K]>, options?: RunOptions): Task<JobResult<M[K]>> {
+    run<K extends keyof M & string>(name: K, args: Readonly<JobArguments<M[K]>>, options?: RunOptions): Task<JobResult<M[K]>> {
         const checked: RunOptions = check(options, this.rules_);
         const { name_ } = this;
         const { maxQueue = Infinity } = this.options_;
@@ -411,7 +411,7 @@ export class Pool<M extends Functions = Functions> {
  * `spawn` is a function with the literal `new Worker(new URL('./jobs.js', import.meta.url), { type: 'module' })` in it, by which
  * bundlers know a Worker. `M` is the type of the object that is exposed: `createPool<typeof jobs>(..)`.
  */
-export function createPool<M extends Functions = Functions>(loop: Loop, spawn: () => WorkerLike, options?: PoolOptions): Pool<M> {
+export function createPool<M extends Interface<M> = Functions>(loop: Loop, spawn: () => WorkerLike, options?: PoolOptions): Pool<M> {
     open(loop);
     callable(spawn, 'spawn');
     const rules: Rules = {

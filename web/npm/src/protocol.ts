@@ -117,6 +117,9 @@ export function job<A extends unknown[], R>(f: (context: JobContext, ...args: A)
 /** Functions by name, as `expose` takes them. */
 export type Functions = Record<string, (...args: any[]) => any>;
 
+/** What those who call them know of them: the type of such an object, or an interface. */
+export type Interface<M> = { [K in keyof M]: (...args: any[]) => any };
+
 class Transfer {
     constructor(
         readonly value_: unknown,

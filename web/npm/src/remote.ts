@@ -5,7 +5,7 @@ import { Client, ORDER, type SubmitOptions, order } from './client.js';
 import { WorkerError, disposable } from './errors.js';
 import type { Loop } from './loop.js';
 import type { JobArguments, JobResult } from './pool.js';
-import { type Channel, type Functions, hear, listen, serve } from './protocol.js';
+import { type Channel, type Functions, type Interface, hear, listen, serve } from './protocol.js';
 import type { Priority, Task, TaskContext } from './task.js';
 
 /** A `MessagePort`, of a page or of Node. */
@@ -36,7 +36,7 @@ export function endpoint(loop: Loop, functions: Functions): Port {
 }
 
 /** A loop elsewhere; from `connectLoop`. */
-export class RemoteLoop<M extends Functions = Functions> {
+export class RemoteLoop<M extends Interface<M> = Functions> {
     private readonly client_: Client;
     private over_: WorkerError | undefined;
 
@@ -57,7 +57,7 @@ export class RemoteLoop<M extends Functions = Functions> {
     }
 
     /** Has the other loop call a function that it gave out, as a task of its own. */
-    submit<K extends keyof M & string>(name: K, args: JobArguments<M[K]>, options?: SubmitOptions): Task<JobResult<M[K]>> {
+    submit<K extends keyof M & string>(name: K, args: Readonly<JobArguments<M[K]>>, options?: SubmitOptions): Task<JobResult<M[K]>> {
         const checked = check(options, ORDER);
         if (this.over_) throw this.over_;
         const { client_ } = this;
@@ -88,7 +88,7 @@ export class RemoteLoop<M extends Functions = Functions> {
 }
 
 /** Connects to a loop elsewhere by the port that its `endpoint` made. `M` is the type of the functions that it gave out. */
-export function connectLoop<M extends Functions = Functions>(loop: Loop, port: Port): RemoteLoop<M> {
+export function connectLoop<M extends Interface<M> = Functions>(loop: Loop, port: Port): RemoteLoop<M> {
     if (typeof (port as MessagePort | undefined)?.postMessage !== 'function') refuse('port', 'a MessagePort, from `endpoint`', port);
     open(loop);
     return new RemoteLoop<M>(loop, port as MessagePort);

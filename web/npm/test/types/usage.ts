@@ -115,6 +115,22 @@ pool.run('missing', []);
 pool.run('count', []);
 same<ReturnType<typeof workerJob<[a: 1], 2>>, Job<[a: 1], 2>>(true);
 
+// Also from an interface, and with arguments that must not change.
+interface Sums {
+    add(x: number, y: number): number;
+    load(url?: string): Promise<string>;
+}
+const sums = createPool<Sums>(loop, () => undefined as never);
+const pair = [1, 2] as const;
+const summed = sums.run('add', pair);
+same<typeof summed, Task<number>>(true);
+const lines = connectLoop<Sums>(loop, undefined as never).submit('load', []);
+same<typeof lines, Task<string>>(true);
+// @ts-expect-error
+sums.run('add', [1]);
+// @ts-expect-error
+createPool<{ add: number }>(loop, () => undefined as never);
+
 const remote = connectLoop<typeof jobs>(loop, undefined as never);
 const submitted = remote.submit('add', [1, 2]);
 same<typeof submitted, Task<number>>(true);
