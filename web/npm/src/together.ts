@@ -12,11 +12,12 @@ export type Member = PromiseLike<unknown> | AsyncBody<unknown> | GeneratorBody<u
 
 type Result<M> = M extends PromiseLike<infer T>
     ? T
-    : M extends (...args: any[]) => Generator<any, infer T, any>
-      ? T
-      : M extends (...args: any[]) => infer R
-        ? Awaited<R>
-        : never;
+    : M extends (...args: any[]) => infer R
+      ? Returned<R>
+      : never;
+
+// What is `any` stays that.
+type Returned<R> = 0 extends 1 & R ? R : R extends Generator<any, infer T, any> ? T : Awaited<R>;
 
 export type Results<M extends readonly Member[]> = { -readonly [K in keyof M]: Result<M[K]> };
 

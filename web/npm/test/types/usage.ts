@@ -48,6 +48,9 @@ const all = await loop.gather([a, () => 1, fetchNumber(), async () => ({ x: 1 })
 same<typeof all, [string, number, number, { x: number }, null]>(true);
 const many = await loop.gather([1, 2].map((n) => async () => `${n}`));
 same<typeof many, string[]>(true);
+const [parsed, one] = await loop.gather([() => JSON.parse(''), (): 1 | Promise<2> => 1]);
+same<typeof parsed, any>(true);
+same<typeof one, 1 | 2>(true);
 const settled = await loop.gather([a], { returnErrors: true });
 same<typeof settled, [PromiseSettledResult<string>]>(true);
 // @ts-expect-error
