@@ -58,11 +58,11 @@ const KNOWN: Record<string, ErrorConstructor> = { TypeError, RangeError, SyntaxE
 
 /** @internal */
 export function unpack({ value, dom, name, message, stack, code, cause, errors }: Envelope): unknown {
-    if (name === undefined) return value;
+    if (dom === undefined) return value;
     if (dom) return new DOMException(message, name);
     const options = cause && { cause: unpack(cause) };
     if (name === 'WorkerError') return new WorkerError(code as ErrorCode, message!, options?.cause);
-    const error = errors ? new AggregateError(errors.map(unpack), message, options) : new (KNOWN[name] ?? Error)(message, options);
+    const error = errors ? new AggregateError(errors.map(unpack), message, options) : new (KNOWN[name!] ?? Error)(message, options);
     for (const [key, one] of Object.entries({ name, stack, code })) if (one !== undefined) define(error, key, one);
     return error;
 }

@@ -35,6 +35,8 @@ pooled('an error comes back with its name, message, code, cause and errors', { m
     const many = await rejection(pool.run('failMany', []));
     equal([many.name, many instanceof AggregateError, many.errors.map(({ message }) => message)], ['AggregateError', true, ['a', 'b']]);
     equal((await rejection(pool.run('failCustom', []))).name, 'CustomError');
+    const nameless = await rejection(pool.run('failNameless', []));
+    equal([nameless instanceof Error, nameless?.message], [true, 'nameless']);
 });
 
 pooled('what cannot be cloned is a WorkerError, both ways, and the pool goes on', { max: 1 }, async ({ pool, selkie }) => {

@@ -47,6 +47,11 @@ export const functions = (job) => {
                 name = 'CustomError';
             })('own');
         },
+        failNameless() {
+            throw new (class extends Error {
+                name;
+            })('nameless');
+        },
         failAborted() {
             throw new DOMException('there', 'AbortError');
         },
