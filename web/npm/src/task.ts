@@ -60,6 +60,7 @@ export type GeneratorBody<T> = (context: TaskContext) => Generator<Step<unknown>
 export interface Spawn {
     <T>(body: GeneratorBody<T>, options?: SpawnOptions): Task<T>;
     <T>(body: AsyncBody<T>, options?: SpawnOptions): Task<T>;
+    <T>(body: AsyncBody<T> | GeneratorBody<T>, options?: SpawnOptions): Task<T>;
 }
 
 // What a step answers to the scheduler, beside a time.

@@ -65,6 +65,7 @@ export class TestLoop extends Loop {
     /** Runs `body` as a task to its end. Rejects with the tasks that wait if nothing can go on before. */
     run<T>(body: GeneratorBody<T>): Promise<T>;
     run<T>(body: AsyncBody<T>): Promise<T>;
+    run<T>(body: AsyncBody<T> | GeneratorBody<T>): Promise<T>;
     run(body: AsyncBody<any> | GeneratorBody<any>): Promise<any> {
         return this.drive_(async () => {
             const task: Task<unknown> = this.spawn(body as AsyncBody<unknown>, { name: 'main' });

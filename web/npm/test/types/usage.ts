@@ -1,6 +1,6 @@
 // What the types say, checked by the compiler: nothing here runs. An error that is expected stands below its comment.
 
-import { type Job, type JobContext, Queue, type Task, createLoop, createPool, connectLoop, job } from 'selkie';
+import { type AsyncBody, type GeneratorBody, type Job, type JobContext, Queue, type Task, createLoop, createPool, connectLoop, job } from 'selkie';
 import { expose, job as workerJob } from 'selkie/worker';
 import { createTestLoop } from 'selkie/testing';
 
@@ -34,6 +34,10 @@ same<typeof caught, string | number>(true);
 const finished = await a.finally(() => {});
 same<typeof finished, string>(true);
 declare function fetchNumber(): Promise<number>;
+// Whichever form a body has.
+const either = <T>(body: AsyncBody<T> | GeneratorBody<T>): Task<T> => loop.spawn(body);
+const e = either<number>(function* () { return 5; });
+same<typeof e, Task<number>>(true);
 
 // A promise is no body, and options are known.
 // @ts-expect-error
@@ -144,6 +148,8 @@ const ran = await virtual.run(function* (ctx) {
     return 'ran';
 });
 same<typeof ran, string>(true);
+const alike = <T>(body: AsyncBody<T> | GeneratorBody<T>): Promise<T> => virtual.run(body);
+same<ReturnType<typeof alike<5>>, Promise<5>>(true);
 await virtual.advance(5);
 
 // What is of the package is not public.
