@@ -106,7 +106,8 @@ pub struct AsCompleted<I: Iterator<Item: IntoTask>> {
 impl<I: Iterator<Item: IntoTask>> AsCompleted<I> {
     /// Limits the whole: `limit` after this call the stream gives one `Err(TimedOut)` and ends.
     ///
-    /// What has ended by then is given first, and nothing starts any more. Nothing is cancelled; [`AsCompletedWithin::into_set`] gives the rest.
+    /// What has ended by then is given first, and nothing starts any more. Nothing is cancelled;
+    /// [`AsCompletedWithin::into_set`] gives the rest.
     pub fn timeout(self, limit: Duration) -> AsCompletedWithin<I> {
         AsCompletedWithin { tasks: self, limit: Some(sleep(limit)) }
     }

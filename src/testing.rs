@@ -609,8 +609,8 @@ impl Sim {
     /// Lets every blocking job ([`to_thread`](crate::to_thread), a [`ThreadPool`](crate::ThreadPool), a
     /// [`Thread`](crate::Thread)) take so long, from the shortest to the longest, as the seed chooses; without a seed the shortest.
     ///
-    /// A job's function runs at the end of that time, in one go; after [`Duration::MAX`] never. Unless said otherwise jobs take no time, and up to 10 ms with a
-    /// seed.
+    /// A job's function runs at the end of that time, in one go; after [`Duration::MAX`] never. Unless said otherwise jobs
+    /// take no time, and up to 10 ms with a seed.
     ///
     /// ```
     /// use selkie::{gather, testing::Sim, to_thread};
