@@ -527,6 +527,24 @@ fn the_end_of_a_simulation_ends_its_isolated_pool() {
     assert!(error.is_ok() && kept.unwrap().try_take().unwrap().unwrap_err().is_unavailable());
 }
 
+/// Rows: F47. The jobs of an isolated pool go on in the next run of their simulation, and end with it also where a handle keeps it.
+#[test]
+fn a_simulated_isolated_pool_is_its_world_s_and_not_its_loop_s() {
+    let sim = selkie::testing::Sim::new();
+    let start = async || {
+        let pool = IsolatedPool::new(1).unwrap();
+        let jobs: Vec<_> = (0..3).map(|n| pool.submit(square(n)).unwrap()).collect();
+        (selkie::EventLoop::current().unwrap().handle(), pool, jobs)
+    };
+    let (_, _pool, jobs) = sim.run(start());
+    let results = sim.run(async move { selkie::gather(jobs).await });
+    let results: Vec<_> = results.into_iter().map(|result| result.unwrap().unwrap()).collect();
+    assert_eq!(results, [0, 1, 4]);
+    let (_handle, _pool, mut jobs) = sim.run(start());
+    drop(sim);
+    assert!(jobs.iter_mut().all(|job| job.try_take().is_some_and(|result| result.is_err())));
+}
+
 /// Rows: F47. A wait that blocks would keep the simulation from running the job.
 #[test]
 fn blocking_on_an_isolated_pool_of_the_same_simulation_is_refused() {
