@@ -98,5 +98,5 @@ impl Watch for SlowPolls {
 
 /// The text of a `u128` would be a kilobyte of WebAssembly.
 fn milliseconds(length: Duration) -> u64 {
-    length.as_secs() * 1000 + u64::from(length.subsec_millis())
+    length.as_secs().saturating_mul(1000).saturating_add(u64::from(length.subsec_millis()))
 }

@@ -2,7 +2,9 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use selkie::{EventLoop, Task};
+use selkie::{EventLoop, Task, testing::Sim};
+
+use crate::harness::test;
 
 /// Rows: U20.
 /// Difference: X24. Where a task was made is not kept, so its name is what the report has. A call from a wrong thread does
@@ -29,4 +31,22 @@ async fn a_poll_that_takes_too_long_is_reported_with_its_task() {
     let slow = reports.iter().find(|(task, _)| task == "slow").expect("the slow poll is reported");
     assert!(slow.1.contains("held up its loop"), "{slow:?}");
     assert!(reports.iter().all(|(task, _)| task != "quick"), "{reports:?}");
+}
+
+/// Rows: U20. However long it was.
+#[test]
+fn a_poll_may_take_all_of_the_time() {
+    let sim = Rc::new(Sim::new());
+    let (clock, reports) = (sim.clone(), Rc::new(RefCell::new(Vec::new())));
+    let seen = reports.clone();
+    sim.run(async move {
+        let event_loop = EventLoop::current().unwrap();
+        event_loop.set_exception_handler(Some(Rc::new(move |context| {
+            seen.borrow_mut().push(context.message().to_owned());
+        })));
+        event_loop.report_slow_polls(Some(Duration::from_millis(100)));
+        let slow = Task::builder().name("slow").lazy().spawn(async move { clock.advance(Duration::MAX) });
+        slow.await.unwrap();
+    });
+    assert!(reports.borrow().iter().any(|report| report.contains("held up its loop")), "{reports:?}");
 }
