@@ -17,7 +17,7 @@ mod operations;
 mod things;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::Future,
     mem,
     pin::Pin,
@@ -53,6 +53,8 @@ thread_local! {
     static LOOP: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
     static CLOCK: RefCell<Option<ManualClock>> = const { RefCell::new(None) };
     static TASKS: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    /// What [`turn`] has answered last.
+    static NEXT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// What is known of the task in a slot.
@@ -72,6 +74,10 @@ fn event_loop() -> EventLoop {
 fn duration(milliseconds: f64) -> Duration {
     // JavaScript has refused what is negative or not a number.
     Duration::try_from_secs_f64(milliseconds / 1e3).unwrap_or(Duration::MAX)
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn priority(number: u32) -> Priority {
@@ -126,7 +132,10 @@ extern "C" fn close() -> u32 {
 extern "C" fn turn() -> f64 {
     match event_loop().turn() {
         Ok(Next::Now) => -1.0,
-        Ok(Next::At(time)) => time.as_secs_f64() * 1e3,
+        Ok(Next::At(time)) => {
+            NEXT.set(time);
+            milliseconds(time)
+        }
         _ => -2.0,
     }
 }
@@ -134,16 +143,19 @@ extern "C" fn turn() -> f64 {
 /// The loop's clock, in milliseconds.
 #[unsafe(no_mangle)]
 extern "C" fn now() -> f64 {
-    event_loop().time().as_secs_f64() * 1e3
+    milliseconds(event_loop().time())
 }
 
 /// Moves the virtual clock forward.
 #[unsafe(no_mangle)]
-extern "C" fn advance(milliseconds: f64) {
+extern "C" fn advance(to: f64) {
+    let next = NEXT.get();
     CLOCK.with_borrow(|clock| {
         if let Some(clock) = clock {
-            // To the nearest nanosecond: a time that was a sum may be a little less than the deadline that it is for.
-            clock.set(Duration::from_nanos((milliseconds * 1e6).round() as u64));
+            // After months a number is not exact to the nanosecond, and the clock would be just before what is due for ever.
+            // To the nearest one else: a time that was a sum may be a little less than the deadline that it is for.
+            let nearest = Duration::from_nanos((to * 1e6).round() as u64);
+            clock.set(if to == milliseconds(next) { next } else { nearest });
         }
     });
 }

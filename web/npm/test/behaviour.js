@@ -141,6 +141,14 @@ timed('virtual time passes as far as it is told to', async ({ loop, log }) => {
     equal([log, loop.now()], [[10, 20], 20]);
 });
 
+timed('virtual time passes by decades, where numbers are not exact to the nanosecond', async ({ loop, log }) => {
+    const year = 365 * 86_400_000;
+    for (const ms of [1 / 3, year, 20 * year]) loop.later(ms, () => log.push(ms));
+    await loop.runUntilIdle();
+    await loop.run(async (ctx) => { await ctx.sleep(year / 7); log.push('slept'); });
+    equal(log, [1 / 3, year, 20 * year, 'slept']);
+});
+
 test('a sleep is never early', async ({ selkie }) => {
     const loop = await selkie.createLoop();
     for (const ms of [0, 1, 3.5, 12]) {
