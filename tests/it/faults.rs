@@ -321,9 +321,9 @@ fn a_job_that_owns_a_handle_goes_with_its_simulation() {
     let kept = owned.clone();
     let sim = Sim::new();
     sim.set_job_time(MS..=MS);
-    let mut job = sim.run(async move {
+    let (mut job,) = sim.run(async move {
         let handle = EventLoop::current().unwrap().handle();
-        ThreadPool::new(1).unwrap().submit(move || drop((handle, kept))).unwrap()
+        (ThreadPool::new(1).unwrap().submit(move || drop((handle, kept))).unwrap(),)
     });
     drop(sim);
     assert_eq!(Arc::strong_count(&owned), 1);
