@@ -280,6 +280,10 @@ impl<Y, S> Yielder<Y, S> {
     /// Lets `inner` give its values out and take in what is sent, until it returns. Mirrors `yield from`.
     ///
     /// What is sent in goes to it as it is, an `Err` too.
+    ///
+    /// # Panics
+    ///
+    /// If `inner` has begun. **Difference**: Python sends such a one `None`, and takes one that has ended for one without values.
     #[doc(alias = "yield from")]
     pub async fn delegate<R>(&self, inner: &mut Generator<'_, Y, S, R>) -> R {
         let mut step = inner.prime_async().await;

@@ -111,6 +111,13 @@ fn misuse_of_a_generator_panics() {
         outside.give(1).await;
     });
     assert!(panics(|| awaits.prime()));
+    // Difference: nothing could be sent to one that has begun.
+    let mut begun = generator(averages);
+    begun.prime();
+    let mut around = generator(async |outside: Yielder<f64, Result<f64, &'static str>>| {
+        _ = outside.delegate(&mut begun).await;
+    });
+    assert!(panics(|| around.prime()));
 }
 
 /// Rows: F79. As an exception of its body does.
