@@ -18,12 +18,19 @@ async function read(file: URL): Promise<Uint8Array<ArrayBuffer>> {
     }
 }
 
-const ours = async (): Promise<Module> => compile(await read(new URL('./loop.wasm', import.meta.url)));
+/** Once; a failure is tried again. */
+function ours(): Promise<Module> {
+    if (!module) {
+        module = read(new URL('./loop.wasm', import.meta.url)).then(compile);
+        module.catch(() => (module = undefined));
+    }
+    return module;
+}
 
 /** Makes a loop. The WebAssembly is read once. */
 export function createLoop(options?: CreateOptions): Promise<Loop> {
     return make(options, async (wasm) => {
-        if (wasm === undefined) return engineOf(await (module ??= ours()));
+        if (wasm === undefined) return engineOf(await ours());
         const address = String(typeof wasm === 'string' || wasm instanceof URL ? wasm : '');
         return engineOf(address.startsWith('file:') ? await read(new URL(address)) : wasm);
     });

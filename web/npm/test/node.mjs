@@ -1,6 +1,9 @@
 // The tests in Node: `node test/node.mjs [FILTER]`.
 
-import { readFile } from 'node:fs/promises';
+import { copyFile, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
@@ -58,7 +61,27 @@ const memory = Object.entries(KINDS).map(([kind, spawn]) => ({
     },
 }));
 
-const results = await runAll([...behaviour, ...pool, ...memory], host, console.log, process.argv[2]);
+const again = {
+    name: 'a scheduler that could not be read is read again for the next loop',
+    async run() {
+        const folder = await mkdtemp(join(tmpdir(), 'selkie-'));
+        try {
+            const wasm = new URL('../dist/loop.wasm', import.meta.url);
+            await cp(new URL('../dist/', import.meta.url), folder, { recursive: true, filter: (file) => !file.endsWith('.wasm') });
+            await writeFile(join(folder, 'package.json'), '{ "type": "module" }');
+            const copy = await import(pathToFileURL(join(folder, 'node.js')));
+            equal(await copy.createLoop().catch(({ code }) => code), 'load-failed');
+            await copyFile(wasm, join(folder, 'loop.wasm'));
+            const loop = await copy.createLoop();
+            equal(await loop.spawn(() => 1), 1);
+            await loop.close();
+        } finally {
+            await rm(folder, { recursive: true });
+        }
+    },
+};
+
+const results = await runAll([...behaviour, ...pool, ...memory, again], host, console.log, process.argv[2]);
 const failed = results.filter(({ error }) => error).length;
 console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${results.length - failed} passed; ${failed} failed; 0 ignored`);
 process.exitCode = failed ? 1 : 0;
