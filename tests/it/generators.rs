@@ -91,7 +91,7 @@ fn closing_drops_what_the_body_owns() {
     assert_eq!(*log.borrow(), ["made", "starts", "dropped"]);
 }
 
-/// Rows: F79. What cannot work is refused.
+/// Difference: F79. What cannot work is refused, a delegation to a generator that has begun as well.
 #[test]
 fn misuse_of_a_generator_panics() {
     if cfg!(panic = "abort") {
@@ -111,7 +111,7 @@ fn misuse_of_a_generator_panics() {
         outside.give(1).await;
     });
     assert!(panics(|| awaits.prime()));
-    // Difference: nothing could be sent to one that has begun.
+    // Nothing could be sent to one that has begun.
     let mut begun = generator(averages);
     begun.prime();
     let mut around = generator(async |outside: Yielder<f64, Result<f64, &'static str>>| {
