@@ -615,25 +615,12 @@ fn call<T>(callback: Callback<T>, value: &Result<T, JoinError>) {
 }
 
 /// Who owes a result, as far as a thread that blocks on it has to know.
-#[derive(Clone, Default)]
 pub(crate) enum Debtor {
     /// Other threads, or more than one of the others.
-    #[default]
     Any,
     Loop(Arc<Scheduler>),
     /// What belongs to a simulation, and is no loop.
     Simulation,
-}
-
-impl Debtor {
-    /// Who owes both results.
-    pub(crate) fn and(self, other: &Self) -> Self {
-        match (&self, other) {
-            (Self::Loop(one), Self::Loop(other)) if Arc::ptr_eq(one, other) => self,
-            (Self::Simulation, Self::Simulation) => self,
-            _ => Self::Any,
-        }
-    }
 }
 
 /// Blocks until `poll` answers `true`.
@@ -769,6 +756,16 @@ impl<T: Send> RemoteTask<T> {
             shared.simulated.store(true, Ordering::Relaxed);
         }
         self
+    }
+
+    /// Whether it is owed by that one, and by no other.
+    pub(crate) fn is_owed_by(&self, debtor: &Debtor) -> bool {
+        let End::Shared(shared) = &self.end else { return false };
+        match debtor {
+            Debtor::Any => false,
+            Debtor::Loop(one) => shared.debtor.as_ref().is_some_and(|other| Arc::ptr_eq(one, other)),
+            Debtor::Simulation => shared.simulated.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn debtor(&self) -> Debtor {

@@ -254,8 +254,11 @@ impl<T: Send> RemoteSet<T> {
 
     /// Who owes all that is left.
     fn only_debtor(&self) -> Debtor {
-        let debtors = self.members.values().map(|(task, _)| task.debtor());
-        debtors.reduce(|all, one| all.and(&one)).unwrap_or_default()
+        let mut tasks = self.members.values().map(|(task, _)| task);
+        let debtor = tasks.next().map_or(Debtor::Any, RemoteTask::debtor);
+        // Of a pool with threads the first look is enough.
+        let owes_all = !matches!(debtor, Debtor::Any) && tasks.all(|task| task.is_owed_by(&debtor));
+        if owes_all { debtor } else { Debtor::Any }
     }
 
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<T, JoinError>)>> {
