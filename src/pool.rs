@@ -680,8 +680,8 @@ impl Drop for OpenJob {
 impl<'scope> PoolScope<'scope, '_> {
     /// Queues `f`, which may borrow what lives longer than the scope. As [`ThreadPool::submit`].
     ///
-    /// Waiting for the task inside the scope, in a job of this very pool or in a simulation, may never end; leaving the scope
-    /// does.
+    /// Waiting for the task inside the scope may never end in a job of this very pool, and is refused in a simulation; leaving
+    /// the scope ends.
     ///
     /// # Errors
     ///
