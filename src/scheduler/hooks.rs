@@ -1,0 +1,146 @@
+//! Whom the loop tells: instruments, the watch over slow polls, the exception handler.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{Scheduler, start::HOOKED};
+use crate::{
+    error::{discard, panic_message},
+    exception::Handler,
+    instrument::{Instrument, TaskInfo},
+    slow::{SlowPolls, Watch},
+    task::TaskRef,
+};
+
+impl Scheduler {
+    #[inline]
+    pub(crate) fn is_hooked(&self) -> bool {
+        self.hooked.get()
+    }
+
+    /// Calls one of the instrument's methods. A pointer to it, so that all four share this code.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn hook(&self, task: &TaskRef, tell: fn(&(dyn Instrument + 'static), &TaskInfo)) {
+        let instrument = self.instrument.borrow().clone();
+        if let Some(instrument) = instrument {
+            // Not seen by itself.
+            self.hooked.set(false);
+            self.mark(HOOKED, false);
+            // Dropped in there as well: it may have removed itself.
+            self.guarded("an instrument", move || tell(&*instrument, &TaskInfo::new(task)));
+            self.update_hooked();
+        }
+    }
+
+    fn update_hooked(&self) {
+        let hooked = self.instrument.borrow().is_some() || self.slow_polls.borrow().is_some();
+        self.mark(HOOKED, hooked);
+        self.hooked.set(hooked);
+    }
+
+    #[cold]
+    pub(super) fn hook_enter(&self, task: &TaskRef) {
+        self.hook(task, <dyn Instrument>::poll_start);
+        let slow_polls = self.slow_polls.borrow().clone();
+        if let Some(slow_polls) = slow_polls {
+            slow_polls.enter(task);
+        }
+    }
+
+    #[cold]
+    pub(super) fn hook_leave(&self, task: &TaskRef) {
+        let slow_polls = self.slow_polls.borrow().clone();
+        if let Some(message) = slow_polls.and_then(|slow_polls| slow_polls.leave(task)) {
+            self.report(&message, Some(task));
+        }
+        self.hook(task, <dyn Instrument>::poll_end);
+    }
+
+    #[cold]
+    pub(crate) fn hook_done(&self, task: &TaskRef) {
+        self.hook(task, <dyn Instrument>::done);
+    }
+
+    pub(crate) fn set_slow_polls(&self, limit: Option<Duration>) {
+        if self.closing.get() {
+            return;
+        }
+        let new = limit.map(|limit| Rc::new(SlowPolls::new(limit, &self.platform)) as Rc<dyn Watch>);
+        drop(self.slow_polls.replace(new));
+        self.update_hooked();
+        self.end_batch();
+    }
+
+    pub(crate) fn set_instrument(
+        &self,
+        instrument: Option<Rc<dyn Instrument>>,
+    ) -> Option<Rc<dyn Instrument>> {
+        if self.closing.get() {
+            // Whatever is stored now may be dropped in another thread.
+            return instrument;
+        }
+        let old = self.instrument.replace(instrument);
+        self.update_hooked();
+        self.end_batch();
+        old
+    }
+
+    pub(crate) fn set_handler(&self, handler: Option<Handler>) -> Option<Handler> {
+        if self.closing.get() {
+            // As for the instrument.
+            return handler;
+        }
+        self.handler.replace(handler)
+    }
+
+    /// Runs code of users whose panic must not reach the loop.
+    pub(crate) fn guarded(&self, what: &str, f: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+            self.report_panic(what, payload);
+        }
+    }
+
+    #[cold]
+    pub(super) fn report_panic(&self, what: &str, payload: Box<dyn Any + Send>) {
+        let message = format!("{what} panicked: {}", panic_message(&*payload));
+        discard(payload);
+        self.report(&message, None);
+    }
+
+    #[cold]
+    pub(crate) fn report_unobserved(&self, task: &TaskRef) {
+        let mut message = task.error_text();
+        if task.is_task() {
+            message.push_str(", and nobody looked at the result");
+        }
+        self.report(&message, Some(task));
+    }
+
+    #[cold]
+    pub(crate) fn report(&self, message: &str, task: Option<&TaskRef>) {
+        let handler = self.handler.borrow().clone();
+        match handler {
+            #[cfg(feature = "tracing")]
+            None if crate::tracing::report(&crate::ExceptionContext::new(message, task)) => {}
+            None => self.print(message),
+            Some(handler) => {
+                // The handler is dropped in there as well: it may have removed itself.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(move || handler(message, task))) {
+                    self.print(message);
+                    let text = format!("the exception handler panicked: {}", panic_message(&*payload));
+                    discard(payload);
+                    self.platform.report(&text);
+                }
+            }
+        }
+    }
+
+    fn print(&self, message: &str) {
+        self.platform.report(&format!("selkie: {message}"));
+    }
+}
