@@ -8,7 +8,7 @@
 //!
 //! # Who drops a job
 //!
-//! A job is a [`Slot`], which the queue, its [`RemoteTask`] and a scope may hold at once; whoever empties it first has
+//! A job is a [`Slot`](crate::submit::Slot), which the queue, its [`RemoteTask`] and a scope may hold at once; whoever empties it first has
 //! the job. What is in a queue is counted until it is gone, by a [`Census`]: that is what a shutdown waits for.
 
 #![expect(
@@ -16,39 +16,44 @@
     reason = "held for a few instructions and never with code of users; taken by `os::lock`, which a page may call"
 )]
 
+mod builder;
+mod map;
+mod scope;
+
 use std::{
     cell::Cell,
     collections::VecDeque,
     error::Error,
     fmt,
-    future::{Future, poll_fn},
-    iter::Fuse,
-    marker::PhantomData,
+    future::Future,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
-use atomic_waker::AtomicWaker;
-use futures_core::{FusedStream, Stream};
 use selkie_platform::{Debt, Platform, Unavailable};
 
 use crate::{
     RemoteTask, WaitError,
     census::Census,
-    error::{JoinError, contain, discard, panic_message},
+    error::{JoinError, discard, panic_message},
     os,
     remote::{Producer, channel},
     scheduler::with_current,
-    submit::{Job, Slot},
+    submit::Job,
     testing,
 };
+
+pub use builder::PoolBuilder;
+pub(crate) use map::Ahead;
+pub use map::PoolMap;
+pub use scope::PoolScope;
 
 /// Threads of your own for blocking work, beside the shared ones of [`to_thread`](crate::to_thread).
 ///
@@ -145,9 +150,6 @@ thread_local! {
     static WORKER: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How long a thread may be idle, unless said otherwise.
-const IDLE_LIMIT: Duration = Duration::from_secs(10);
-
 impl ThreadPool {
     /// A pool of at most `threads` threads, none of which is started yet.
     ///
@@ -182,13 +184,7 @@ impl ThreadPool {
         let Some(threads) = NonZeroUsize::new(threads) else {
             panic!("a `ThreadPool` of no threads could never run anything: say at least 1");
         };
-        PoolBuilder {
-            threads,
-            name: "selkie-pool".to_owned(),
-            idle: IDLE_LIMIT,
-            spin: Duration::ZERO,
-            initializer: None,
-        }
+        PoolBuilder::new(threads)
     }
 
     /// Queues `f`, to be run on a thread of the pool with a copy of the caller's context variables.
@@ -237,11 +233,7 @@ impl ThreadPool {
         I::Item: Send + 'static,
         R: Send + 'static,
     {
-        PoolMap {
-            pool: self.clone(),
-            f: Arc::new(f),
-            ahead: Ahead::new(items.into_iter(), self.max_threads().saturating_mul(2)),
-        }
+        PoolMap::new(self.clone(), items, f)
     }
 
     /// Runs jobs that borrow from the caller, and blocks until all of them have ended.
@@ -281,16 +273,7 @@ impl ThreadPool {
                 return Err(WaitError::WouldBlock);
             }
         }
-        let scope = PoolScope {
-            pool: &self.inner,
-            open: Arc::new(Open {
-                count: AtomicUsize::new(0),
-                waiter: AtomicWaker::new(),
-                slots: Mutex::default(),
-            }),
-            scope: PhantomData,
-            env: PhantomData,
-        };
+        let scope = PoolScope::new(&self.inner);
         let (mut f, mut result) = (Some(f), None);
         os::guard(&mut || {
             result = f.take().map(|f| catch_unwind(AssertUnwindSafe(|| f(&scope))));
@@ -641,237 +624,6 @@ impl Drop for Runner {
     }
 }
 
-/// Where jobs that borrow are submitted; from [`ThreadPool::scope`].
-///
-/// What a job borrows has to live longer than the scope, not than the call that submits it:
-///
-/// ```compile_fail,E0373
-/// let pool = selkie::ThreadPool::new(1).unwrap();
-/// pool.scope(|scope| {
-///     let local = String::new();
-///     scope.submit(|| local.len()).unwrap().detach();
-/// });
-/// ```
-pub struct PoolScope<'scope, 'env: 'scope> {
-    pool: &'env Arc<Inner>,
-    open: Arc<Open>,
-    scope: PhantomData<&'scope mut &'scope ()>,
-    env: PhantomData<&'env mut &'env ()>,
-}
-
-/// The jobs of a scope that have not gone.
-struct Open {
-    count: AtomicUsize,
-    waiter: AtomicWaker,
-    /// What a caller that is a worker itself may have to run.
-    slots: Mutex<VecDeque<(Arc<dyn Slot>, Option<Job>)>>,
-}
-
-struct OpenJob(Arc<Open>);
-
-impl Drop for OpenJob {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.waiter.wake();
-        }
-    }
-}
-
-impl<'scope> PoolScope<'scope, '_> {
-    /// Queues `f`, which may borrow what lives longer than the scope. As [`ThreadPool::submit`].
-    ///
-    /// Waiting for the task inside the scope may never end in a job of this very pool, and is refused in a simulation; leaving
-    /// the scope ends.
-    ///
-    /// # Errors
-    ///
-    /// [`PoolError`]; `f` is dropped.
-    pub fn submit<R: Send + 'scope>(
-        &'scope self,
-        f: impl FnOnce() -> R + Send + 'scope,
-    ) -> Result<RemoteTask<R>, PoolError> {
-        self.open.count.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: `finish` does not return before the guard is gone, and `scope` calls it before what is borrowed ends.
-        let (job, task) = unsafe { Job::borrowing(f, OpenJob(self.open.clone())) };
-        let shared = &self.pool.shared;
-        let slot = job.slot();
-        if shared.simulated {
-            shared.check()?;
-            self.open.slots().extend(slot.map(|slot| (slot, Some(job))));
-            return Ok(task.simulated());
-        }
-        self.pool.submit(job)?;
-        if WORKER.get() == shared.id {
-            self.open.slots().extend(slot.map(|slot| (slot, None)));
-        }
-        Ok(task)
-    }
-
-    /// Returns when nothing of the jobs is left.
-    ///
-    /// It has to, for they borrow: so neither a panic nor a trap of what runs here passes by.
-    fn finish(&self) {
-        // Any other thread would be one more than the pool may have.
-        let helps = self.pool.shared.simulated || WORKER.get() == self.pool.shared.id;
-        let next = || if helps { self.open.slots().pop_front() } else { None };
-        let mut trapped = false;
-        while let Some((slot, job)) = next() {
-            let returned = contain(|| {
-                let verdict = self.pool.shared.verdict();
-                slot.run(verdict);
-            });
-            if !returned && !os::may_wait() {
-                // In a simulation: no risk is noted on this thread, so this job counts still.
-                trapped = true;
-                drop(OpenJob(self.open.clone()));
-            }
-            drop(job);
-        }
-        let open = self.open.clone();
-        while self.open.count.load(Ordering::Acquire) > 0 {
-            // A host that refuses was refused before `f`, so this goes round only for what a canceller is dropping just now.
-            let _ = os::block(None, None, &mut |waker| {
-                open.waiter.register(waker);
-                open.count.load(Ordering::Acquire) == 0
-            });
-        }
-        // A job may have submitted more, which others have run.
-        self.open.slots().clear();
-        if trapped {
-            os::trap();
-        }
-    }
-}
-
-impl Open {
-    fn slots(&self) -> MutexGuard<'_, VecDeque<(Arc<dyn Slot>, Option<Job>)>> {
-        os::lock(&self.slots)
-    }
-}
-
-impl fmt::Debug for PoolScope<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolScope")
-            .field("pool", &self.pool.shared.name)
-            .field("jobs", &self.open.count.load(Ordering::Relaxed))
-            .finish_non_exhaustive()
-    }
-}
-
-/// How to make a [`ThreadPool`]; from [`ThreadPool::builder`].
-#[must_use = "`build` makes the pool"]
-pub struct PoolBuilder {
-    threads: NonZeroUsize,
-    name: String,
-    idle: Duration,
-    spin: Duration,
-    initializer: Option<Initializer>,
-}
-
-impl PoolBuilder {
-    /// The threads are called `{name}-0`, `{name}-1` and so on; `selkie-pool` unless set.
-    #[doc(alias = "thread_name_prefix")]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// How long a thread may be idle before it ends; 10 seconds unless set.
-    ///
-    /// **Difference**: asyncio's threads end with the pool.
-    pub fn idle_limit(mut self, limit: Duration) -> Self {
-        self.idle = limit;
-        self
-    }
-
-    /// How long a thread that has run out of jobs looks for the next one before it sleeps; not at all unless set.
-    ///
-    /// To wake a thread that sleeps takes some tens of microseconds, where processors are put to rest meanwhile. For streams of
-    /// short jobs with gaps that are shorter than `length` this saves that. **It costs a processor**: after each burst of jobs one
-    /// thread of the pool is busy for as long as `length`, and other threads of the pool sleep. It gives way to
-    /// whatever else wants to run.
-    ///
-    /// # Platform-specific
-    ///
-    /// - **Web:** without effect.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use selkie::ThreadPool;
-    ///
-    /// let pool = ThreadPool::builder(2).spin(Duration::from_micros(100)).build()?;
-    /// assert_eq!(pool.submit(|| 1)?.wait(None)??, 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn spin(mut self, length: Duration) -> Self {
-        self.spin = length;
-        self
-    }
-
-    /// Calls `f` on each thread before its first job; in a simulation once.
-    ///
-    /// An `Err`, or a panic, breaks the pool: the jobs that have not begun end with an error that
-    /// [is broken](JoinError::is_broken), and later submits with [`PoolError::Broken`].
-    ///
-    /// ```
-    /// use selkie::{PoolError, ThreadPool};
-    ///
-    /// let pool = ThreadPool::builder(1).initializer(|| Err::<(), _>("no licence")).build()?;
-    /// let error = pool.submit(|| 1)?.wait(None)?.unwrap_err();
-    /// assert!(error.is_broken());
-    /// assert!(matches!(pool.submit(|| 2), Err(PoolError::Broken(_))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn initializer<E: fmt::Display>(
-        mut self,
-        f: impl Fn() -> Result<(), E> + Send + Sync + 'static,
-    ) -> Self {
-        self.initializer = Some(Box::new(move || f().map_err(|error| error.to_string())));
-        self
-    }
-
-    /// Makes the pool. No thread is started yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`] where the host has no threads.
-    pub fn build(self) -> Result<ThreadPool, Unavailable> {
-        /// Zero is no pool.
-        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let here = with_current(|scheduler| scheduler.platform().clone());
-        let world = here.filter(|platform| platform.nests());
-        let shared = Arc::new(Shared {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            max: self.threads.get(),
-            name: self.name,
-            simulated: world.is_some(),
-            initializer: self.initializer,
-            census: Census::default(),
-            is_broken: AtomicBool::new(false),
-            state: Mutex::default(),
-            pool: OnceLock::new(),
-        });
-        let backend = match world {
-            Some(world) => Backend::Simulated(Arc::downgrade(&world)),
-            None => Backend::Threads(os::Pool::new(self.threads, self.idle, self.spin, &shared)?),
-        };
-        let inner = Arc::new(Inner { backend, shared });
-        let _ = inner.shared.pool.set(Arc::downgrade(&inner));
-        Ok(ThreadPool { inner })
-    }
-}
-
-impl fmt::Debug for PoolBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolBuilder")
-            .field("threads", &self.threads)
-            .field("name", &self.name)
-            .field("idle_limit", &self.idle)
-            .field("spin", &self.spin)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The end of a pool's jobs; from [`ThreadPool::shutdown`] and [`IsolatedPool::shutdown`](crate::IsolatedPool::shutdown).
 /// Dropping it changes nothing.
 #[derive(Debug)]
@@ -899,192 +651,6 @@ impl Future for PoolShutdown {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // An error would mean that the pool is gone, with all its jobs.
         Pin::new(&mut self.task).poll(cx).map(drop)
-    }
-}
-
-/// Results in the order of the items; from [`ThreadPool::map`].
-///
-/// A panic of the function surfaces at its place, and then the stream ends. Dropping it withdraws what has not begun.
-#[must_use = "nothing is submitted before a result is asked for"]
-pub struct PoolMap<I: Iterator, F, R: Send> {
-    pool: ThreadPool,
-    f: Arc<F>,
-    ahead: Ahead<I, R>,
-}
-
-impl<I: Iterator, F, R: Send> Unpin for PoolMap<I, F, R> {}
-
-impl<I, F, R> PoolMap<I, F, R>
-where
-    I: Iterator,
-    I::Item: Send + 'static,
-    F: Fn(I::Item) -> R + Send + Sync + 'static,
-    R: Send + 'static,
-{
-    /// How many items are submitted at most before their results were taken; twice the number of threads unless set, and 1 at
-    /// least.
-    #[doc(alias = "buffersize")]
-    pub fn buffer(mut self, size: usize) -> Self {
-        self.ahead.set_buffer(size);
-        self
-    }
-
-    /// The next result, in the order of the items.
-    pub async fn next(&mut self) -> Option<Result<R, JoinError>> {
-        poll_fn(|cx| self.poll_result(cx)).await
-    }
-
-    /// As [`next`](Self::next), blocking this thread for at most `timeout`; `None` waits as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`RemoteTask::wait`]; nothing is lost, the next call waits for the same result.
-    pub fn wait_next(
-        &mut self,
-        timeout: Option<Duration>,
-    ) -> Result<Option<Result<R, JoinError>>, WaitError> {
-        self.fill();
-        self.ahead.wait(timeout)
-    }
-
-    fn fill(&mut self) {
-        self.ahead.fill(|item| {
-            let f = self.f.clone();
-            self.pool.submit(move || f(item))
-        });
-    }
-
-    fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<R, JoinError>>> {
-        self.fill();
-        self.ahead.poll(cx)
-    }
-}
-
-impl<I, F, R> Stream for PoolMap<I, F, R>
-where
-    I: Iterator,
-    I::Item: Send + 'static,
-    F: Fn(I::Item) -> R + Send + Sync + 'static,
-    R: Send + 'static,
-{
-    type Item = Result<R, JoinError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_result(cx)
-    }
-}
-
-impl<I, F, R> FusedStream for PoolMap<I, F, R>
-where
-    I: Iterator,
-    I::Item: Send + 'static,
-    F: Fn(I::Item) -> R + Send + Sync + 'static,
-    R: Send + 'static,
-{
-    fn is_terminated(&self) -> bool {
-        self.ahead.is_over()
-    }
-}
-
-impl<I: Iterator, F, R: Send> fmt::Debug for PoolMap<I, F, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolMap")
-            .field("pool", &self.pool)
-            .field("ahead", &self.ahead)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Items of which some are submitted, and their results in the order of the items. What the maps of all pools have in common.
-pub(crate) struct Ahead<I: Iterator, R: Send> {
-    items: Fuse<I>,
-    buffer: usize,
-    submitted: VecDeque<RemoteTask<R>>,
-    /// Why there will be no more, behind what was submitted.
-    refused: Option<JoinError>,
-    over: bool,
-}
-
-impl<I: Iterator, R: Send> Ahead<I, R> {
-    pub(crate) fn new(items: I, buffer: usize) -> Self {
-        Self { items: items.fuse(), buffer, submitted: VecDeque::new(), refused: None, over: false }
-    }
-
-    pub(crate) fn set_buffer(&mut self, size: usize) {
-        self.buffer = size.max(1);
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.over
-    }
-
-    pub(crate) fn fill(&mut self, mut submit: impl FnMut(I::Item) -> Result<RemoteTask<R>, PoolError>) {
-        while !self.over && self.refused.is_none() && self.submitted.len() < self.buffer {
-            let Some(item) = self.items.next() else { return };
-            match submit(item) {
-                Ok(task) => self.submitted.push_back(task),
-                Err(error) => self.refused = Some(error.into()),
-            }
-        }
-    }
-
-    pub(crate) fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-    ) -> Result<Option<Result<R, JoinError>>, WaitError> {
-        let result = match self.submitted.front_mut() {
-            Some(first) => Some(first.wait(timeout)?),
-            None => None,
-        };
-        Ok(self.taken(result))
-    }
-
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<R, JoinError>>> {
-        let result = match self.submitted.front_mut() {
-            Some(first) => match Pin::new(first).poll(cx) {
-                Poll::Ready(result) => Some(result),
-                Poll::Pending => return Poll::Pending,
-            },
-            None => None,
-        };
-        Poll::Ready(self.taken(result))
-    }
-
-    /// `result` is that of the first one that was submitted, if there is one.
-    fn taken(&mut self, result: Option<Result<R, JoinError>>) -> Option<Result<R, JoinError>> {
-        let result = match result {
-            Some(result) => {
-                self.submitted.pop_front();
-                Some(result)
-            }
-            None => self.refused.take().map(Err),
-        };
-        if !matches!(result, Some(Ok(_))) {
-            self.over = true;
-            self.withdraw();
-        }
-        result
-    }
-
-    fn withdraw(&mut self) {
-        for task in self.submitted.drain(..) {
-            task.cancel();
-        }
-    }
-}
-
-impl<I: Iterator, R: Send> Drop for Ahead<I, R> {
-    fn drop(&mut self) {
-        self.withdraw();
-    }
-}
-
-impl<I: Iterator, R: Send> fmt::Debug for Ahead<I, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ahead")
-            .field("buffer", &self.buffer)
-            .field("submitted", &self.submitted.len())
-            .finish_non_exhaustive()
     }
 }
 
