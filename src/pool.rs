@@ -8,8 +8,9 @@
 //!
 //! # Who drops a job
 //!
-//! A job is a [`Slot`](crate::submit::Slot), which the queue, its [`RemoteTask`] and a scope may hold at once; whoever empties it first has
-//! the job. What is in a queue is counted until it is gone, by a [`Census`]: that is what a shutdown waits for.
+//! A job is a [`Slot`](crate::submit::Slot), which the queue, its [`RemoteTask`] and a scope may hold at once; whoever
+//! empties it first has the job. What is in a queue is counted until it is gone, by a [`Census`]: that is what a shutdown
+//! waits for.
 
 #![expect(
     clippy::disallowed_types,
@@ -208,8 +209,8 @@ impl ThreadPool {
     /// Calls `f` with each item on the pool's threads, and gives the results in the order of the items.
     ///
     /// Lazy: items are pulled when results are asked for, and only so many are submitted ahead as the
-    /// [buffer](PoolMap::buffer) holds. Results come as a [`Stream`], by [`PoolMap::next`], or by [`PoolMap::wait_next`]
-    /// without a loop.
+    /// [buffer](PoolMap::buffer) holds. Results come as a [`Stream`](futures_core::Stream), by [`PoolMap::next`], or by
+    /// [`PoolMap::wait_next`] without a loop.
     ///
     /// Mirrors [`Executor.map`](https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.Executor.map).
     /// **Difference**: that submits everything at once unless it is given a `buffersize`.

@@ -86,7 +86,7 @@ impl PoolBuilder {
     /// Calls `f` on each thread before its first job; in a simulation once.
     ///
     /// An `Err`, or a panic, breaks the pool: the jobs that have not begun end with an error that
-    /// [is broken](JoinError::is_broken), and later submits with [`PoolError::Broken`].
+    /// [is broken](crate::JoinError::is_broken), and later submits with [`PoolError::Broken`](crate::PoolError::Broken).
     ///
     /// ```
     /// use selkie::{PoolError, ThreadPool};

@@ -25,7 +25,7 @@ use crate::{
     submit::{Job, Slot},
 };
 
-/// Where jobs that borrow are submitted; from [`ThreadPool::scope`].
+/// Where jobs that borrow are submitted; from [`ThreadPool::scope`](crate::ThreadPool::scope).
 ///
 /// What a job borrows has to live longer than the scope, not than the call that submits it:
 ///
@@ -75,7 +75,7 @@ impl<'scope, 'env> PoolScope<'scope, 'env> {
         }
     }
 
-    /// Queues `f`, which may borrow what lives longer than the scope. As [`ThreadPool::submit`].
+    /// Queues `f`, which may borrow what lives longer than the scope. As [`ThreadPool::submit`](crate::ThreadPool::submit).
     ///
     /// Waiting for the task inside the scope may never end in a job of this very pool, and is refused in a simulation; leaving
     /// the scope ends.

@@ -24,7 +24,7 @@ use std::{
     ptr::{self, NonNull},
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use super::{
@@ -46,7 +46,7 @@ use crate::{
 #[repr(C)]
 pub(crate) struct Header {
     vtable: &'static Vtable,
-    remote: Remote,
+    pub(super) remote: Remote,
     /// Position in the set that the task is a member of.
     pub(crate) index: Cell<u32>,
     life: Life,
@@ -212,7 +212,7 @@ unsafe fn error<F: Future>(cell: NonNull<Header>) -> String {
 
 /// Whether the cell's loop is the one whose turn runs on this thread.
 #[inline]
-unsafe fn is_owner(cell: NonNull<Header>) -> bool {
+pub(super) unsafe fn is_owner(cell: NonNull<Header>) -> bool {
     // SAFETY: the caller has a reference to the cell.
     ptr::eq(unsafe { scheduler_of(cell) }, current_scheduler())
 }
@@ -255,7 +255,7 @@ const MOST_REFS: i32 = 1 << 25;
 
 /// Drops a reference of the owner's thread that may be its last.
 #[inline]
-unsafe fn drop_last(cell: NonNull<Header>) {
+pub(super) unsafe fn drop_last(cell: NonNull<Header>) {
     // SAFETY: the caller's reference keeps the cell until the end of this function.
     let header = unsafe { cell.as_ref() };
     // The usual end: one local reference, so the loop is open (see `TaskRef::count_one`), and no other thread involved.
@@ -394,7 +394,7 @@ unsafe fn take_contents(cell: NonNull<Header>) -> Contents {
 /// # Safety
 ///
 /// `after` came from a step on this cell's remote word by the caller.
-unsafe fn after(cell: NonNull<Header>, after: After) {
+pub(super) unsafe fn after(cell: NonNull<Header>, after: After) {
     match after {
         After::Nothing => {}
         After::Push => {
@@ -424,97 +424,6 @@ unsafe fn after(cell: NonNull<Header>, after: After) {
                 contents
             };
             drop(contents);
-        }
-    }
-}
-
-static WAKER_VTABLE: RawWakerVTable =
-    RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
-
-unsafe fn waker_clone(data: *const ()) -> RawWaker {
-    // SAFETY: a waker's data is a live cell.
-    let cell = unsafe { NonNull::new_unchecked(data.cast_mut().cast::<Header>()) };
-    // SAFETY: the waker is a reference.
-    unsafe {
-        if is_owner(cell) {
-            // Not just the local count: a destructor may get here while its loop closes.
-            TaskRef::clone(&borrowed(cell)).into_ptr();
-        } else {
-            cell.as_ref().remote.clone_ref();
-        }
-    }
-    RawWaker::new(data, &WAKER_VTABLE)
-}
-
-unsafe fn waker_wake(data: *const ()) {
-    // SAFETY: a waker's data is a live cell.
-    let cell = unsafe { NonNull::new_unchecked(data.cast_mut().cast::<Header>()) };
-    // SAFETY: the waker is a reference, and is given up.
-    unsafe {
-        if is_owner(cell) {
-            let task = borrowed(cell);
-            task.wake_owned(scheduler_of(cell));
-            if !task.drop_one() {
-                drop_last_waker(cell);
-            }
-        } else {
-            wake_and_drop_foreign(cell);
-        }
-    }
-}
-
-unsafe fn waker_wake_by_ref(data: *const ()) {
-    // SAFETY: a waker's data is a live cell.
-    let cell = unsafe { NonNull::new_unchecked(data.cast_mut().cast::<Header>()) };
-    // SAFETY: the waker is a reference.
-    unsafe {
-        if is_owner(cell) {
-            borrowed(cell).wake_owned(scheduler_of(cell));
-        } else {
-            wake_foreign(cell);
-        }
-    }
-}
-
-/// # Safety
-///
-/// The caller has a reference to the cell, which it keeps.
-#[inline(never)]
-unsafe fn wake_foreign(cell: NonNull<Header>) {
-    // SAFETY: as the caller promises.
-    unsafe { after(cell, cell.as_ref().remote.wake()) }
-}
-
-/// [`drop_last`], out of the way of what wakes.
-///
-/// # Safety
-///
-/// As for [`drop_last`].
-#[cold]
-#[inline(never)]
-unsafe fn drop_last_waker(cell: NonNull<Header>) {
-    // SAFETY: as the caller promises.
-    unsafe { drop_last(cell) }
-}
-
-/// # Safety
-///
-/// The caller has a reference to the cell, and gives it up.
-#[inline(never)]
-unsafe fn wake_and_drop_foreign(cell: NonNull<Header>) {
-    // SAFETY: as the caller promises.
-    unsafe { after(cell, cell.as_ref().remote.wake_and_drop()) }
-}
-
-unsafe fn waker_drop(data: *const ()) {
-    // SAFETY: a waker's data is a live cell.
-    let cell = unsafe { NonNull::new_unchecked(data.cast_mut().cast::<Header>()) };
-    // SAFETY: the waker is a reference, and is given up.
-    unsafe {
-        if is_owner(cell) {
-            drop(TaskRef(cell));
-        } else {
-            after(cell, cell.as_ref().remote.drop_ref());
         }
     }
 }
@@ -654,7 +563,7 @@ impl Awaiter {
 
 /// A reference that somebody else counts.
 #[inline]
-fn borrowed(cell: NonNull<Header>) -> ManuallyDrop<TaskRef> {
+pub(super) fn borrowed(cell: NonNull<Header>) -> ManuallyDrop<TaskRef> {
     ManuallyDrop::new(TaskRef(cell))
 }
 
@@ -673,7 +582,7 @@ impl TaskRef {
 
     /// Counts one reference less if another one is left; else says no.
     #[inline]
-    fn drop_one(&self) -> bool {
+    pub(super) fn drop_one(&self) -> bool {
         let refs = self.life.refs.get();
         // As in `count_one`.
         let is_simple = refs > 1;
@@ -795,14 +704,6 @@ impl TaskRef {
         self.vtable.poll
     }
 
-    /// Calls `with` with the cell's own waker.
-    #[inline(always)]
-    pub(super) fn with_waker<R>(&self, with: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        // SAFETY: the waker is not dropped, and lives shorter than our reference.
-        let waker = ManuallyDrop::new(unsafe { Waker::new(self.0.as_ptr().cast(), &WAKER_VTABLE) });
-        with(&mut Context::from_waker(&waker))
-    }
-
     /// Drops the future; the stage is empty afterwards.
     pub(super) fn drop_future(&self) -> Result<(), Panic> {
         debug_assert!(!self.has(DONE));
@@ -882,23 +783,6 @@ impl TaskRef {
         let old = self.awaiter.replace(awaiter.into_word());
         // SAFETY: stored here, and replaced. Dropped last, as it may run code of users.
         drop(unsafe { Awaiter::from_word(old) });
-    }
-
-    /// The task of this loop that `waker` wakes, if it is one.
-    #[inline]
-    pub(crate) fn of_waker(waker: &Waker) -> Option<ManuallyDrop<Self>> {
-        if !ptr::eq(waker.vtable(), &WAKER_VTABLE) {
-            return None;
-        }
-        // SAFETY: a waker with our vtable has a live cell as its data.
-        let cell = unsafe { NonNull::new_unchecked(waker.data().cast_mut().cast::<Header>()) };
-        // SAFETY: as above.
-        unsafe { is_owner(cell) }.then(|| borrowed(cell))
-    }
-
-    pub(crate) fn waker(&self) -> Waker {
-        // SAFETY: the clone's reference becomes the waker's.
-        unsafe { Waker::new(self.clone().into_ptr().as_ptr().cast(), &WAKER_VTABLE) }
     }
 
     /// The rarely used part, if there is one.
