@@ -118,14 +118,16 @@ impl<T: 'static> LoopLocal<T> {
     ///
     /// # Panics
     ///
-    /// Where no loop runs.
+    /// Where no loop runs, and if `make` sets the value itself, which stays.
     #[track_caller]
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> Rc<T> {
-        self.get().unwrap_or_else(|| {
-            let value = Rc::new(make());
-            self.replace(Some(value.clone()));
-            value
-        })
+        if let Some(value) = self.get() {
+            return value;
+        }
+        let value = Rc::new(make());
+        assert!(self.get().is_none(), "`make` has set the value that it makes: let it only return the value");
+        self.replace(Some(value.clone()));
+        value
     }
 
     /// Sets the running loop's value; returns the old one.
@@ -159,7 +161,8 @@ impl<T: 'static> LoopLocal<T> {
     ///
     /// # Errors
     ///
-    /// [`AlreadySet`] if the loop has one; `make` is not called.
+    /// [`AlreadySet`] if the loop has one; `make` is not called. Also if `make` sets one itself, which stays; what `make` returned
+    /// is dropped.
     ///
     /// # Panics
     ///
@@ -170,6 +173,9 @@ impl<T: 'static> LoopLocal<T> {
             return Err(AlreadySet);
         }
         let value = Rc::new(make());
+        if self.get().is_some() {
+            return Err(AlreadySet);
+        }
         self.replace(Some(value.clone()));
         // `replace` would have panicked.
         let scheduler = with_current(Scheduler::this).expect("a loop runs");

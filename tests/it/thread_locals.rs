@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
 
@@ -105,6 +106,31 @@ behaviour! {
         drop(connections.scope(|| open(&t)).unwrap());
         assert!(connections.get().is_none());
     } => ["open", "close", "open", "close"]
+}
+
+behaviour! {
+    /// Rows: F57, F58. What makes a value may look for it, but not set it: one of the two would be lost.
+    async fn a_value_that_its_maker_sets_is_not_replaced(t) {
+        let (of_thread, of_loop) = (ThreadLocal::new(), LoopLocal::new());
+        for again in [false, true] {
+            assert_eq!(*of_thread.get_or_init(|| if of_thread.get().is_none() { 1 } else { 2 }), 1, "{again}");
+            assert_eq!(*of_loop.get_or_init(|| if of_loop.get().is_none() { 1 } else { 2 }), 1, "{again}");
+        }
+        drop((of_thread.clear(), of_loop.clear()));
+
+        let nested = of_thread.scope(|| of_thread.scope(|| 3).map(std::mem::forget).map_or(4, |()| 5));
+        assert_eq!((nested.map(drop), of_thread.clear().as_deref()), (Err(AlreadySet), Some(&3)));
+        let nested = of_loop.scope(|| of_loop.scope(|| 3).map(std::mem::forget).map_or(4, |()| 5));
+        assert_eq!((nested.map(drop), of_loop.clear().as_deref()), (Err(AlreadySet), Some(&3)));
+
+        if cfg!(panic = "unwind") {
+            let init = catch_unwind(AssertUnwindSafe(|| of_thread.get_or_init(|| of_thread.set(6).map_or(7, |_| 8))));
+            assert!(init.unwrap_err().downcast_ref::<&str>().unwrap().contains("`make` has set"));
+            let init = catch_unwind(AssertUnwindSafe(|| of_loop.get_or_init(|| of_loop.set(6).map_or(7, |_| 8))));
+            assert!(init.unwrap_err().downcast_ref::<&str>().unwrap().contains("`make` has set"));
+            assert_eq!((of_thread.get().as_deref(), of_loop.get().as_deref()), (Some(&6), Some(&6)));
+        }
+    }
 }
 
 /// Rows: F57. Values go when their loop closes, after its tasks; whoever goes last may still use the loop.
