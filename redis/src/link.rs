@@ -30,7 +30,7 @@ pub(crate) struct Link {
     current: Mutex<Current>,
     connecting: Lock<()>,
     trouble: Mutex<Trouble>,
-    /// A worker's: it waits also for memory that somebody has to free.
+    /// A worker's: it waits also for memory that somebody has to free, and for each answer as long as that may take.
     tenacious: bool,
 }
 
@@ -111,7 +111,7 @@ impl Link {
         current.connection.clone().map(|connection| (connection, current.number))
     }
 
-    async fn connection(&self) -> RedisResult<(MultiplexedConnection, u64)> {
+    async fn connection(&self, limit: Duration) -> RedisResult<(MultiplexedConnection, u64)> {
         if let Some(existing) = self.existing() {
             return Ok(existing);
         }
@@ -123,7 +123,7 @@ impl Link {
         let connect = io::handle().spawn(async move {
             // The loop has its own timeouts; the client's need tokio where the handle is polled.
             let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(ANSWER_LIMIT))
+                .set_connection_timeout(Some(limit))
                 .set_response_timeout(None)
                 .set_pipeline_buffer_size(1024);
             client.get_multiplexed_async_connection_with_config(&config).await
@@ -149,8 +149,22 @@ impl Link {
         longer: Duration,
         command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> RedisResult<T> {
-        let (mut connection, number) = self.connection().await?;
-        let done = selkie::timeout(ANSWER_LIMIT + longer, command(&mut connection)).await;
+        self.attempt_until(None, longer, command).await
+    }
+
+    /// As [`attempt`](Self::attempt), at most until `end`.
+    async fn attempt_until<T>(
+        &self,
+        end: Option<Instant>,
+        longer: Duration,
+        command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> RedisResult<T> {
+        let left = || end.map_or(ANSWER_LIMIT, |end| (end - Instant::now()).min(ANSWER_LIMIT));
+        let limit = left();
+        // Also while others try in vain to connect.
+        let connection = selkie::timeout(limit, self.connection(limit)).await;
+        let (mut connection, number) = connection.unwrap_or_else(|_| Err(silent()))?;
+        let done = selkie::timeout(left() + longer, command(&mut connection)).await;
         let result = done.unwrap_or_else(|_| Err(silent()));
         match &result {
             Err(error) if needs_connection(error) => self.give_up(number),
@@ -166,10 +180,12 @@ impl Link {
         command: impl AsyncFn(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, Error> {
         let start = Instant::now();
+        // A worker's limits say when to look round, and are too short to connect in.
+        let end = limit.filter(|_| !self.tenacious).and_then(|limit| start.checked_add(limit));
         let mut tried = 0;
         loop {
             tried += 1;
-            let error = match self.attempt(Duration::ZERO, &command).await {
+            let error = match self.attempt_until(end, Duration::ZERO, &command).await {
                 Ok(done) => {
                     locked(&self.trouble).last = None;
                     return Ok(done);

@@ -205,7 +205,8 @@ impl JobQueue {
         })
     }
 
-    /// How long a method goes on trying while Redis cannot be reached; 30 seconds if not set. Workers go on for ever.
+    /// How long a method goes on trying while Redis cannot be reached, or does not answer; 30 seconds if not set. What is under way then
+    /// is given up, so it has to be longer than an answer takes. Workers go on for ever.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self

@@ -1,6 +1,6 @@
 //! Connections that break, servers that go away.
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc};
+use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
 
 use selkie_redis::{Event, JobQueue, LocalServer, NewJob, Retry, Worker, current_job};
 
@@ -20,6 +20,10 @@ pub(crate) fn tests() -> Vec<Test> {
             what_was_done_during_an_outage_is_settled_after_it,
         ),
         ("network::a_server_that_comes_late_is_waited_for", a_server_that_comes_late_is_waited_for),
+        (
+            "network::whoever_asks_a_silent_server_is_patient_alone",
+            whoever_asks_a_silent_server_is_patient_alone,
+        ),
         ("network::short_jobs_share_round_trips", short_jobs_share_round_trips),
         (
             "network::a_server_that_does_not_answer_a_watch_is_asked_again",
@@ -211,6 +215,31 @@ fn a_server_that_comes_late_is_waited_for() {
             until("it is done", async || monitor.read().done == 1).await;
         };
         worker.run(comes).await.unwrap();
+    });
+}
+
+/// About the clock.
+fn whoever_asks_a_silent_server_is_patient_alone() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let queue = far(&proxy).patience(ms(500));
+        queue.counts().await.unwrap();
+        proxy.mute_all_for_ever();
+        // By the connection that there is, and then by none: one of them connects, the others wait for it.
+        for _ in 0..2 {
+            let start = Instant::now();
+            let asking = (0..4).map(|_| {
+                let queue = queue.clone();
+                selkie::spawn(async move { assert!(queue.counts().await.unwrap_err().is_unreachable()) })
+            });
+            for asked in selkie::gather(asking).await {
+                asked.unwrap();
+            }
+            assert!(start.elapsed() < ms(5000), "{:?}", start.elapsed());
+        }
+        proxy.unmute();
+        queue.counts().await.unwrap();
     });
 }
 

@@ -97,6 +97,16 @@ impl Proxy {
         self.shared.dead.store(self.shared.wired.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// As [`mute_all`](Self::mute_all), and by none that comes.
+    pub(crate) fn mute_all_for_ever(&self) {
+        self.shared.dead.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Later connections pass everything on again.
+    pub(crate) fn unmute(&self) {
+        self.mute_all();
+    }
+
     pub(crate) fn cuts(&self) -> u64 {
         self.shared.cuts.load(Ordering::Relaxed)
     }
