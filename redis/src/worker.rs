@@ -435,7 +435,12 @@ impl Source for Stream {
         }
         let call = &call;
         // Each verdict counts or is too late; either way the delivery is none of ours any more.
-        self.queue.link.call(None, async |c| call.invoke_async::<Vec<u8>>(c).await).await.map(drop)
+        let settle = async |c: &mut _| match call.invoke_async::<Vec<u8>>(c).await {
+            // The deliveries have gone with their group.
+            Err(error) if self.is_gone(&error) => Ok(()),
+            other => other.map(drop),
+        };
+        self.queue.link.call(None, settle).await
     }
 
     async fn beat(&self, known: &[String], limit: Duration) -> Result<(), Error> {
@@ -445,8 +450,12 @@ impl Source for Stream {
         let mut call = wire::BEAT.prepare_invoke();
         call.key(&self.queue.keys.stream).arg(GROUP).arg(&self.name).arg(known);
         let call = &call;
-        let beaten = self.queue.link.call(Some(limit), async |c| call.invoke_async::<u64>(c).await).await;
-        beaten.map(drop)
+        let beat = async |c: &mut _| match call.invoke_async::<u64>(c).await {
+            // The reader makes a new group when it has room to read.
+            Err(error) if self.is_gone(&error) => Ok(()),
+            other => other.map(drop),
+        };
+        self.queue.link.call(Some(limit), beat).await
     }
 
     async fn promote(&self, limit: Duration) -> Result<Option<Duration>, Error> {

@@ -2,11 +2,12 @@
 
 use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
 
+use selkie::local;
 use selkie_redis::{Event, JobQueue, LocalServer, NewJob, Retry, Worker, current_job};
 
 use crate::{
     proxy::{Cut, Proxy},
-    support::{Test, drain, ms, queue, run, server, until},
+    support::{Test, ask, drain, ms, queue, run, server, until},
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -20,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
             what_was_done_during_an_outage_is_settled_after_it,
         ),
         ("network::a_server_that_comes_late_is_waited_for", a_server_that_comes_late_is_waited_for),
+        ("network::a_flush_under_a_job_is_outlived", a_flush_under_a_job_is_outlived),
         (
             "network::whoever_asks_a_silent_server_is_patient_alone",
             whoever_asks_a_silent_server_is_patient_alone,
@@ -215,6 +217,43 @@ fn a_server_that_comes_late_is_waited_for() {
             until("it is done", async || monitor.read().done == 1).await;
         };
         worker.run(comes).await.unwrap();
+    });
+}
+
+/// The stream goes with its group while the worker is busy and so does not read. What it says of its jobs meets neither.
+fn a_flush_under_a_job_is_outlived() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let free = Rc::new(local::Event::local());
+        let gate = free.clone();
+        let worker = Worker::new(queue.clone()).concurrency(1).idle_limit(ms(60)).register(
+            "fail",
+            move |wait: bool| {
+                let gate = gate.clone();
+                async move {
+                    if wait {
+                        gate.wait().await;
+                        return Err(std::fmt::Error);
+                    }
+                    Ok(())
+                }
+            },
+        );
+        let monitor = worker.monitor();
+        queue.submit("fail", &true).await.unwrap();
+        let flushed = async {
+            until("the job runs", async || monitor.read().running == 1).await;
+            ask::<()>(&server, &["FLUSHALL"]);
+            // Some beats.
+            selkie::sleep(ms(200)).await;
+            free.set();
+            until("the job has ended", async || monitor.read().running == 0).await;
+            queue.submit("fail", &false).await.unwrap();
+            until("a job after the flush", async || monitor.read().done == 1).await;
+        };
+        let report = worker.run(flushed).await.unwrap();
+        assert_eq!((report.done, report.unsettled), (1, 0), "{report:?}");
     });
 }
 
