@@ -216,7 +216,7 @@ impl Source for List {
         Ok(self.take_in(one.into_iter().collect()))
     }
 
-    async fn recover(&self, known: &[String], _: bool) -> RedisResult<Vec<Entry>> {
+    async fn recover(&self, known: &[String], _: usize, _: bool) -> RedisResult<Vec<Entry>> {
         let mut have: HashMap<Vec<u8>, usize> = HashMap::new();
         for id in known {
             if let Some(item) = self.items.borrow().get(id) {

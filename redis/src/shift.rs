@@ -98,8 +98,8 @@ pub(crate) trait Source: 'static {
     async fn prepare(&self) -> Result<(), Error>;
     /// Takes up to `room` deliveries, and waits for the first for at most `wait`.
     async fn take(&self, room: usize, wait: Duration) -> RedisResult<Vec<Entry>>;
-    /// What is pending for this worker without being in `known`.
-    async fn recover(&self, known: &[String], first: bool) -> RedisResult<Vec<Entry>>;
+    /// What is pending for this worker without being in `known`. If it is as much as `room` there may be more.
+    async fn recover(&self, known: &[String], room: usize, first: bool) -> RedisResult<Vec<Entry>>;
     /// Takes up to `room` deliveries over from the dead; and whether there may be more.
     async fn claim(&self, room: usize) -> RedisResult<(Vec<Entry>, bool)>;
     /// Brings verdicts, as often as it takes.
@@ -343,10 +343,12 @@ impl<S: Source> Shift<S> {
                 recover = recover.or(Some(false));
             }
             let result = if let Some(first) = recover {
-                let known = self.known();
-                let found = self.source.recover(&known, first).await;
+                let (known, room) = (self.known(), self.room());
+                let found = self.source.recover(&known, room, first).await;
                 if let Ok(found) = &found {
-                    recover = None;
+                    if found.len() < room {
+                        recover = None;
+                    }
                     add(&self.numbers.recovered, found.len());
                 }
                 found

@@ -384,12 +384,12 @@ impl Source for Stream {
         wire::read_entries(self.reader.attempt(wait, async |c| read.query_async(c).await).await?)
     }
 
-    async fn recover(&self, known: &[String], first: bool) -> RedisResult<Vec<Entry>> {
+    async fn recover(&self, known: &[String], room: usize, first: bool) -> RedisResult<Vec<Entry>> {
         let mut call = wire::RECOVER.prepare_invoke();
         call.key(&self.queue.keys.stream)
             .arg(GROUP)
             .arg(&self.name)
-            .arg(1000)
+            .arg(room)
             .arg(u8::from(first))
             .arg(known);
         wire::entries(self.reader.attempt(Duration::ZERO, async |c| call.invoke_async(c).await).await?)

@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
             "network::whoever_asks_a_silent_server_is_patient_alone",
             whoever_asks_a_silent_server_is_patient_alone,
         ),
+        ("network::all_that_a_dead_namesake_had_runs_at_once", all_that_a_dead_namesake_had_runs_at_once),
         ("network::short_jobs_share_round_trips", short_jobs_share_round_trips),
         (
             "network::a_server_that_does_not_answer_a_watch_is_asked_again",
@@ -279,6 +280,35 @@ fn whoever_asks_a_silent_server_is_patient_alone() {
         }
         proxy.unmute();
         queue.counts().await.unwrap();
+    });
+}
+
+/// More than Redis lists in one answer, and than the worker has room for.
+fn all_that_a_dead_namesake_had_runs_at_once() {
+    run(async {
+        let server = server();
+        let near = queue(&server);
+        near.submit_all((0..2500).map(|n| NewJob::new("nothing", &n).unwrap())).await.unwrap();
+        ask::<()>(&server, &["XGROUP", "CREATE", "selkie:{tests}:jobs", "workers", "0"]);
+        let read = [
+            "XREADGROUP",
+            "GROUP",
+            "workers",
+            "same",
+            "COUNT",
+            "2500",
+            "STREAMS",
+            "selkie:{tests}:jobs",
+            ">",
+        ];
+        ask::<redis::Value>(&server, &read);
+        let worker = Worker::new(near.clone())
+            .name("same")
+            .concurrency(600)
+            .idle_limit(ms(600_000))
+            .register("nothing", async |_: u64| Ok::<_, Infallible>(()));
+        let report = drain(&near, worker).await;
+        assert_eq!((report.done, report.recovered, report.claimed), (2500, 2500, 0));
     });
 }
 
