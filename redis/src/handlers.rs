@@ -11,7 +11,7 @@ use std::{
 };
 
 use selkie::{ContextVar, IsolatedPool, RemoteTask, isolated::Call};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::JobId;
 
@@ -126,10 +126,13 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }
 
-#[derive(Serialize)]
-struct Outcome<R> {
-    ok: R,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Outcome<R> {
+    pub(crate) ok: R,
 }
+
+/// How an [`Outcome`] begins, and nothing else that is kept in its place.
+pub(crate) const OK: &str = "{\"ok\":";
 
 fn outcome<R: Serialize>(result: R) -> Result<String, Failure> {
     let json = serde_json::to_string(&Outcome { ok: result });

@@ -25,6 +25,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Error,
+    handlers::{self, Outcome},
     link::Link,
     watch::Watch,
     wire::{self, GROUP, Keys, unique},
@@ -283,11 +284,12 @@ impl JobQueue {
             self.link.call(Some(self.patience), async |connection| get.query_async(connection).await).await?;
         let Some(text) = text else { return Ok(None) };
         let wrong = |error| Error::payload(format!("the result of job {id} is of another type"), error);
-        let mut value: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
-        if let Some(result) = value.get_mut("ok") {
-            return Ok(Some(Ok(serde_json::from_value(result.take()).map_err(wrong)?)));
+        // By its first letters, and not by way of a `Value`, which has no room for large numbers.
+        if text.starts_with(handlers::OK) {
+            let Outcome { ok } = serde_json::from_str(&text).map_err(wrong)?;
+            return Ok(Some(Ok(ok)));
         }
-        Ok(Some(Err(serde_json::from_value(value).map_err(wrong)?)))
+        Ok(Some(Err(serde_json::from_str(&text).map_err(wrong)?)))
     }
 
     /// Waits until a job has ended, for at most `limit`; `None` if it has not by then.

@@ -47,10 +47,31 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::jobs_of_other_languages", jobs_of_other_languages),
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
         ("basics::arguments_whose_type_panics_fail_the_job", arguments_whose_type_panics_fail_the_job),
+        ("basics::an_outcome_is_what_was_returned", an_outcome_is_what_was_returned),
         ("basics::times_may_be_for_ever", times_may_be_for_ever),
         ("basics::an_id_may_be_any_text", an_id_may_be_any_text),
         ("basics::a_watch_that_is_not_read_ends_in_a_gap", a_watch_that_is_not_read_ends_in_a_gap),
     ]
+}
+
+fn an_outcome_is_what_was_returned() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let returned = (u128::MAX, i128::MIN, Some(()), [("a".to_owned(), 1e300)]);
+        let ids = [queue.submit("echo", &returned).await.unwrap(), queue.submit("none", &()).await.unwrap()];
+        let worker = Worker::new(queue.clone())
+            .register("echo", async |args: (u128, i128, Option<()>, [(String, f64); 1])| {
+                Ok::<_, Infallible>(args)
+            })
+            .register("none", async |()| Ok::<_, Infallible>(None::<u8>));
+        drain(&queue, worker).await;
+        assert_eq!(
+            queue.outcome(&ids[0]).await.unwrap(),
+            Some(Ok((u128::MAX, i128::MIN, None::<()>, returned.3)))
+        );
+        assert_eq!(queue.outcome::<Option<u8>>(&ids[1]).await.unwrap(), Some(Ok(None)));
+    });
 }
 
 fn a_job_is_done_and_its_outcome_kept() {
