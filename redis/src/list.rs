@@ -32,6 +32,7 @@ use std::{
 
 use redis::{Client, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use crate::{
     Error, Failure, Job, JobId, Monitor, Report, Retry,
@@ -281,9 +282,16 @@ impl Source for List {
     async fn settle(&self, verdicts: &[Verdict]) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Letter<'a> {
-            item: serde_json::Value,
+            item: Item<'a>,
             kind: &'a str,
             error: &'a str,
+        }
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Item<'a> {
+            /// To the letter: a `Value` would round large numbers, and keep one of several equal keys.
+            Json(&'a RawValue),
+            Text(String),
         }
         let mut call = wire::LIST_SETTLE.prepare_invoke();
         call.key(&self.list).key(&self.processing).key(&self.dead).key(format!(
@@ -301,8 +309,8 @@ impl Source for List {
                     What::Done { .. } => call.arg("done").arg(""),
                     What::Back | What::Retry { .. } => call.arg("back").arg(""),
                     What::Dead { kind, error } => {
-                        let text = || String::from_utf8_lossy(item).into_owned().into();
-                        let item = serde_json::from_slice(item).unwrap_or_else(|_| text());
+                        let text = || Item::Text(String::from_utf8_lossy(item).into_owned());
+                        let item = serde_json::from_slice(item).map_or_else(|_| text(), Item::Json);
                         call.arg("dead").arg(wire::json("a dead letter", &Letter { item, kind, error })?)
                     }
                 };

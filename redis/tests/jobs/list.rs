@@ -117,7 +117,8 @@ fn an_item_is_pushed_not_polled() {
 fn failed_and_malformed_items_go_to_the_dead() {
     run(async {
         let server = server();
-        push(&server, &["1", "2", "{", r#"{"n": 1}"#]);
+        let exact = r#"{"z": 123456789012345678901234567890, "a": 1.10, "a": 2}"#;
+        push(&server, &["1", "2", "{", r#"{"n": 1}"#, exact]);
         let notes = Notes::default();
         let noted = notes.clone();
         let worker = ListWorker::open(server.url(), "jobs", move |n: u32| {
@@ -128,11 +129,12 @@ fn failed_and_malformed_items_go_to_the_dead() {
         let worker = worker.unwrap().concurrency(1).retry(Retry::default().attempts(3).base(ms(10)));
         let report = worker.run(until("all are done", async || is_empty(&server))).await.unwrap();
         assert_eq!(notes.all(), ["1 1", "2 1", "2 2", "2 3"]);
-        assert_eq!((report.done, report.retried, report.dead), (1, 2, 3));
+        assert_eq!((report.done, report.retried, report.dead), (1, 2, 4));
         let dead: Vec<String> = ask(&server, &["LRANGE", "jobs:dead", "0", "-1"]);
         assert_eq!(dead[0], r#"{"item":2,"kind":"failed","error":"not two"}"#);
         assert!(dead[1].starts_with(r#"{"item":"{","kind":"malformed","error":"the item is not what the handler takes: invalid type: map"#), "{}", dead[1]);
-        assert!(dead[2].starts_with(r#"{"item":{"n":1},"kind":"malformed","error":"the item is not what the handler takes: invalid type"#), "{}", dead[2]);
+        assert!(dead[2].starts_with(r#"{"item":{"n": 1},"kind":"malformed","error":"the item is not what the handler takes: invalid type"#), "{}", dead[2]);
+        assert!(dead[3].starts_with(&format!(r#"{{"item":{exact},"kind":"malformed","#)), "{}", dead[3]);
     });
 }
 
