@@ -30,7 +30,7 @@ pub(crate) struct Link {
     current: Mutex<Current>,
     connecting: Lock<()>,
     trouble: Mutex<Trouble>,
-    /// A worker's: it waits also for memory that somebody has to free, and for each answer as long as that may take.
+    /// A worker's: it waits for each answer as long as that may take.
     tenacious: bool,
 }
 
@@ -64,6 +64,11 @@ pub(crate) fn is_passing(error: &RedisError) -> bool {
         ) => true,
         _ => matches!(error.code(), Some("MISCONF" | "NOREPLICAS" | "BUSY" | "UNBLOCKED")),
     }
+}
+
+/// As [`is_passing`], for a worker: it waits also for memory that somebody has to free.
+pub(crate) fn is_passing_for_worker(error: &RedisError) -> bool {
+    is_passing(error) || error.code() == Some("OOM")
 }
 
 /// Whether the connection is at fault, or the server behind it is the wrong one by now.
@@ -190,7 +195,9 @@ impl Link {
                     locked(&self.trouble).last = None;
                     return Ok(done);
                 }
-                Err(error) if is_passing(&error) || (self.tenacious && error.code() == Some("OOM")) => error,
+                Err(error) if is_passing(&error) || (self.tenacious && is_passing_for_worker(&error)) => {
+                    error
+                }
                 Err(error) => return Err(Error::refused(error)),
             };
             let pause = self.pause(tried, &error);

@@ -72,7 +72,7 @@ use selkie::{AnyTask, JoinError, Task, TimedOut, local, spawn};
 use crate::{
     Error, JobId, Retry,
     handlers::{Again, Failure, Handlers, Job, Unfit, set_current},
-    link::is_passing,
+    link::is_passing_for_worker,
     wire::Entry,
 };
 
@@ -381,7 +381,7 @@ impl<S: Source> Shift<S> {
                 if let Err(error) = self.source.prepare().await {
                     return self.fail(error);
                 }
-            } else if !is_passing(&error) {
+            } else if !is_passing_for_worker(&error) {
                 return self.fail(Error::refused(error));
             }
             recover = recover.or(Some(false));

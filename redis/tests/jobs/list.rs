@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
             an_answer_that_is_lost_at_the_end_costs_no_item,
         ),
         ("list::a_dead_letter_that_is_refused_is_not_lost", a_dead_letter_that_is_refused_is_not_lost),
+        ("list::a_server_without_memory_left_is_waited_for", a_server_without_memory_left_is_waited_for),
     ]
 }
 
@@ -251,5 +252,26 @@ fn a_dead_letter_that_is_refused_is_not_lost() {
         let other = noting(server.url(), &notes).idle_limit(ms(300));
         other.run(until("the other has done it", async || is_empty(&server))).await.unwrap();
         assert_eq!(ask::<u64>(&server, &["LLEN", "jobs:dead"]), 1);
+    });
+}
+
+/// To move an item takes memory.
+fn a_server_without_memory_left_is_waited_for() {
+    run(async {
+        let server = server();
+        let notes = Notes::default();
+        let worker = noting(server.url(), &notes);
+        let monitor = worker.monitor();
+        let fills = async {
+            push(&server, &[r#""a""#]);
+            until("it works", async || monitor.read().done == 1).await;
+            // Nothing else asks for an item meanwhile, and the worker may wait for one: that is refused too.
+            ask::<()>(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+            until("there is trouble", async || monitor.read().trouble.is_some()).await;
+            ask::<()>(&server, &["CONFIG", "SET", "maxmemory", "0"]);
+            push(&server, &[r#""b""#]);
+            until("it works again", async || monitor.read().done == 2).await;
+        };
+        assert_eq!(worker.run(fills).await.unwrap().done, 2);
     });
 }
