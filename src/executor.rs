@@ -1,18 +1,24 @@
 //! Futures on all processors, beside the loop.
 
-#![expect(clippy::disallowed_types, reason = "one thread runs a simulation, so the lock is free")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "held for a few instructions and never with code of users; taken by `os::lock`, which a page may call"
+)]
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::Future,
+    mem,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex},
-    task::{self, Poll},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{self, Poll, Waker},
 };
 
-use atomic_waker::AtomicWaker;
 use pin_project_lite::pin_project;
 use selkie_platform::Unavailable;
 
@@ -133,25 +139,15 @@ impl Executor {
         }
     }
 
-    /// Takes no new futures from this call on. Awaiting, on any loop, waits until all have ended; one caller at a time.
+    /// Takes no new futures from this call on. Awaiting, on any loop, waits until all have ended. A second call waits for the same end.
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + 'static {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let lease: Arc<dyn Lend> = match &*self.inner {
             Inner::Workers(workers) => workers.lease(),
             Inner::Simulated(simulated) => simulated.load.clone(),
         };
         lease.load().census.set_closed(true);
-        poll_fn(move |cx| {
-            let load = lease.load();
-            if load.census.count() > 0 {
-                load.waiter.register(cx.waker());
-                if load.census.count() > 0 {
-                    return Poll::Pending;
-                }
-                // A load may be used again, and must not keep it.
-                drop(load.waiter.take());
-            }
-            Poll::Ready(())
-        })
+        Ended { lease, key: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// How many threads there are. None in a simulation.
@@ -212,8 +208,8 @@ impl Drop for Simulated {
 #[derive(Default)]
 pub(crate) struct Load {
     pub(crate) census: Census,
-    /// The last one wakes the [`Executor::shutdown`].
-    waiter: AtomicWaker,
+    /// Who waits for a shutdown, by key. All that they are told is to look again: the load may serve others by then.
+    waiting: Mutex<Vec<(u64, Waker)>>,
 }
 
 impl Load {
@@ -221,9 +217,52 @@ impl Load {
     #[inline]
     pub(crate) fn left(&self, count: usize) {
         if self.census.leave(count) {
-            // It may be anybody's, and fails nothing but itself.
-            contain(|| self.waiter.wake());
+            let waiting = mem::take(&mut *os::lock(&self.waiting));
+            for (_, waker) in waiting {
+                // It may be anybody's, and fails nothing but itself.
+                contain(|| waker.wake());
+            }
         }
+    }
+}
+
+/// The end of a shutdown.
+struct Ended {
+    lease: Arc<dyn Lend>,
+    key: u64,
+}
+
+impl Ended {
+    /// What it may have left in the load, which may be used again and must not keep it.
+    fn forget(&self) -> Option<Waker> {
+        let mut waiting = os::lock(&self.lease.load().waiting);
+        let place = waiting.iter().position(|(key, _)| *key == self.key)?;
+        Some(waiting.remove(place).1)
+    }
+}
+
+impl Future for Ended {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let load = self.lease.load();
+        if load.census.count() > 0 {
+            let new = (self.key, cx.waker().clone());
+            let old = self.forget();
+            os::lock(&load.waiting).push(new);
+            drop(old);
+            // Whoever leaves after this look finds it there.
+            if load.census.count() > 0 {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.forget());
     }
 }
 

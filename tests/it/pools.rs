@@ -257,6 +257,27 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F72. As of a pool; who gives up waiting keeps nobody from it.
+    async fn everybody_who_waits_for_the_end_of_an_executor_hears_of_it(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let executor = Executor::with_threads(1).unwrap();
+        let (sender, receiver) = futures::channel::oneshot::channel::<u8>();
+        let waits = executor.spawn(receiver).unwrap();
+        let ends = [spawn(executor.shutdown()), spawn(executor.clone().shutdown()), spawn(executor.shutdown())];
+        assert!(timeout(Duration::from_millis(1), executor.shutdown()).await.is_err());
+        assert!(!ends.iter().any(|end| end.is_finished()));
+        sender.send(7).unwrap();
+        assert_eq!(waits.await.unwrap(), Ok(7));
+        for end in ends {
+            timeout(Duration::from_secs(30), end).await.unwrap().unwrap();
+        }
+        executor.shutdown().await;
+    }
+}
+
+behaviour! {
     /// Rows: F45, F72. Callbacks are called in their order, before anybody who waits goes on, whether who waits came first or not.
     async fn a_future_of_an_executor_calls_back(t) {
         if pool(&t, 1).is_none() {

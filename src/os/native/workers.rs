@@ -21,7 +21,7 @@
 //! - A wake of others may be on its way, and what it queues come after all the rest. So the count decides, not the queue.
 //!
 //! A site is free when nobody has a [`Lease`] of it any more: no thread, no executor, no shutdown that is awaited.
-//! By then it keeps nothing of its users: futures have taken their wakers out, and so has a shutdown that found the count at zero.
+//! By then it keeps nothing of its users: futures have taken their wakers out, and so have those who waited for a shutdown.
 
 #![expect(
     clippy::disallowed_types,
