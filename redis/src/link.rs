@@ -62,13 +62,22 @@ pub(crate) fn is_passing(error: &RedisError) -> bool {
             | ServerErrorKind::MasterDown
             | ServerErrorKind::ReadOnly,
         ) => true,
-        _ => matches!(error.code(), Some("MISCONF" | "NOREPLICAS" | "BUSY" | "UNBLOCKED")),
+        _ => has_code(error, &["MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED"]),
     }
+}
+
+/// Also of a pipeline, whose errors have no code where the client has no kind for them.
+fn has_code(error: &RedisError, codes: &[&str]) -> bool {
+    if let Some(code) = error.code() {
+        return codes.contains(&code);
+    }
+    let failures = error.clone().into_server_errors();
+    failures.is_some_and(|failures| failures.iter().all(|(_, error)| codes.contains(&error.code())))
 }
 
 /// As [`is_passing`], for a worker: it waits also for memory that somebody has to free.
 pub(crate) fn is_passing_for_worker(error: &RedisError) -> bool {
-    is_passing(error) || error.code() == Some("OOM")
+    is_passing(error) || has_code(error, &["OOM"])
 }
 
 /// Whether the connection is at fault, or the server behind it is the wrong one by now.

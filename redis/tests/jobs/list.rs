@@ -255,12 +255,12 @@ fn a_dead_letter_that_is_refused_is_not_lost() {
     });
 }
 
-/// To move an item takes memory.
+/// To move an item takes memory, and so does a sign of life.
 fn a_server_without_memory_left_is_waited_for() {
     run(async {
         let server = server();
         let notes = Notes::default();
-        let worker = noting(server.url(), &notes);
+        let worker = noting(server.url(), &notes).idle_limit(ms(60));
         let monitor = worker.monitor();
         let fills = async {
             push(&server, &[r#""a""#]);
@@ -268,6 +268,8 @@ fn a_server_without_memory_left_is_waited_for() {
             // Nothing else asks for an item meanwhile, and the worker may wait for one: that is refused too.
             ask::<()>(&server, &["CONFIG", "SET", "maxmemory", "1"]);
             until("there is trouble", async || monitor.read().trouble.is_some()).await;
+            // For some beats.
+            selkie::sleep(ms(200)).await;
             ask::<()>(&server, &["CONFIG", "SET", "maxmemory", "0"]);
             push(&server, &[r#""b""#]);
             until("it works again", async || monitor.read().done == 2).await;
