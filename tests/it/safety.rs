@@ -918,6 +918,28 @@ fn tasks_and_their_parts_may_outlive_the_thread_locals_of_their_thread() {
     .unwrap();
 }
 
+#[test]
+fn a_thread_may_be_joined_when_the_thread_locals_have_gone() {
+    struct Joins(selkie::Thread<u8>, mpsc::Sender<u8>);
+    impl Drop for Joins {
+        fn drop(&mut self) {
+            self.1.send(self.0.join(None).unwrap().unwrap()).unwrap();
+        }
+    }
+    thread_local! {
+        static KEPT: RefCell<Option<Joins>> = const { RefCell::new(None) };
+    }
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(|| {
+        KEPT.set(Some(Joins(selkie::Thread::spawn("joined", || 7).unwrap(), sender)));
+        // Later than the other, so its variable goes before.
+        assert!(selkie::current_thread_name().is_none());
+    })
+    .join()
+    .unwrap();
+    assert_eq!(receiver.recv(), Ok(7));
+}
+
 /// In every way in which a job may go: detached, cancelled, awaited, forgotten, and run by the scope's own thread.
 #[test]
 fn what_a_scoped_job_borrows_and_gives_is_gone_when_the_scope_ends() {
