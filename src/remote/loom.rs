@@ -1,15 +1,15 @@
 //! Models of the result. Run by `RUSTFLAGS="--cfg selkie_loom" cargo test -p selkie --lib --release loom`.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering as StdOrdering},
-    task::Wake,
+    task::{Context, Poll, Wake},
 };
 
 use loom::thread;
 
-use super::*;
+use super::{super::Debts, *};
 
 struct Unpark(thread::Thread);
 
