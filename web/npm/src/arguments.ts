@@ -41,7 +41,7 @@ export function callable(value: unknown, name: string): void {
 
 /** @internal */
 export function signal(value: unknown, name: string): void {
-    if (typeof (value as AbortSignal | null)?.addEventListener !== 'function') refuse(name, 'an AbortSignal', value);
+    if (!(value as AbortSignal | null)?.addEventListener) refuse(name, 'an AbortSignal', value);
 }
 
 /** @internal */
@@ -66,11 +66,11 @@ export function options<T extends object>(value: T | undefined, rules: Rules): P
     if (typeof value !== 'object' || value === null) refuse('options', 'an object', value);
     for (const [key, one] of Object.entries(value)) {
         const name = `options.${key}`;
-        const rule = Object.hasOwn(rules, key) ? rules[key] : undefined;
+        const rule = Object.hasOwn(rules, key) && rules[key];
         if (!rule) throw new ArgumentError(name, `no such option; there are ${Object.keys(rules).join(', ')}`);
         if (one === undefined) continue;
         if (typeof rule === 'function') rule(one, name);
-        else if (!rule.includes(one as string)) refuse(name, `one of ${rule.map((other) => `"${other}"`).join(', ')}`, one);
+        else if (!rule.includes(one as string)) refuse(name, `one of ${rule.map(show).join(', ')}`, one);
     }
     return value;
 }

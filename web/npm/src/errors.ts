@@ -129,11 +129,8 @@ export function tell(f: () => void): void {
     try {
         f();
     } catch (error) {
-        if (typeof reportError === 'function') reportError(error);
-        else {
-            setTimeout(() => {
-                throw error;
-            });
-        }
+        setTimeout(() => {
+            throw error;
+        });
     }
 }

@@ -176,7 +176,7 @@ export class Loop {
         const slot = this.operation_(call);
         start(slot, how);
         const cancel = (): boolean => this.operations_.list_[slot] === call && !this.revoke_(slot);
-        return { cancel, [dispose]: () => void cancel() } as unknown as Handle;
+        return { cancel, [dispose]: cancel } as unknown as Handle;
     }
 
     /**
@@ -239,7 +239,7 @@ export class Loop {
 
     /** Whether `close` was called, or the scheduler has failed. */
     get closed(): boolean {
-        return this.over_ !== undefined || this.closing_ !== undefined;
+        return !!(this.over_ || this.closing_);
     }
 
     /** Tells `observer` of each step of each task; answers how to end that. One at a time. */
@@ -299,7 +299,7 @@ export class Loop {
 
     /** @internal Whether the scheduler may be called. */
     get open_(): boolean {
-        return this.over_ === undefined;
+        return !this.over_;
     }
 
     /** @internal */

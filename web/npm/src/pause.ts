@@ -23,7 +23,7 @@ export class Pause<T> implements Leaver {
     /** What it gives when its time is over, instead of a TimeoutError. */
     late_: (() => T) | undefined;
     /** Told at the end, however it came. */
-    undo_: Undo | void = undefined;
+    undo_: Undo | undefined | void;
 
     constructor(
         private readonly loop_: Loop,

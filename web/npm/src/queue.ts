@@ -36,7 +36,7 @@ export class Queue<T> extends Thing {
     private readonly order_: string;
     private items_ = new Slots<T>();
     private stacked_ = 0;
-    private closed_ = false;
+    private closed_?: boolean;
 
     constructor(loop: Loop, options?: QueueOptions) {
         const { capacity = Infinity, order = 'fifo' } = check(options, { capacity: limit, order: ['fifo', 'lifo', 'priority'] });
@@ -51,7 +51,7 @@ export class Queue<T> extends Thing {
     }
 
     get closed(): boolean {
-        return this.closed_;
+        return !!this.closed_;
     }
 
     /** Adds an item, and waits while there is no room. Given up, the item is not added. */

@@ -68,14 +68,14 @@ export class Lock extends Semaphore {
 
 /** A flag that tasks wait for. */
 export class Event extends Thing {
-    private set_ = false;
+    private set_?: boolean;
 
     constructor(loop: Loop) {
         super(loop, () => loop.wasm_.event_());
     }
 
     get isSet(): boolean {
-        return this.set_;
+        return !!this.set_;
     }
 
     /** Wakes all who wait, and lets all pass until it is cleared. */
@@ -163,7 +163,7 @@ export class Condition extends Thing {
 /** Where so many wait for each other. */
 export class Barrier extends Thing {
     readonly parties: number;
-    private broken_ = false;
+    private broken_?: boolean;
 
     constructor(loop: Loop, parties: number) {
         super(loop, () => (count(1)(parties, 'parties'), loop.wasm_.barrier_(parties)));
@@ -171,7 +171,7 @@ export class Barrier extends Thing {
     }
 
     get broken(): boolean {
-        return this.broken_;
+        return !!this.broken_;
     }
 
     /** Waits until all have come, and gives the place of arrival, from 0 on. */
