@@ -1,7 +1,7 @@
 // Waiting for many tasks.
 
 import { any, callable, limit, options as check, signal, time } from './arguments.js';
-import { ArgumentError, GroupError, SelkieError, aborted, disposable } from './errors.js';
+import { ArgumentError, GroupError, SelkieError, aborted, disposable, timedOut } from './errors.js';
 import type { Loop, WaitOptions } from './loop.js';
 import type { Pause } from './pause.js';
 import { offAbort, onAbort } from './signals.js';
@@ -158,12 +158,14 @@ export function asCompleted<T extends Task<unknown>>(
     const list = tasksOf(tasks);
     const deadline = loop.now() + timeoutMs;
     const ended: T[] = [];
-    let heard: (() => void) | undefined;
+    let waits: Pause<boolean> | undefined;
     return (async function* () {
-        const stop = watch(list, (task) => (ended.push(task), heard?.()));
+        const stop = watch(list, (task) => (ended.push(task), waits?.give_(false)));
         try {
             for (const _ of list) {
-                if (ended.length === 0) await loop.pause_<void>(by, (pause) => void (heard = () => pause.give_()), Math.max(0, deadline - loop.now()));
+                const left = Math.max(0, deadline - loop.now());
+                // The error names the time that was given, and not what is left of it.
+                if (!ended.length && (await loop.pause_(by, (pause) => void (waits = pause), left, () => true))) throw timedOut(timeoutMs);
                 yield { task: ended.shift()! };
             }
         } finally {
@@ -177,7 +179,7 @@ export class Group {
     private readonly tasks_ = new Set<Task<unknown>>();
     private readonly errors_: unknown[] = [];
     private readonly controller_ = new AbortController();
-    private closed_ = false;
+    private closed_?: boolean;
     private left_: { reason: unknown } | undefined;
 
     /** @internal */

@@ -714,19 +714,19 @@ timed('asCompleted gives tasks as they end', async ({ loop, log }) => {
     equal(await seen, ['10', '20', '30']);
 });
 
-timed('asCompleted ends by a TimeoutError when its time is over', async ({ loop, log }) => {
+timed('asCompleted ends by a TimeoutError when its time is over, which names the time that was given', async ({ loop, log }) => {
     const tasks = [10, 50].map((ms) => loop.spawn(worker(log, `${ms}`, ms)));
     const seen = loop.spawn(async () => {
         const names = [];
         try {
             for await (const { task } of loop.asCompleted(tasks, { timeoutMs: 20 })) names.push(task.result());
         } catch (error) {
-            names.push(error.name);
+            names.push(error.name, error.message);
         }
         return names;
     });
     await loop.runUntilIdle();
-    equal([await seen, tasks[1].state], [['10', 'TimeoutError'], 'done']);
+    equal([await seen, tasks[1].state], [['10', 'TimeoutError', 'The time of 20 ms is over.'], 'done']);
 });
 
 timed('leaving asCompleted early cancels nothing', async ({ loop, log }) => {
