@@ -126,6 +126,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     private input_: unknown;
     /** Which wait it is: the end of an earlier one is of no interest. */
     private wait_ = 0;
+    /** What ends by a cancel as well: the task that a generator waits for, or that an async body has returned. */
     private on_: Task<unknown> | undefined;
     /** It was asked to end, and has not been told. */
     private request_ = false;
@@ -341,6 +342,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
             return this.advance_();
         }
         if (typeof (made as PromiseLike<T> | null)?.then !== 'function') return this.end_('done', made);
+        if (made instanceof Task) this.on_ = made;
         this.listen_(made as PromiseLike<T>);
         return WAIT;
     }
@@ -361,10 +363,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
             this.ready_ = 1;
             if (this.request_) {
                 this.wait_ += 1;
-                const on = this.on_;
-                this.on_ = undefined;
                 this.deliver_();
-                on?.cancel(this.reason_);
+                this.on_ = undefined;
                 turn = this.generator_!.throw(this.reason_);
             } else turn = ready_ === 2 ? this.generator_!.throw(input_) : this.generator_!.next(input_);
             if (turn.done) return this.end_('done', turn.value);
@@ -429,6 +429,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         const holds = this.holds_;
         this.holds_ = undefined;
         this.controller_?.abort(this.reason_);
+        this.on_?.cancel(this.reason_);
         if (holds?.size) holds.forEach((one) => one.leave_(this.reason_));
         else this.owed_ = !this.generator_;
     }

@@ -703,6 +703,19 @@ timed('wait is left by its signal, and leaves nothing behind', async ({ loop, lo
     await loop.runUntilIdle();
 });
 
+timed('a cancel reaches the task that a body returns, again and again', async ({ loop, log }) => {
+    const inner = loop.spawn(async (ctx) => {
+        for (let n = 0; n < 2; n += 1) await ctx.sleep(100).catch((reason) => log.push(reason));
+        await ctx.sleep(100);
+    });
+    const outer = loop.spawn(() => inner);
+    for (const reason of ['one', 'two', 'three']) {
+        outer.cancel(reason);
+        await loop.advance(1);
+    }
+    equal([log, outer.state, outer.error(), inner.state], [['one', 'two'], 'cancelled', 'three', 'cancelled']);
+});
+
 timed('asCompleted gives tasks as they end', async ({ loop, log }) => {
     const tasks = [30, 10, 20].map((ms) => loop.spawn(worker(log, `${ms}`, ms)));
     const seen = loop.spawn(async () => {

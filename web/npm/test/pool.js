@@ -348,6 +348,20 @@ test('those behind a crash are told if no other Worker can be made', async ({ se
     await loop.close();
 });
 
+pooled('a cancel of a group, or of a gather, reaches the jobs that its functions return', { max: 2, killAfterMs: 60_000 }, async ({ pool, loop, made }) => {
+    for (const many of [(f) => loop.withGroup((group) => { group.spawn(f); group.spawn(f); }), (f) => loop.gather([f, f])]) {
+        let [began, all] = [0];
+        const beginning = new Promise((resolve) => (all = resolve));
+        const task = many(() => pool.run('listen', [], { onProgress: () => (began += 1) === 2 && all() }));
+        await beginning;
+        task.cancel('enough');
+        equal(await rejection(task), 'enough');
+        // A gather ends with the first of them.
+        for (let tries = 0; tries < 100 && pool.running; tries += 1) await loop.sleep(5);
+        equal([pool.running, made()], [0, 2]);
+    }
+});
+
 test('what is no Worker is said for each job', async ({ selkie }) => {
     const loop = await selkie.createLoop();
     const pool = selkie.createPool(loop, () => ({ postMessage() {}, terminate() {} }), { max: 1 });
