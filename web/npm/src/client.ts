@@ -2,9 +2,9 @@
 
 import { type Rules, callable, list, signal, text, time } from './arguments.js';
 import { restart } from './engine.js';
-import { type WorkerError, tell } from './errors.js';
+import { WorkerError, tell } from './errors.js';
 import type { Loop } from './loop.js';
-import { type Channel, type Message, type Run, WORDS, notCloneable, pack, post, unpack, wordOf } from './protocol.js';
+import { type Channel, type Message, type Run, WORDS, hear, listen, notCloneable, pack, post, unpack, wordOf } from './protocol.js';
 import { PRIORITIES, type Priority, type SpawnOptions, type Task, type TaskContext } from './task.js';
 
 export interface SubmitOptions {
@@ -74,11 +74,16 @@ export function order<T>(
 // Neither these nor what `~` makes of them is ever 0, or one another, in 32 bits.
 let ids = 1;
 
+/** @internal Told why there will be no answers, and what has caused it. */
+export type Lost = (text: string, cause?: unknown) => void;
+
 /** @internal The asking side of a channel. */
 export class Client {
     readonly orders_ = new Map<number, Order>();
     /** How many orders a pool may send ahead. Fewer after one was taken back: what is read in vain must not pile up there. */
     ahead_ = 0;
+    /** Whether the other side has told of an order. */
+    worked_?: boolean;
     private readonly words_: Int32Array[] = [];
     /** The words that no job has. */
     private readonly free_: number[] = [];
@@ -87,9 +92,16 @@ export class Client {
 
     constructor(
         readonly channel_: Channel,
+        /** Told when the other side is ready, and when an order has ended. */
         private readonly changed_: () => void,
+        readonly lost_: Lost,
         private readonly each_ = Infinity,
-    ) {}
+    ) {
+        hear(channel_, (message) => this.receive_(message));
+        listen(channel_, 'messageerror', (event) => lost_('sent what cannot be read here', event));
+        // Only Node tells. Elsewhere, for a Worker that was ended, `timeoutMs` and its own error event are what there is.
+        listen(channel_, 'close', () => lost_('is gone'));
+    }
 
     /**
      * With others at the next `flush_`, if `light`: then nothing of it can fail to be copied, nor come there as the same
@@ -117,7 +129,7 @@ export class Client {
             this.runs_.push([id_, name_, order.args_, order.word_, options_.priority]);
             if (!light) this.flush_(options_.transfer);
         } catch (error) {
-            this.settle_(order, () => order.reject_(notCloneable(`an argument of "${name_}"`, error)));
+            this.settle_(order, order.reject_, notCloneable(`an argument of "${name_}"`, error));
         }
     }
 
@@ -153,34 +165,33 @@ export class Client {
         post(this.channel_, ['cancel', order.id_, pack(reason_)]);
     }
 
-    receive_(message: Message): void {
+    private receive_(message: Message): void {
         // In Node many messages are one macrotask.
         if (!this.channel_.on) restart();
+        if (message[0] === 'ready') return this.changed_();
+        if (message[0] === 'gone') return this.lost_('has closed itself');
+        if (message[0] === 'unread') return post(this.channel_, ['unread', [...this.orders_.keys()]]);
+        this.worked_ = true;
         const order = this.orders_.get(message[1] as number);
         if (!order) return;
         const { options_, cancelled_ } = order;
         if (message[0] === 'progress') {
             for (const value of message[2]) tell(() => options_.onProgress?.(value));
-        } else if (message[0] === 'done') this.settle_(order, () => order.resolve_(message[2]));
+        } else if (message[0] === 'done') this.settle_(order, order.resolve_, message[2]);
         else if (message[0] === 'fail') {
             // Cancelled: the reason itself, and not the copy that went there and back.
-            this.settle_(order, () => order.reject_(cancelled_ && message[3] ? cancelled_.reason_ : unpack(message[2])));
-        }
+            this.settle_(order, order.reject_, cancelled_ && message[3] ? cancelled_.reason_ : unpack(message[2]));
+        } else this.settle_(order, order.reject_, new WorkerError('not-cloneable', `an argument of "${order.name_}" cannot be read there`));
     }
 
-    settle_(order: Order, f: () => void): void {
+    settle_(order: Order, how: (value: unknown) => void, value: unknown): void {
         this.forget_(order);
-        f();
+        how(value);
         this.changed_();
     }
 
     /** No answer will come. */
     fail_(error: WorkerError): void {
-        const all = [...this.orders_.values()];
-        this.orders_.clear();
-        for (const { done_, cancelled_, reject_ } of all) {
-            done_?.();
-            reject_(cancelled_ ? cancelled_.reason_ : error);
-        }
+        for (const order of this.orders_.values()) this.settle_(order, order.reject_, order.cancelled_ ? order.cancelled_.reason_ : error);
     }
 }

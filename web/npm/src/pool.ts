@@ -17,10 +17,10 @@
 // Those that are taken back are in front of the queue, in their order.
 
 import { type Rules, callable, count, open, options as check, text, time } from './arguments.js';
-import { Client, ORDER, type Order, SHARED, type SubmitOptions, order } from './client.js';
-import { ArgumentError, SelkieError, WorkerError, disposable, timedOut } from './errors.js';
+import { Client, type Lost, ORDER, type Order, SHARED, type SubmitOptions, order } from './client.js';
+import { ArgumentError, WorkerError, disposable, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
-import { type Channel, type Functions, type Interface, type Job, hear, listen } from './protocol.js';
+import { type Channel, type Functions, type Interface, type Job, listen } from './protocol.js';
 import { type Task, priorityOf } from './task.js';
 
 /** What `createPool` takes: a Worker of the web, or of Node's `worker_threads`. */
@@ -59,9 +59,8 @@ export type JobArguments<F> = F extends Job<infer A, any> ? A : F extends (...ar
 /** What an exposed function gives. */
 export type JobResult<F> = F extends (...args: any[]) => infer R ? Awaited<R> : never;
 
-interface Member {
-    readonly worker_: WorkerLike;
-    readonly client_: Client;
+/** A Worker, with what it was asked for. */
+interface Member extends Client {
     ready_?: boolean;
     over_?: boolean;
     /** For its start, and then for when it has nothing to do. */
@@ -103,8 +102,9 @@ export class Pool<M extends Interface<M> = Functions> {
     private starting_ = 0;
     /** The priority of those that are ahead. */
     private last_ = 0;
-    private pumping_ = false;
-    private closed_ = false;
+    private pumping_?: boolean;
+    /** Why it takes no more jobs. */
+    private closed_: WorkerError | undefined;
     private idle_: (() => void)[] = [];
 
     /** @internal */
@@ -114,14 +114,19 @@ export class Pool<M extends Interface<M> = Functions> {
         private readonly options_: Partial<PoolOptions>,
     ) {
         const { min = 0, max, name = 'pool', concurrencyPerWorker = 1 } = options_;
-        const cores = (typeof navigator === 'object' && navigator.hardwareConcurrency) || 4;
+        const cores = globalThis.navigator?.hardwareConcurrency || 4;
         this.min_ = min;
         this.max_ = max ?? Math.max(min, Math.min(cores - 1, 4), 1);
         this.name_ = name;
         this.each_ = concurrencyPerWorker;
         if (min > this.max_) throw new ArgumentError('options.min', `at most options.max, which is ${this.max_}`);
         disposable(this, () => this.close());
-        while (this.members_.size < min) this.hire_();
+        try {
+            this.staff_();
+        } catch (error) {
+            this.terminate();
+            throw error;
+        }
     }
 
     /** How many Workers there are. */
@@ -144,11 +149,10 @@ export class Pool<M extends Interface<M> = Functions> {
     /** Has a Worker call a function that it exposes. Arguments and result are copied, but for what is transferred. */
     run<K extends keyof M & string>(name: K, args: Readonly<JobArguments<M[K]>>, options?: RunOptions): Task<JobResult<M[K]>> {
         const checked: RunOptions = check(options, this.rules_);
-        const { name_ } = this;
         const { maxQueue = Infinity } = this.options_;
-        if (this.closed_) throw new SelkieError('pool-closed', `${name_} is closed`);
+        if (this.closed_) throw this.closed_;
         const rank = priorityOf(checked.priority);
-        return order(this.loop_, { name: `${name_}: ${name}` }, name, args, checked, (job) => {
+        return order(this.loop_, { name: `${this.name_}: ${name}` }, name, args, checked, (job) => {
             job.rank_ = rank;
             job.turn_ = this.turns_ += 1;
             if (this.last_ > rank) {
@@ -158,7 +162,7 @@ export class Pool<M extends Interface<M> = Functions> {
             this.queues_[2 * rank + 1]!.add(job);
             this.pump_();
             if (maxQueue < Infinity && this.queued > maxQueue && this.withdraw_(job)) {
-                job.reject_(new WorkerError('queue-full', `${this.queued} jobs wait in ${name_} already`));
+                job.reject_(new WorkerError('queue-full', `${this.queued} jobs wait in ${this.name_} already`));
             }
             return (reason) => {
                 if (!this.withdraw_(job)) return job.ask_?.(reason);
@@ -170,15 +174,14 @@ export class Pool<M extends Interface<M> = Functions> {
 
     /** Takes no more jobs, waits for those that there are, and ends the Workers. */
     async close(): Promise<void> {
-        this.closed_ = true;
+        this.closed_ ??= new WorkerError('pool-closed', `${this.name_} is closed`);
         while (this.jobs_()) await new Promise<void>((resolve) => this.idle_.push(resolve));
         for (const member of this.members_) this.fire_(member);
     }
 
     /** Ends all Workers at once; the jobs are rejected with a WorkerError. */
     terminate(): void {
-        this.closed_ = true;
-        const error = new WorkerError('pool-closed', `${this.name_} was terminated`);
+        const error = (this.closed_ = new WorkerError('pool-closed', `${this.name_} was terminated`));
         // Also what was sent and has not begun: for that another Worker would be made.
         this.recall_(this.members_, 0);
         while (this.refuse_(error));
@@ -194,8 +197,8 @@ export class Pool<M extends Interface<M> = Functions> {
     }
 
     /** How many jobs a Worker has ahead. */
-    private behind_({ client_ }: Member): number {
-        return Math.max(0, client_.orders_.size - this.each_);
+    private behind_({ orders_ }: Member): number {
+        return Math.max(0, orders_.size - this.each_);
     }
 
     /** Takes a job back, from wherever it waits; not one that has begun. */
@@ -206,9 +209,9 @@ export class Pool<M extends Interface<M> = Functions> {
     /** Takes back what they have ahead, or have not begun beyond so many; not what was moved there, which is here no more. */
     private recall_(members: Iterable<Member> = this.members_, beyond = this.each_): void {
         let some;
-        for (const { client_ } of members) {
-            if (client_.orders_.size <= beyond) continue;
-            for (const job of client_.orders_.values()) if (!job.options_.transfer && client_.take_(job)) some = this.queues_[2 * job.rank_!]!.add(job);
+        for (const member of members) {
+            if (member.orders_.size <= beyond) continue;
+            for (const job of member.orders_.values()) if (!job.options_.transfer && member.take_(job)) some = this.queues_[2 * job.rank_!]!.add(job);
         }
         if (!some) return;
         for (const at of [0, 2, 4]) {
@@ -220,7 +223,7 @@ export class Pool<M extends Interface<M> = Functions> {
 
     private jobs_(): number {
         let sum = this.waiting_();
-        for (const { client_ } of this.members_) sum += client_.orders_.size;
+        for (const { orders_ } of this.members_) sum += orders_.size;
         return sum;
     }
 
@@ -252,10 +255,10 @@ export class Pool<M extends Interface<M> = Functions> {
             let load = Infinity;
             let ahead = 0;
             for (const member of this.members_) {
-                const { size } = member.client_.orders_;
+                const { size } = member.orders_;
                 ahead += this.behind_(member);
                 if (member.ready_ && !size && !member.timer_) this.watch_(member);
-                if (member.ready_ && size < load && size < this.each_ + member.client_.ahead_) [best, load] = [member, size];
+                if (member.ready_ && size < load && size < this.each_ + member.ahead_) [best, load] = [member, size];
             }
             let job = this.next_();
             const free = load < this.each_;
@@ -278,8 +281,8 @@ export class Pool<M extends Interface<M> = Functions> {
             } else break;
         }
         this.pumping_ = false;
-        for (const { client_ } of this.members_) client_.flush_();
-        this.rest_();
+        for (const member of this.members_) member.flush_();
+        if (this.idle_.length && !this.jobs_()) for (const resolve of this.idle_.splice(0)) resolve();
     }
 
     private send_(member: Member, job: Order): void {
@@ -291,47 +294,35 @@ export class Pool<M extends Interface<M> = Functions> {
         };
         job.ask_ = (reason) => {
             // Who has ended must not be ended with what its Worker does now.
-            if (job.cancelled_ || member.client_.ended_(job)) return;
-            member.client_.ahead_ = 0;
+            if (job.cancelled_ || member.ended_(job)) return;
+            member.ahead_ = 0;
             this.recall_([member]);
             const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'its Worker was ended: another job ignored a cancel'));
             if (kill === 'now') {
                 job.cancelled_ = { reason_: reason };
                 return end();
             }
-            member.client_.cancel_(job, reason);
+            member.cancel_(job, reason);
             if (kill !== 'never') timers.push(later(end, this.options_.killAfterMs ?? 1000));
             this.pump_();
         };
         if (timeoutMs !== undefined) timers.push(later(() => job.task_.cancel(timedOut(timeoutMs)), timeoutMs));
-        if (!member.client_.orders_.size) member.since_ = performance.now();
+        if (!member.orders_.size) member.since_ = performance.now();
         // Where memory is shared one that is cancelled meanwhile is taken back; else that would come before the job does.
-        member.client_.send_(job, SHARED && light(job));
+        member.send_(job, SHARED && light(job));
     }
 
     private hire_(): void {
         const { readyMs = 10_000 } = this.options_;
-        const worker_ = this.make_();
-        if (typeof (worker_ as WorkerLike | undefined)?.postMessage !== 'function') {
+        const worker = this.make_();
+        if (!(worker as WorkerLike | undefined)?.postMessage) {
             throw new ArgumentError('spawn', 'a function that makes a Worker: () => new Worker(new URL("./jobs.js", import.meta.url), { type: "module" })');
         }
-        const channel = worker_ as unknown as Channel;
-        const member: Member = { worker_, client_: new Client(channel, () => this.changed_(member), this.each_), since_: 0 };
-        const lost = (text: string, cause?: unknown): void =>
+        const channel = worker as unknown as Channel;
+        const lost: Lost = (text, cause) =>
             this.fire_(member, new WorkerError(member.ready_ ? 'worker-crashed' : 'worker-start', `a Worker of ${this.name_} ${text}`, cause));
+        const member: Member = Object.assign(new Client(channel, () => this.changed_(member), lost, this.each_), { since_: 0 });
         let failed: (() => void) | undefined;
-        hear(channel, (message) => {
-            if (message[0] === 'gone') return lost('has closed itself');
-            if (message[0] !== 'ready') return member.client_.receive_(message);
-            if (member.over_ || member.ready_) return;
-            clearTimeout(member.timer_);
-            member.timer_ = undefined;
-            member.ready_ = true;
-            channel.unref?.();
-            this.starting_ -= 1;
-            this.changed_(member);
-        });
-        listen(channel, 'messageerror', (event: unknown) => lost('sent what cannot be read here', event));
         // In Node it is what was thrown, whatever that is.
         listen(channel, 'error', (event: { message?: string; error?: unknown; preventDefault?: () => void } | null) => {
             // The jobs that it had are rejected with it, which is where it belongs.
@@ -353,15 +344,22 @@ export class Pool<M extends Interface<M> = Functions> {
     /** A Worker is ready, or has ended a job. */
     private changed_(member: Member): void {
         if (member.over_) return;
+        if (!member.ready_) {
+            clearTimeout(member.timer_);
+            member.timer_ = undefined;
+            member.ready_ = true;
+            member.channel_.unref?.();
+            this.starting_ -= 1;
+        }
         const now = performance.now();
         // It is always one less than a power of two, or 0.
-        member.client_.ahead_ = SHARED && now - member.since_ < SILENT ? (2 * member.client_.ahead_ + 1) & AHEAD : 0;
+        member.ahead_ = SHARED && now - member.since_ < SILENT ? (2 * member.ahead_ + 1) & AHEAD : 0;
         member.since_ = now;
         // Once half of those that it had ahead are done it is given many, as one message.
-        let due = this.behind_(member) <= member.client_.ahead_ / 2;
+        let due = this.behind_(member) <= member.ahead_ / 2;
         for (const other of this.members_) {
             if (now - other.since_ < SILENT) continue;
-            other.client_.ahead_ = 0;
+            other.ahead_ = 0;
             this.recall_([other]);
             due = true;
         }
@@ -371,37 +369,37 @@ export class Pool<M extends Interface<M> = Functions> {
     /** Ends a Worker that has had nothing to do for so long. Timers of the host are not free: jobs leave this one alone. */
     private watch_(member: Member, ms?: number): void {
         const { idleMs = 30_000 } = this.options_;
-        if (idleMs === Infinity) return;
         member.timer_ = later(() => {
             member.timer_ = undefined;
-            if (member.client_.orders_.size) return;
+            if (member.orders_.size) return;
             const left = member.since_ + idleMs - performance.now();
             if (left > 0) this.watch_(member, left);
             else if (this.size > this.min_) this.fire_(member);
         }, ms ?? idleMs);
     }
 
-    /** Ends a Worker; its jobs are rejected with `error`, and those that were cancelled with their reason. */
-    private fire_(member: Member, error = new WorkerError('pool-closed', `${this.name_} is closed`)): void {
+    /** Ends a Worker; the jobs that it has are rejected with `error`, and those that were cancelled with their reason. */
+    private fire_(member: Member, error?: WorkerError): void {
         if (member.over_) return;
         member.over_ = true;
         clearTimeout(member.timer_);
         this.members_.delete(member);
         this.recall_([member], 0);
-        void member.worker_.terminate();
-        member.client_.fail_(error);
-        // Whoever waits for one that cannot start would wait for ever.
-        if (!member.ready_) {
-            this.starting_ -= 1;
-            this.refuse_(error);
-        }
+        // What it still has it had begun.
+        const worked = member.worked_ || member.orders_.size;
+        void member.channel_.terminate!();
+        member.fail_(error!);
+        if (!member.ready_) this.starting_ -= 1;
+        // Another one would do no better: they would be made for ever, and whoever waits would wait as long.
+        if (error && !worked) this.refuse_(error);
         // First, as what makes Workers may throw.
         this.pump_();
-        if (member.ready_) while (!this.closed_ && this.size < this.min_) this.hire_();
+        if (worked) this.staff_();
     }
 
-    private rest_(): void {
-        if (this.idle_.length && !this.jobs_()) for (const resolve of this.idle_.splice(0)) resolve();
+    /** Has as many Workers as are kept. */
+    private staff_(): void {
+        while (!this.closed_ && this.size < this.min_) this.hire_();
     }
 }
 

@@ -12,6 +12,10 @@ export type Run = [id: number, name: string, args: unknown[], word: number | und
 export type Message =
     | ['ready']
     | ['gone']
+    /** Something came that could not be read, nor what it was. The answer says which jobs were sent. */
+    | ['unread', ids?: number[]]
+    /** A job never came. */
+    | ['lost', id: number]
     /** More words for jobs, and how many of them may be done at once. */
     | ['words', words: Int32Array, each: number]
     | ['run', runs: Run[]]
@@ -75,7 +79,9 @@ export interface Channel {
     start?(): void;
     ref?(): void;
     unref?(): void;
+    hasRef?(): boolean;
     close?(): void;
+    terminate?(): unknown;
 }
 
 /** @internal */
@@ -120,24 +126,13 @@ export type Functions = Record<string, (...args: any[]) => any>;
 /** What those who call them know of them: the type of such an object, or an interface. */
 export type Interface<M> = { [K in keyof M]: (...args: any[]) => any };
 
-class Transfer {
-    constructor(
-        readonly value_: unknown,
-        readonly list_: object[],
-    ) {}
-}
-
 const FRAME = 16;
 
 /** ms for which a Worker does one job after the other before it looks at what else has come. */
 const ROW = 4;
 
 /** @internal */
-export const post = (channel: Channel, message: Message, transfer?: object[]): void => {
-    // No list, rather than an empty one that would be looked through.
-    if (transfer) channel.postMessage({ selkie: message }, transfer);
-    else channel.postMessage({ selkie: message });
-};
+export const post = (channel: Channel, message: Message, transfer?: object[]): void => channel.postMessage({ selkie: message }, transfer);
 
 /** @internal Calls `f` with the messages of the other side that are ours. */
 export const hear = (channel: Channel, f: (message: Message) => void): void =>
@@ -163,7 +158,8 @@ export function serve(
         run: Run,
         f: (...args: unknown[]) => unknown,
         args: (signal: () => AbortSignal) => unknown[],
-        settle: (ok: boolean, value: unknown) => void,
+        done: (value: unknown) => void,
+        failed: (error: unknown) => void,
     ) => (reason: unknown) => void,
     immediate?: (f: () => void) => void,
 ): () => void {
@@ -193,39 +189,41 @@ export function serve(
                 if (running < each) begin(run);
                 else waiting.push(run);
             }
+        } else if (message[0] === 'unread') {
+            for (const id of message[1]!) if (!cancels.has(id) && waiting.every((run) => run[0] !== id)) post(channel, ['lost', id]);
         }
     });
+    listen(channel, 'messageerror', () => post(channel, ['unread']));
     function begin(run: Run): void {
         const [id, name, args, word] = run;
         // Memory is shared with no other agent cluster, as that of a SharedWorker.
         const at = !!words.length && wordOf(words, word!);
         // No other loop takes anything back: what was cancelled begins there, and is told so.
         if (at && Atomics.compareExchange(...at, id, ~id) !== (id | 0) && each < Infinity) return;
-        let why: { reason: unknown } | undefined;
-        const fail = (error: unknown): void => post(channel, ['fail', id, pack(error), why !== undefined && why.reason === error]);
-        const f = Object.hasOwn(functions, name) ? functions[name] : undefined;
+        // Until it is asked to end it is nothing that a function could throw.
+        let why: unknown = cancels;
+        const fail = (error: unknown): void => post(channel, ['fail', id, pack(error), why === error]);
+        const f = Object.hasOwn(functions, name) && functions[name];
         if (typeof f !== 'function') {
             return fail(new WorkerError('unknown-function', `there is no function "${name}"; there are: ${Object.keys(functions).join(', ')}`));
         }
+        let moved: object[] | undefined;
         let unsent: unknown[] = [];
-        let values: unknown[];
-        let sent = -Infinity;
+        let sent = -FRAME;
         let soon: ReturnType<typeof setTimeout> | undefined;
         const flush = (transfer?: object[]): void => {
             clearTimeout(soon);
             soon = undefined;
-            values = unsent;
-            if (!values.length) return;
-            unsent = [];
+            if (!unsent.length) return;
             sent = performance.now();
-            post(channel, ['progress', id, values], transfer);
+            post(channel, ['progress', id, unsent], transfer);
+            unsent = [];
         };
         const late = (): void => {
             try {
                 flush();
             } catch {
-                // Told by what the job sends next, or by its end.
-                unsent = values;
+                // Told by what the job sends next, or by its end: it is still there.
             }
         };
         const context = (signal: AbortSignal): JobContext => ({
@@ -237,16 +235,18 @@ export function serve(
                 else soon ??= setTimeout(late, FRAME);
             },
             shouldStop: () => signal.aborted || (at && Atomics.load(...at) !== ~id),
-            transfer: (value, list) => new Transfer(value, list) as never,
+            transfer(value, list) {
+                (moved ??= []).push(...list);
+                return value;
+            },
         });
-        const settle = (ok: boolean, value: unknown): void => {
+        const settle = (ok: boolean) => (value: unknown): void => {
             cancels.delete(id);
             if (at) Atomics.compareExchange(...at, ~id, 0);
             try {
                 flush();
-                if (!ok) fail(value);
-                else if (value instanceof Transfer) post(channel, ['done', id, value.value_], value.list_);
-                else post(channel, ['done', id, value]);
+                if (ok) post(channel, ['done', id, value], moved);
+                else fail(value);
             } catch (error) {
                 fail(notCloneable(`what "${name}" gave`, error));
             }
@@ -259,9 +259,9 @@ export function serve(
             } else free();
         };
         running += 1;
-        const cancel = start(run, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), settle);
+        const cancel = start(run, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), settle(true), settle(false));
         cancels.set(id, (reason) => {
-            why = { reason };
+            why = reason;
             cancel(reason);
         });
     }

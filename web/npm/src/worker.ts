@@ -7,16 +7,12 @@ export { type Functions, type Job, type JobContext, job } from './protocol.js';
 
 /** @internal */
 export function exposeOn(channel: Channel, functions: Functions, immediate?: (f: () => void) => void): () => void {
-    const end = serve(channel, functions, (_, f, args, settle) => {
-        let controller: AbortController | undefined;
-        const signal = (): AbortSignal => (controller ??= new AbortController()).signal;
+    const end = serve(channel, functions, (_, f, args, done, failed) => {
+        let made: AbortController | undefined;
+        const controller = (): AbortController => (made ??= new AbortController());
         // A function that throws, as well as one that is async, ends by a rejection.
-        new Promise((resolve) => resolve(f(...args(signal)))).then(settle.bind(0, true), settle.bind(0, false));
-        return (reason) => {
-            // It may be asked to end before it has begun.
-            signal();
-            controller!.abort(reason);
-        };
+        new Promise((resolve) => resolve(f(...args(() => controller().signal)))).then(done, failed);
+        return (reason) => controller().abort(reason);
     }, immediate);
     post(channel, ['ready']);
     return end;

@@ -107,6 +107,23 @@ test('shared flags are there only where the page is isolated', async ({ selkie, 
     await loop.close();
 });
 
+test('an argument that a Worker cannot read fails its job alone', async ({ selkie, worker, listen }) => {
+    const loop = await selkie.createLoop();
+    const pool = selkie.createPool(loop, () => worker('jobs'), { max: 1, concurrencyPerWorker: 2 });
+    const there = worker('loop');
+    const remote = selkie.connectLoop(loop, await new Promise((resolve) => listen(there, resolve)));
+    // What only pages know.
+    const odd = await RTCPeerConnection.generateCertificate({ name: 'ECDSA', namedCurve: 'P-256' });
+    const beside = pool.run('wait', [100]);
+    const calls = [pool.run('later', [odd]), remote.submit('twice', [odd])].map((call) => call.catch(({ code }) => code));
+    equal(await Promise.all(calls), ['not-cloneable', 'not-cloneable']);
+    equal([await beside, await pool.run('add', [1, 1]), pool.size, await remote.submit('twice', [1])], ['waited', 2, 1, 2]);
+    pool.terminate();
+    remote.close();
+    there.terminate();
+    await loop.close();
+});
+
 test('a loop in a SharedWorker, which shares no memory, is called by its port, and cancelled through it', async ({ selkie }) => {
     const loop = await selkie.createLoop();
     const there = new SharedWorker(new URL('./workers/shared.page.js', import.meta.url), { type: 'module' });

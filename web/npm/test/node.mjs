@@ -11,7 +11,7 @@ import { Worker } from 'node:worker_threads';
 import * as selkie from 'selkie';
 import * as testing from 'selkie/testing';
 import { tests as behaviour } from './behaviour.js';
-import { equal, runAll } from './harness.js';
+import { equal, rejection, runAll } from './harness.js';
 import { tests as pool } from './pool.js';
 
 const host = {
@@ -81,7 +81,54 @@ const again = {
     },
 };
 
-const results = await runAll([...behaviour, ...pool, ...memory, again], host, console.log, process.argv[2]);
+const connections = {
+    name: 'a loop that goes on keeps no connection that has ended',
+    async run() {
+        const [loop, there] = [await selkie.createLoop(), await selkie.createLoop()];
+        const some = [];
+        for (let i = 0; i < 20; i += 1) {
+            const functions = { one: () => 1 };
+            some.push(new WeakRef(functions));
+            const remote = selkie.connectLoop(loop, selkie.endpoint(there, functions));
+            equal(await remote.submit('one', []), 1);
+            remote.close();
+        }
+        // The other side hears of it later.
+        await loop.sleep(20);
+        collect();
+        const kept = some.filter((one) => one.deref()).length;
+        equal(kept <= 1, true, `${kept} of 20 are kept`);
+        await Promise.all([loop.close(), there.close()]);
+    },
+};
+
+// Deep enough that this thread can write it, and one with so small a stack not read it.
+const deep = () => Array.from({ length: 2000 }).reduce((inner) => [inner], 0);
+const SMALL = { resourceLimits: { stackSizeMb: 0.5 } };
+const unread = {
+    name: 'an argument that cannot be read there fails its call alone',
+    async run() {
+        const loop = await selkie.createLoop();
+        const pool = selkie.createPool(loop, () => new Worker(new URL('./workers/jobs.node.mjs', import.meta.url), SMALL), { max: 1, concurrencyPerWorker: 2 });
+        const there = new Worker(new URL('./workers/loop.node.mjs', import.meta.url), SMALL);
+        const remote = selkie.connectLoop(loop, await new Promise((resolve) => there.once('message', resolve)));
+        for (const [slow, odd, next] of [
+            [pool.run('wait', [100]), rejection(pool.run('later', [deep()])), pool.run('add', [1, 1])],
+            [remote.submit('twice', [1]), rejection(remote.submit('twice', [deep()])), remote.submit('twice', [1])],
+        ]) {
+            const error = await odd;
+            equal([error.name, error.code, error.message.includes('"')], ['WorkerError', 'not-cloneable', true], error.message);
+            equal([['waited', 2].includes(await slow), await next], [true, 2]);
+        }
+        equal(pool.size, 1);
+        pool.terminate();
+        remote.close();
+        await there.terminate();
+        await loop.close();
+    },
+};
+
+const results = await runAll([...behaviour, ...pool, ...memory, again, connections, unread], host, console.log, process.argv[2]);
 const failed = results.filter(({ error }) => error).length;
 console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${results.length - failed} passed; ${failed} failed; 0 ignored`);
 process.exitCode = failed ? 1 : 0;

@@ -211,6 +211,11 @@ pooled('buffers are moved both ways', { max: 1 }, async ({ pool }) => {
     equal([bytes.byteLength, [...result]], [0, [3, 2, 1]]);
 });
 
+pooled('what is moved may be a part of what a job gives', { max: 1 }, async ({ pool }) => {
+    const { bytes, left } = await pool.run('part', [new Uint8Array([1, 2, 3])]);
+    equal([[...bytes], left], [[1, 2, 3], 3]);
+});
+
 pooled('Workers that have nothing to do are ended, down to the least', { min: 1, max: 3, idleMs: 60 }, async ({ pool, loop, made }) => {
     equal(pool.size, 1);
     await loop.gather([1, 2, 3].map(() => pool.run('wait', [30])));
@@ -345,6 +350,38 @@ test('those behind a crash are told if no other Worker can be made', async ({ se
     equal((await Promise.all(ended)).map(({ code }) => code), ['worker-crashed', 'worker-start', 'worker-start']);
     equal((await told).message, 'no more');
     await pool.close();
+    await loop.close();
+});
+
+test('a Worker that fails before its first job is told to those who wait, and not replaced before one is needed', async ({ selkie, worker }) => {
+    const loop = await selkie.createLoop();
+    let made = 0;
+    const make = () => (made += 1, worker('throwsAfter'));
+    const pool = selkie.createPool(loop, make, { max: 1 });
+    for (const error of await Promise.all([rejection(pool.run('add', [1, 2])), rejection(pool.run('add', [3, 4]))])) {
+        equal([error.code, error.message.includes('after expose')], ['worker-crashed', true], error.message);
+    }
+    equal([made, pool.size], [2, 0]);
+    made = 0;
+    const kept = selkie.createPool(loop, make, { min: 1 });
+    for (let tries = 0; tries < 100 && kept.size; tries += 1) await loop.sleep(20);
+    await loop.sleep(300);
+    equal([made, kept.size, (await rejection(kept.run('add', [1, 2]))).code], [1, 0, 'worker-crashed']);
+    await Promise.all([pool.close(), kept.close()]);
+    await loop.close();
+});
+
+test('a factory that throws for the second Worker leaves none running', async ({ selkie, worker }) => {
+    const loop = await selkie.createLoop();
+    let [made, ended] = [0, 0];
+    const make = () => {
+        if ((made += 1) > 1) throw new Error('no more');
+        const one = worker('jobs');
+        const { terminate } = one;
+        one.terminate = () => (ended += 1, terminate.call(one));
+        return one;
+    };
+    equal([thrown(() => selkie.createPool(loop, make, { min: 2 })).message, made, ended], ['no more', 2, 1]);
     await loop.close();
 });
 
@@ -711,6 +748,42 @@ test('what a connection is asked for is refused, times out, or says why it fails
     equal([await rejection(slow), await remote.submit('twice', [2])], ['enough', 4]);
     await remote[Symbol.asyncDispose]();
     there.terminate();
+    await loop.close();
+});
+
+test('a call of a loop that is closed, or whose Worker has ended, ends by a WorkerError, whenever that was', async ({ selkie, worker, listen }) => {
+    const loop = await selkie.createLoop();
+    const gone = async (port, ms, end) => {
+        await loop.sleep(ms);
+        let error;
+        try {
+            const remote = selkie.connectLoop(loop, port);
+            const call = rejection(remote.submit('sleep', [60_000], { timeoutMs: 5000 }));
+            await end?.();
+            error = await call;
+        } catch (why) {
+            error = why;
+        }
+        equal([error.name, error.code], ['WorkerError', 'worker-crashed'], error.message);
+    };
+    for (const ms of [0, 50]) {
+        const there = await selkie.createLoop();
+        const port = selkie.endpoint(there, {});
+        await there.close();
+        await gone(port, ms);
+    }
+    const closed = selkie.endpoint(loop, {});
+    closed.close();
+    // Browsers tell nothing of a port whose other side was ended, or that was closed on this one.
+    if (closed.hasRef) {
+        for (const ms of [0, 50]) await gone(closed, ms);
+        const there = worker('loop');
+        await gone(await new Promise((resolve) => listen(there, resolve)), 0, () => there.terminate());
+        const ended = worker('loop');
+        const port = await new Promise((resolve) => listen(ended, resolve));
+        await ended.terminate();
+        await gone(port, 50);
+    }
     await loop.close();
 });
 

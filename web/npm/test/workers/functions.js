@@ -117,6 +117,7 @@ export const functions = (job) => {
             ctx.progress(() => 1);
             return new Promise((resolve) => setTimeout(resolve, ms));
         }),
+        part: job((ctx, bytes) => ({ bytes: ctx.transfer(bytes, [bytes.buffer]), left: bytes.length })),
         reverse: job((ctx, bytes) => ctx.transfer(bytes.reverse(), [bytes.buffer])),
     };
     return all;
