@@ -94,6 +94,8 @@
 mod codec;
 pub(crate) mod job;
 pub(crate) mod pool;
+mod simulated;
+mod workers;
 
 use std::{
     cell::RefCell,

@@ -1,63 +1,23 @@
-//! The pool of workers: one queue, and a state for each worker.
-//!
-//! # The idea
-//!
-//! Everything is a change of [`State`] under one lock, followed by [`Shared::pump`], which looks what can be done and does it
-//! until there is nothing: hand a job to a worker that is idle, start a worker, let one go, tell who waits for the end. A worker
-//! goes `Starting -> Idle <-> Busy`, and from each of them to `Ending`, where it only waits for its end to be told. It counts
-//! until then, so there are never more than the maximum.
-//!
-//! # Races
-//!
-//! - **Cancel and reply.** Both take the job out of its worker under the lock; the second finds none. A worker whose job was
-//!   taken by a cancel is killed, and its reply is not looked at.
-//! - **Idle limit and next job.** The worker asks, under the lock, whether it is to end, and gets no more jobs if so.
-//! - **Death before delivery.** A worker that died while it was idle says so when it is given a job, and the job goes back to its
-//!   place in the queue, once.
-//! - **An end before the start has returned.** The worker is gone from the list by then, and what start returns is dropped.
-//!
-//! # Code of users
-//!
-//! Types read their values, wakers are woken, callbacks and unwanted results go, and each may panic or trap. What a job or its end
-//! does is contained, so that the counts stay right and the worker's thread goes on.
-//!
-//! # Starts that fail
-//!
-//! A worker that ends before its first message fails the jobs that wait, if there is no other worker; each failure costs at least
-//! one job, so a program that can never start one does not try for ever. If there is another one, no further is started before
-//! that has shown some life.
-
-#![expect(
-    clippy::disallowed_types,
-    reason = "never waited for: `lock` spins, and it is held for a few instructions and never with code of users"
-)]
+//! Pools of workers in address spaces of their own, as their users see them.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     fmt,
     future::poll_fn,
     num::NonZeroUsize,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, TryLockError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures_core::{FusedStream, Stream};
-use selkie_platform::{Isolate, IsolateEnd, IsolateEvents, IsolateOptions, Platform, Unavailable};
+use selkie_platform::{IsolateOptions, Unavailable};
 use serde::de::DeserializeOwned;
 
-use super::{Call, diverts, job};
+use super::{Call, diverts, job, workers::Shared};
 use crate::{
-    PoolError, PoolShutdown, RemoteTask, WaitError,
-    error::{JoinError, contain},
-    os,
-    pool::Ahead,
-    remote::{Producer, channel},
+    PoolError, PoolShutdown, RemoteTask, WaitError, error::JoinError, os, pool::Ahead,
     scheduler::with_current,
 };
 
@@ -201,22 +161,7 @@ impl IsolatedPool {
             return Err(PoolError::BadData(format!("`{name}` is not registered").into()));
         };
         drop(arguments);
-        let (producer, task) = channel(None);
-        let shared = &self.inner.0;
-        let mut state = shared.lock();
-        if state.closed {
-            return Err(PoolError::ShutDown);
-        }
-        state.next += 1;
-        let key = state.next;
-        // Nobody has the other end yet, so it is not cancelled.
-        producer.poll_cancelled(&Waker::from(Arc::new(Cancel { pool: Arc::downgrade(shared), key })));
-        let work = Typed { name, request: Some(request), returned: false, producer };
-        state.queue.insert(key, Box::new(work));
-        state.jobs += 1;
-        drop(state);
-        shared.pump();
-        Ok(if shared.simulated.is_some() { task.simulated() } else { task })
+        self.inner.0.submit(name, request)
     }
 
     /// Has the call that `f` makes of each item run by the workers, and gives the results in the order of the items.
@@ -262,8 +207,7 @@ impl IsolatedPool {
     /// It acts at this call. Awaiting, on any loop, waits until jobs and workers have ended; [`join`](Self::join) blocks. A second
     /// call waits for the same end. Mirrors `Executor.shutdown`.
     pub fn shutdown(&self) -> PoolShutdown {
-        self.inner.0.lock().closed = true;
-        self.inner.0.ending()
+        self.inner.0.shutdown()
     }
 
     /// As [`shutdown`](Self::shutdown), but at once: jobs that have not begun never do, and those that run are killed with their
@@ -273,18 +217,7 @@ impl IsolatedPool {
     /// [`ThreadPool::shutdown_now`](crate::ThreadPool::shutdown_now), which cannot end what runs.
     #[doc(alias("kill_workers", "terminate_workers"))]
     pub fn shutdown_now(&self) -> PoolShutdown {
-        let shared = &self.inner.0;
-        let mut state = shared.lock();
-        state.closed = true;
-        let mut jobs: Vec<_> = std::mem::take(&mut state.queue).into_values().collect();
-        for worker in &mut state.workers {
-            jobs.extend(worker.doom());
-        }
-        drop(state);
-        for work in jobs {
-            shared.finish(work, Err(JoinError::LOST));
-        }
-        shared.ending()
+        self.inner.0.shutdown_now()
     }
 
     /// Shuts the pool down and blocks this thread until all jobs and workers have ended, at most for `timeout`.
@@ -310,7 +243,7 @@ impl IsolatedPool {
 
     /// How many workers there are at this moment: starting, busy, idle, and ending.
     pub fn workers(&self) -> usize {
-        self.inner.0.lock().workers.len()
+        self.inner.0.counts().0
     }
 
     /// The name of the pool, with which the names of its workers begin.
@@ -325,7 +258,7 @@ impl fmt::Debug for IsolatedPool {
             .field("name", &self.name())
             .field("max_workers", &self.max_workers())
             .field("workers", &self.workers())
-            .field("jobs", &self.inner.0.lock().jobs)
+            .field("jobs", &self.inner.0.counts().1)
             .finish_non_exhaustive()
     }
 }
@@ -393,14 +326,7 @@ impl IsolatedPoolBuilder {
                 ));
             }
         }
-        let shared = Shared {
-            max: self.workers.get(),
-            options: self.options,
-            simulated,
-            home: os::Home::new(),
-            hello: job::hello(),
-            state: Mutex::default(),
-        };
+        let shared = Shared::new(self.workers, self.options, simulated);
         Ok(IsolatedPool { inner: Arc::new(Inner(Arc::new(shared))) })
     }
 }
@@ -497,497 +423,6 @@ struct Inner(Arc<Shared>);
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.pump();
-    }
-}
-
-struct Shared {
-    max: usize,
-    options: IsolateOptions,
-    /// The loop in which a simulated pool was made. Weak, because the world owns what the pool gives it.
-    simulated: Option<Weak<dyn Platform>>,
-    /// The thread that workers belong to.
-    home: os::Home,
-    hello: Vec<u8>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    closed: bool,
-    next: u64,
-    /// Jobs that have not begun, first one first.
-    queue: BTreeMap<u64, Box<dyn Work>>,
-    workers: Vec<Worker>,
-    /// Jobs that were taken and have not gone.
-    jobs: usize,
-    /// Start no further worker before another has shown some life.
-    hold: bool,
-    /// Who waits for the end of jobs and workers, after a shutdown.
-    waiting: Vec<Producer<()>>,
-}
-
-struct Worker {
-    id: u64,
-    /// The smallest that was free, for its name.
-    number: usize,
-    /// `None` while it is made and when it was let go.
-    isolate: Option<Arc<dyn Isolate>>,
-    phase: Phase,
-}
-
-enum Phase {
-    Starting,
-    Idle,
-    Busy(u64, Box<dyn Work>),
-    Ending {
-        /// It is still to be killed.
-        doomed: bool,
-    },
-}
-
-/// A job, whatever its result.
-trait Work: Send {
-    /// Says that it begins; `None` if it should not.
-    fn begin(&mut self) -> Option<Vec<u8>>;
-    /// Prepares for a second `begin` with the same request; `false` if it had one.
-    fn again(&mut self, request: Vec<u8>) -> bool;
-    fn end(self: Box<Self>, reply: Result<Vec<u8>, JoinError>);
-    fn name(&self) -> &'static str;
-}
-
-struct Typed<R: Send> {
-    name: &'static str,
-    request: Option<Vec<u8>>,
-    returned: bool,
-    producer: Producer<R>,
-}
-
-impl<R: DeserializeOwned + Send> Work for Typed<R> {
-    fn begin(&mut self) -> Option<Vec<u8>> {
-        if self.producer.begin() { self.request.take() } else { None }
-    }
-
-    fn again(&mut self, request: Vec<u8>) -> bool {
-        self.request = Some(request);
-        !std::mem::replace(&mut self.returned, true)
-    }
-
-    fn end(self: Box<Self>, reply: Result<Vec<u8>, JoinError>) {
-        let Self { name, producer, .. } = *self;
-        let stand_in = producer.stand_in();
-        // The result's type reads the reply.
-        contain(|| {
-            let result = reply.and_then(|reply| job::result(name, &reply));
-            producer.give(result);
-        });
-        // Nothing, unless a trap took it.
-        stand_in.give(JoinError::trapped());
-    }
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-}
-
-/// The waker that a cancel wakes.
-struct Cancel {
-    pool: Weak<Shared>,
-    key: u64,
-}
-
-impl Wake for Cancel {
-    fn wake(self: Arc<Self>) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.cancel(self.key);
-        }
-    }
-}
-
-/// What a pump does outside of the lock.
-enum Step {
-    Nothing,
-    Start {
-        id: u64,
-        number: usize,
-    },
-    Post(Arc<dyn Isolate>, Vec<u8>),
-    /// Let it go, perhaps by a kill.
-    Release(Arc<dyn Isolate>, bool),
-    Tell(Vec<Producer<()>>),
-    /// The job was cancelled just as it was to begin.
-    Withdrawn(Box<dyn Work>),
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        loop {
-            match self.state.try_lock() {
-                Ok(state) => return state,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => os::relax(),
-            }
-        }
-    }
-
-    /// Does all that can be done, on the thread that the workers belong to.
-    fn pump(self: &Arc<Self>) {
-        let this = self.clone();
-        self.home.run(move || {
-            loop {
-                let step = this.step(&mut this.lock());
-                match step {
-                    Step::Nothing => return,
-                    Step::Start { id, number } => this.start(id, number),
-                    Step::Post(isolate, request) => isolate.post(request),
-                    Step::Release(isolate, doomed) => {
-                        if doomed {
-                            isolate.kill();
-                        }
-                    }
-                    Step::Tell(waiting) => waiting.into_iter().for_each(|producer| {
-                        contain(|| producer.give(Ok(())));
-                    }),
-                    Step::Withdrawn(work) => this.withdraw(work),
-                }
-            }
-        });
-    }
-
-    fn step(&self, state: &mut State) -> Step {
-        for worker in &mut state.workers {
-            if let Phase::Ending { doomed } = &worker.phase {
-                if let Some(isolate) = worker.isolate.take() {
-                    return Step::Release(isolate, *doomed);
-                }
-            }
-        }
-        // The one that was started first: the others run out their limit.
-        let free = state.workers.iter_mut().find_map(|worker| match (&worker.phase, &worker.isolate) {
-            (Phase::Idle, Some(isolate)) => Some((isolate.clone(), &mut worker.phase)),
-            _ => None,
-        });
-        if let Some((isolate, phase)) = free {
-            if let Some((key, mut work)) = state.queue.pop_first() {
-                let Some(request) = work.begin() else { return Step::Withdrawn(work) };
-                *phase = Phase::Busy(key, work);
-                return Step::Post(isolate, request);
-            }
-        }
-        let starting = state.workers.iter().filter(|worker| matches!(worker.phase, Phase::Starting)).count();
-        let may_start = state.workers.len() < self.max && (state.workers.is_empty() || !state.hold);
-        if state.queue.len() > starting && may_start {
-            state.next += 1;
-            let id = state.next;
-            let mut numbers = 0..self.max;
-            let number = numbers.find(|&number| state.workers.iter().all(|worker| worker.number != number));
-            let number = number.unwrap_or(self.max);
-            state.workers.push(Worker { id, number, isolate: None, phase: Phase::Starting });
-            return Step::Start { id, number };
-        }
-        if state.closed && state.queue.is_empty() {
-            for worker in &mut state.workers {
-                // One that starts has nothing of a job, and may hang: it is not waited for.
-                let doomed = match worker.phase {
-                    Phase::Starting => true,
-                    Phase::Idle => false,
-                    _ => continue,
-                };
-                if let Some(isolate) = worker.isolate.take() {
-                    worker.phase = Phase::Ending { doomed };
-                    return Step::Release(isolate, doomed);
-                }
-            }
-            if state.jobs == 0 && state.workers.is_empty() && !state.waiting.is_empty() {
-                return Step::Tell(std::mem::take(&mut state.waiting));
-            }
-        }
-        Step::Nothing
-    }
-
-    fn start(self: &Arc<Self>, id: u64, number: usize) {
-        let mut options = self.options.clone();
-        options.name = format!("{}-{number}", options.name);
-        let events = Arc::new(Events { pool: self.clone(), id });
-        let started = match &self.simulated {
-            None => os::spawn_isolate(options, events),
-            Some(made_in) => match self::simulated::world(made_in) {
-                Some(world) => Ok(simulated::spawn(&world, &options.name, &self.hello, events)),
-                None => Err(simulated::OVER),
-            },
-        };
-        match started {
-            Ok(isolate) => {
-                let mut state = self.lock();
-                match state.workers.iter_mut().find(|worker| worker.id == id) {
-                    Some(worker) => worker.isolate = Some(isolate.into()),
-                    // It has ended meanwhile.
-                    None => {
-                        drop(state);
-                        drop(isolate);
-                    }
-                }
-            }
-            Err(error) => self.ended(id, IsolateEnd::Unavailable(error)),
-        }
-    }
-
-    /// A job has its result, and nothing of it is left.
-    fn finish(&self, work: Box<dyn Work>, reply: Result<Vec<u8>, JoinError>) {
-        contain(|| work.end(reply));
-        self.lock().jobs -= 1;
-    }
-
-    /// As `finish`, of one whose producer sees that somebody asked for its end.
-    fn withdraw(&self, work: Box<dyn Work>) {
-        contain(|| drop(work));
-        self.lock().jobs -= 1;
-    }
-
-    fn message(self: &Arc<Self>, id: u64, message: Vec<u8>) {
-        let mut state = self.lock();
-        state.hold = false;
-        let Some(worker) = state.workers.iter_mut().find(|worker| worker.id == id) else { return };
-        match std::mem::replace(&mut worker.phase, Phase::Idle) {
-            Phase::Starting if message == self.hello => drop(state),
-            Phase::Starting => {
-                worker.phase = Phase::Ending { doomed: true };
-                let reason = "runs another program: its file was replaced while this one ran";
-                let failed = self.start_failed(&mut state);
-                drop(state);
-                self.fail(failed, &IsolateEnd::Died(reason.to_owned()));
-            }
-            Phase::Busy(_, work) => {
-                drop(state);
-                // The worker has its next job before the result of this one is looked at.
-                self.pump();
-                self.finish(work, Ok(message));
-            }
-            other => {
-                worker.phase = other;
-                drop(state);
-            }
-        }
-        self.pump();
-    }
-
-    fn idle(&self, id: u64) -> bool {
-        let mut state = self.lock();
-        let Some(worker) = state.workers.iter_mut().find(|worker| worker.id == id) else { return true };
-        match worker.phase {
-            Phase::Idle => {
-                worker.phase = Phase::Ending { doomed: false };
-                let isolate = worker.isolate.take();
-                drop(state);
-                drop(isolate);
-                true
-            }
-            Phase::Ending { .. } => true,
-            _ => false,
-        }
-    }
-
-    fn ended(self: &Arc<Self>, id: u64, end: IsolateEnd) {
-        let mut state = self.lock();
-        let Some(place) = state.workers.iter().position(|worker| worker.id == id) else { return };
-        let worker = state.workers.remove(place);
-        match worker.phase {
-            Phase::Starting => {
-                let failed = self.start_failed(&mut state);
-                drop(state);
-                self.fail(failed, &end);
-            }
-            Phase::Busy(key, mut work) => match end {
-                IsolateEnd::Undelivered(how, message) => {
-                    if work.again(message) {
-                        state.queue.insert(key, work);
-                        drop(state);
-                    } else {
-                        drop(state);
-                        self.fail(vec![work], &IsolateEnd::Died(how));
-                    }
-                }
-                end => {
-                    drop(state);
-                    self.fail(vec![work], &end);
-                }
-            },
-            Phase::Idle | Phase::Ending { .. } => drop(state),
-        }
-        drop(worker.isolate);
-        self.pump();
-    }
-
-    /// The jobs that this fails: all that wait, if no other worker can take them.
-    fn start_failed(&self, state: &mut State) -> Vec<Box<dyn Work>> {
-        state.hold = true;
-        let others = state.workers.iter().any(|worker| !matches!(worker.phase, Phase::Ending { .. }));
-        if others { Vec::new() } else { std::mem::take(&mut state.queue).into_values().collect() }
-    }
-
-    fn fail(self: &Arc<Self>, jobs: Vec<Box<dyn Work>>, end: &IsolateEnd) {
-        for work in jobs {
-            let error = match end {
-                IsolateEnd::Panicked(message) => job::panic(work.name(), message.clone()),
-                IsolateEnd::Unavailable(error) => JoinError::unavailable(error.clone()),
-                IsolateEnd::Died(how) | IsolateEnd::Undelivered(how, _) => {
-                    JoinError::crashed(format!("the worker of `{}` {how}", work.name()).into())
-                }
-                _ => JoinError::LOST,
-            };
-            self.finish(work, Err(error));
-        }
-    }
-
-    fn cancel(self: &Arc<Self>, key: u64) {
-        let mut state = self.lock();
-        let work = match state.queue.remove(&key) {
-            Some(work) => Some(work),
-            None => {
-                let busy = |worker: &&mut Worker| matches!(&worker.phase, Phase::Busy(of, _) if *of == key);
-                state.workers.iter_mut().find(busy).and_then(Worker::doom)
-            }
-        };
-        drop(state);
-        if let Some(work) = work {
-            self.withdraw(work);
-        }
-        self.pump();
-    }
-
-    fn ending(self: &Arc<Self>) -> PoolShutdown {
-        let (producer, task) = channel(None);
-        self.lock().waiting.push(producer);
-        self.pump();
-        PoolShutdown::new(task)
-    }
-}
-
-impl Worker {
-    /// Takes its job, and has it killed.
-    fn doom(&mut self) -> Option<Box<dyn Work>> {
-        match std::mem::replace(&mut self.phase, Phase::Ending { doomed: true }) {
-            Phase::Busy(_, work) => Some(work),
-            _ => None,
-        }
-    }
-}
-
-struct Events {
-    pool: Arc<Shared>,
-    id: u64,
-}
-
-impl IsolateEvents for Events {
-    fn message(&self, message: Vec<u8>) {
-        self.pool.message(self.id, message);
-    }
-
-    fn idle(&self) -> bool {
-        self.pool.idle(self.id)
-    }
-
-    fn ended(&self, end: IsolateEnd) {
-        self.pool.ended(self.id, end);
-    }
-}
-
-/// Workers of a simulated world: they live in its queue of jobs, and run on its stack.
-mod simulated {
-    use super::*;
-
-    pub(super) const OVER: Unavailable = Unavailable::new(
-        "the simulation that the pool belongs to is over: make the pool in the loop that uses it",
-    );
-
-    pub(super) fn world(made_in: &Weak<dyn Platform>) -> Option<Arc<dyn Platform>> {
-        let here = with_current(|scheduler| scheduler.platform().clone());
-        let here = here.filter(|platform| platform.nests()).or_else(|| made_in.upgrade());
-        // The loop may have gone, and another one of its world run.
-        here.or_else(crate::testing::works)
-    }
-
-    struct Simulated {
-        name: Arc<str>,
-        world: Weak<dyn Platform>,
-        life: Arc<Life>,
-    }
-
-    struct Life {
-        events: Arc<Events>,
-        killed: AtomicBool,
-        over: AtomicBool,
-    }
-
-    impl Life {
-        fn end(&self, how: &str) {
-            if !self.over.swap(true, Ordering::Relaxed) {
-                self.events.ended(IsolateEnd::Died(how.to_owned()));
-            }
-        }
-    }
-
-    pub(super) fn spawn(
-        world: &Arc<dyn Platform>,
-        name: &str,
-        hello: &[u8],
-        events: Arc<Events>,
-    ) -> Box<dyn Isolate> {
-        let life = Arc::new(Life { events, killed: AtomicBool::new(false), over: AtomicBool::new(false) });
-        let simulated = Simulated { name: name.into(), world: Arc::downgrade(world), life };
-        let hello = hello.to_vec();
-        simulated.later(move |life| life.events.message(hello));
-        Box::new(simulated)
-    }
-
-    /// What the world is to do; if it ends before, so does the worker.
-    struct Later<F: FnOnce(&Life)> {
-        f: Option<F>,
-        life: Arc<Life>,
-    }
-
-    impl<F: FnOnce(&Life)> Drop for Later<F> {
-        fn drop(&mut self) {
-            if self.f.is_some() {
-                self.life.end("ended with its simulation");
-            }
-        }
-    }
-
-    impl Simulated {
-        fn later(&self, f: impl FnOnce(&Life) + Send + 'static) {
-            let mut later = Later { f: Some(f), life: self.life.clone() };
-            let run = move || {
-                if let Some(f) = later.f.take() {
-                    f(&later.life);
-                }
-            };
-            // A world takes all jobs. Where there is none any more the closure is dropped, which tells the end.
-            if let Some(world) = world(&self.world) {
-                let _ = world.run_blocking(Box::new(run));
-            }
-        }
-    }
-
-    impl Isolate for Simulated {
-        fn post(&self, message: Vec<u8>) {
-            let name = self.name.clone();
-            self.later(move |life| {
-                if !life.killed.load(Ordering::Relaxed) {
-                    life.events.message(job::answer(&name, &message));
-                }
-            });
-        }
-
-        fn kill(&self) {
-            self.life.killed.store(true, Ordering::Relaxed);
-        }
-    }
-
-    impl Drop for Simulated {
-        fn drop(&mut self) {
-            self.later(|life| life.end("was let go"));
-        }
+        self.0.close();
     }
 }
