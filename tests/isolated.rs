@@ -30,7 +30,10 @@ mod unix {
         time::{Duration, Instant},
     };
 
-    use nix::sys::signal::{self, SigHandler, Signal};
+    use nix::sys::{
+        resource::{Resource, setrlimit},
+        signal::{self, SigHandler, Signal},
+    };
     use selkie::{IsolatedPool, RemoteTask, isolated};
 
     /// Tells this program which part to play.
@@ -55,6 +58,12 @@ mod unix {
                 // Not diverted, and in a worker: it would be a bomb.
                 let refused = IsolatedPool::new(1).is_err();
                 std::process::exit(if refused { 40 } else { 41 });
+            }
+            Some("has no room") => {
+                // For its socket, beside its standard streams.
+                setrlimit(Resource::RLIMIT_NOFILE, 3, 3).unwrap();
+                isolated::serve();
+                std::process::exit(41);
             }
             Some("late") => {
                 // By the first of several runs; what comes before happens in each worker.
@@ -353,6 +362,12 @@ mod unix {
             let error = error(job);
             assert!(error.is_crashed() && error.to_string().contains("status 3"), "{error}");
         }
+        pool.join(Some(LONG)).unwrap();
+
+        // It knows what it is: it must not go on as if it were the program itself, and start workers in turn.
+        let pool = IsolatedPool::builder(1).arguments(["has no room"]).build().unwrap();
+        let lost = error(pool.submit(square(1)).unwrap());
+        assert!(lost.is_crashed() && lost.to_string().contains("status 1"), "{lost}");
         pool.join(Some(LONG)).unwrap();
 
         let limit = Duration::from_millis(200);

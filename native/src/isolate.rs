@@ -70,13 +70,13 @@ mod unix {
         os::{
             fd::{AsFd, OwnedFd},
             unix::{
-                fs::{FileTypeExt, MetadataExt},
+                fs::MetadataExt,
                 net::UnixStream,
                 process::{CommandExt, ExitStatusExt},
             },
         },
         path::{Path, PathBuf},
-        process::{Child, Command, ExitStatus, Stdio},
+        process::{self, Child, Command, ExitStatus, Stdio},
         sync::{
             Mutex, MutexGuard, OnceLock, PoisonError,
             mpsc::{self, RecvTimeoutError},
@@ -86,7 +86,10 @@ mod unix {
     };
 
     use nix::{
-        sys::signal::{self, Signal},
+        sys::{
+            signal::{self, Signal},
+            stat::{SFlag, fstat},
+        },
         unistd::{self, Pid},
     };
     use selkie_platform::IsolateEnd;
@@ -348,18 +351,27 @@ mod unix {
         ROLE.get_or_init(|| {
             let value = env::var(VARIABLE).ok()?;
             let (inode, name) = value.split_once(' ')?;
-            let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
-            let metadata = file.metadata().ok()?;
-            if !metadata.file_type().is_socket() || inode.parse() != Ok(metadata.ino()) {
+            let status = fstat(io::stdin()).ok()?;
+            let is_socket =
+                SFlag::S_IFMT.intersection(SFlag::from_bits_truncate(status.st_mode)) == SFlag::S_IFSOCK;
+            if !is_socket || inode != status.st_ino.to_string() {
                 return None;
             }
-            // Whatever reads from standard input finds its end, and no child of the work gets the socket.
-            let nothing = File::open("/dev/null").ok()?;
-            unistd::dup2_stdin(&nothing).ok()?;
-            let socket = UnixStream::from(OwnedFd::from(file));
+            let socket = take_socket().unwrap_or_else(|error| {
+                // To go on would run the program, which may start workers in turn.
+                eprintln!("selkie: a worker of an isolated pool cannot take its socket: {error}");
+                process::exit(1)
+            });
             Some(Role { name: name.to_owned(), socket: Mutex::new(Some(socket)) })
         })
         .as_ref()
+    }
+
+    fn take_socket() -> io::Result<UnixStream> {
+        let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        // Whatever reads from standard input finds its end, and no child of the work gets the socket.
+        unistd::dup2_stdin(File::open("/dev/null")?)?;
+        Ok(socket)
     }
 
     /// Whether this process was started by [`spawn`] of another one.
@@ -395,7 +407,7 @@ mod unix {
                 }
             }
         }
-        std::process::exit(0)
+        process::exit(0)
     }
 
     /// Also ends what the work has started.
@@ -403,7 +415,7 @@ mod unix {
         if unistd::getpgrp() == unistd::getpid() {
             let _ = signal::kill(Pid::from_raw(0), Signal::SIGKILL);
         }
-        std::process::abort()
+        process::abort()
     }
 
     fn write(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
