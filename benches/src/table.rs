@@ -463,7 +463,11 @@ pub fn workloads() -> Vec<Workload> {
         vec![
             entry(SELKIE, locks::across::<pools::Selkie, selkie::Lock<usize>>),
             entry("tokio", locks::across::<pools::Tokio, tokio::sync::Mutex<usize>>),
-            entry("async-executor, async-lock", locks::across::<pools::SmolStatic, async_lock::Mutex<usize>>),
+            unfair(
+                "async-executor, async-lock",
+                locks::across::<pools::SmolStatic, async_lock::Mutex<usize>>,
+                "lets newcomers pass those who wait, for half a millisecond",
+            ),
             unfair(
                 "selkie's executor, async-lock",
                 locks::across::<pools::Selkie, async_lock::Mutex<usize>>,
