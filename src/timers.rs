@@ -481,17 +481,34 @@ mod tests {
         grain: u64,
         now: u64,
         /// By deadline and insertion.
-        set: BTreeMap<(u64, usize), Box<Node>>,
+        set: BTreeMap<(u64, usize), Owned>,
         inserted: usize,
+    }
+
+    /// Not a box, which says wherever it is moved, as a map moves its values, that nobody else points into it.
+    #[derive(Debug)]
+    struct Owned(NonNull<Node>);
+
+    impl Owned {
+        fn new() -> Self {
+            Self(NonNull::from(Box::leak(Box::default())))
+        }
+    }
+
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            // SAFETY: leaked in `new`, and in no wheel any more.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        }
     }
 
     impl Model {
         fn insert(&mut self, deadline: u64) {
             let deadline = deadline.min(NEVER - 1);
-            // First into its place: to move a box says that nobody else points into it.
-            let node = self.set.entry((deadline, self.inserted)).or_default();
-            // SAFETY: the box stays in `set` until the node was taken out or has fired.
-            unsafe { self.timers.insert(NonNull::from(&**node), deadline, self.inserted % 2 == 0) };
+            let node = Owned::new();
+            // SAFETY: it stays in `set` until it was taken out or has fired.
+            unsafe { self.timers.insert(node.0, deadline, self.inserted % 2 == 0) };
+            self.set.insert((deadline, self.inserted), node);
             self.inserted += 1;
         }
 
@@ -502,7 +519,7 @@ mod tests {
             let key = *self.set.keys().nth(index.index(self.set.len())).unwrap();
             let node = self.set.remove(&key).unwrap();
             // SAFETY: whatever is in `set` is in the wheel.
-            unsafe { self.timers.remove(NonNull::from(&*node)) };
+            unsafe { self.timers.remove(node.0) };
         }
 
         /// The first time that is in the deadline's tick.
@@ -521,10 +538,12 @@ mod tests {
                     break;
                 }
                 let node = entry.remove();
-                assert_eq!((node.deadline(), node.is_boxed()), (deadline, number % 2 == 0));
+                // SAFETY: it is owned here.
+                let about = unsafe { node.0.as_ref() };
+                assert_eq!((about.deadline(), about.is_boxed()), (deadline, number % 2 == 0));
                 expected.push(node);
             }
-            let expected: Vec<_> = expected.iter().map(|node| NonNull::from(&**node)).collect();
+            let expected: Vec<_> = expected.iter().map(|node| node.0).collect();
             assert_eq!(fired, expected, "all that is due, by deadline and insertion, and nothing else");
             if let Some(next) = self.timers.next_deadline() {
                 assert!(next > self.now, "the loop would spin");
