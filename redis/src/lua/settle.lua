@@ -62,8 +62,9 @@ local function other(outcome, entry, verdict, id, text, ms, number)
     if #fields > 0 then
         -- More than Lua can pass to a command. No job of ours looks like that; a dead letter may.
         if #fields > 6000 then fields = {'fields', cjson.encode(fields)} end
+        -- A job that came without one keeps that of its first entry.
+        set(fields, 'id', id)
         if verdict == 'retry' then
-            set(fields, 'id', id)
             set(fields, 'attempt', number)
             set(fields, 'error', text)
             redis.call('ZADD', KEYS[2], string.format('%d', now + tonumber(ms)), cmsgpack.pack(fields))

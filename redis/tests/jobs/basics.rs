@@ -45,6 +45,7 @@ pub(crate) fn tests() -> Vec<Test> {
             an_error_in_a_verdict_leaves_the_delivery_pending,
         ),
         ("basics::jobs_of_other_languages", jobs_of_other_languages),
+        ("basics::a_job_without_an_id_has_one_for_ever", a_job_without_an_id_has_one_for_ever),
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
         ("basics::arguments_whose_type_panics_fail_the_job", arguments_whose_type_panics_fail_the_job),
         ("basics::an_outcome_is_what_was_returned", an_outcome_is_what_was_returned),
@@ -605,6 +606,39 @@ fn jobs_of_other_languages() {
             until("a job after the flush", async || monitor.read().done == 1).await;
         };
         worker.run(flushed).await.unwrap();
+    });
+}
+
+/// That of its first entry.
+fn a_job_without_an_id_has_one_for_ever() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let id: String = ask(&server, &["XADD", "selkie:{tests}:jobs", "*", "name", "work"]);
+        let notes = Notes::default();
+        let worker = |how: &'static str| {
+            let notes = notes.clone();
+            Worker::new(queue.clone()).grace(Duration::ZERO).register("work", move |()| {
+                notes.add(current_job().unwrap().id.as_str());
+                async move {
+                    if how == "wait" {
+                        selkie::sleep(ms(60_000)).await;
+                    }
+                    Err::<(), _>(Failure::permanent("no"))
+                }
+            })
+        };
+        let stopped = worker("wait");
+        let monitor = stopped.monitor();
+        let report = stopped.run(until("it runs", async || monitor.read().running == 1)).await.unwrap();
+        assert_eq!(report.handed_back, 1);
+        drain(&queue, worker("fail")).await;
+        let letters = queue.dead_letters(None, 9).await.unwrap();
+        assert_eq!(letters[0].id.as_str(), id);
+        assert_eq!(queue.replay(&letters).await.unwrap(), 1);
+        assert_eq!(queue.outcome::<()>(&letters[0].id).await.unwrap(), None, "it is open again");
+        drain(&queue, worker("fail")).await;
+        assert_eq!(notes.all(), [&*id; 3]);
     });
 }
 
