@@ -54,6 +54,8 @@ impl JobQueue {
     /// As [`submit`](Self::submit).
     pub async fn dead_letters(&self, after: Option<&str>, count: usize) -> Result<Vec<DeadLetter>, Error> {
         let start = after.map_or_else(|| "-".to_owned(), |entry| format!("({entry}"));
+        // Redis counts with a sign.
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         let range =
             redis::cmd("XRANGE").arg(&self.keys.dead).arg(start).arg("+").arg("COUNT").arg(count).take();
         let read = async |connection: &mut _| wire::entries(range.query_async::<Value>(connection).await?);

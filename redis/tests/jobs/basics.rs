@@ -46,6 +46,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("basics::jobs_of_other_languages", jobs_of_other_languages),
         ("basics::a_job_without_an_id_has_one_for_ever", a_job_without_an_id_has_one_for_ever),
+        ("basics::all_dead_letters_may_be_asked_for", all_dead_letters_may_be_asked_for),
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
         ("basics::arguments_whose_type_panics_fail_the_job", arguments_whose_type_panics_fail_the_job),
         ("basics::an_outcome_is_what_was_returned", an_outcome_is_what_was_returned),
@@ -639,6 +640,16 @@ fn a_job_without_an_id_has_one_for_ever() {
         assert_eq!(queue.outcome::<()>(&letters[0].id).await.unwrap(), None, "it is open again");
         drain(&queue, worker("fail")).await;
         assert_eq!(notes.all(), [&*id; 3]);
+    });
+}
+
+fn all_dead_letters_may_be_asked_for() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        ask::<String>(&server, &["XADD", "selkie:{tests}:dead", "*", "name", "work"]);
+        assert_eq!(queue.dead_letters(None, usize::MAX).await.unwrap().len(), 1);
+        assert_eq!(queue.dead_letters(None, 0).await.unwrap(), []);
     });
 }
 
