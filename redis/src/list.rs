@@ -16,7 +16,7 @@
 //! - a batch of verdicts carries a token, and one that is sent twice is executed once;
 //! - what a lost reply brought is found by taking the items that are known from the processing list, as often as they are in it.
 //!
-//! A worker registers its name before it takes anything. When its sign of life is gone, any other worker moves what it had back to
+//! A worker registers its name before it takes anything, and each time that it does: somebody may have flushed the database. When its sign of life is gone, any other worker moves what it had back to
 //! the right end, the oldest last, so that it is taken next. A worker that was only silent takes part again with its next sign,
 //! but what it had is done twice: it is at least once here too, and more often twice than with a stream, where a late verdict is
 //! recognised.
@@ -205,7 +205,7 @@ impl Source for List {
 
     async fn take(&self, room: usize, wait: Duration) -> RedisResult<Vec<Entry>> {
         let mut take = wire::LIST_TAKE.prepare_invoke();
-        take.key(&self.list).key(&self.processing).arg(room);
+        take.key(&self.list).key(&self.processing).key(&self.workers).arg(room).arg(&self.name);
         let there: Vec<Vec<u8>> =
             self.reader.attempt(Duration::ZERO, async |c| take.invoke_async(c).await).await?;
         if !there.is_empty() {

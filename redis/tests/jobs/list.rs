@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("list::failed_and_malformed_items_go_to_the_dead", failed_and_malformed_items_go_to_the_dead),
         ("list::cut_connections_lose_and_double_nothing", cut_connections_lose_and_double_nothing),
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
+        ("list::items_taken_after_a_flush_are_not_lost", items_taken_after_a_flush_are_not_lost),
         ("list::a_worker_that_ends_hands_back", a_worker_that_ends_hands_back),
         (
             "list::an_answer_that_is_lost_at_the_end_costs_no_item",
@@ -188,6 +189,37 @@ fn items_of_a_dead_worker_are_done_by_another() {
         let worker = noting(server.url(), &notes).name("again");
         let report = worker.run(until("all are done", async || is_empty(&server))).await.unwrap();
         assert_eq!((report.recovered, report.done), (1, 1));
+    });
+}
+
+/// With all else the flush takes the names of the workers, of which the next sign of life is far away.
+fn items_taken_after_a_flush_are_not_lost() {
+    run(async {
+        let server = server();
+        let notes = Notes::default();
+        let worker = ListWorker::open(server.url(), "jobs", async |_: String| {
+            selkie::sleep(ms(60_000)).await;
+            Ok::<_, Infallible>(())
+        });
+        // With more it would still wait in Redis when it dies.
+        let worker = worker.unwrap().concurrency(1);
+        let monitor = worker.monitor();
+        {
+            let until = async {
+                until("it is known", async || ask(&server, &["EXISTS", "jobs:workers"])).await;
+                ask::<()>(&server, &["FLUSHALL"]);
+                // Longer than the worker waits in Redis.
+                selkie::sleep(ms(1500)).await;
+                push(&server, &[r#""a""#]);
+                until("it runs", async || monitor.read().running == 1).await;
+            };
+            let dies = std::pin::pin!(worker.run(std::future::pending()));
+            let until = std::pin::pin!(until);
+            futures_util::future::select(dies, until).await;
+        }
+        let other = noting(server.url(), &notes).idle_limit(ms(300));
+        other.run(until("the other has done it", async || !notes.all().is_empty())).await.unwrap();
+        assert_eq!(notes.all(), ["a"]);
     });
 }
 
