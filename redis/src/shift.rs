@@ -670,14 +670,16 @@ impl<S: Source> Shift<S> {
     async fn beat(self: Rc<Self>) {
         let pace = self.rules.idle_limit / 3;
         loop {
+            let begin = Instant::now();
             let known = self.known();
             match self.source.beat(&known, pace).await {
-                Ok(()) => {}
-                // Tried for one pace already.
-                Err(error) if error.is_unreachable() => continue,
+                Ok(()) => selkie::sleep(pace).await,
+                // Mostly it was tried for one pace already; not where that is shorter than the first pause.
+                Err(error) if error.is_unreachable() => {
+                    selkie::sleep(pace.saturating_sub(begin.elapsed())).await;
+                }
                 Err(error) => return self.fail(error),
             }
-            selkie::sleep(pace).await;
         }
     }
 

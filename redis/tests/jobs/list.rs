@@ -1,6 +1,10 @@
 //! The simple form: a list.
 
-use std::{convert::Infallible, time::Instant};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use selkie_redis::{Failure, ListWorker, LocalServer, Retry};
 
@@ -18,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("list::cut_connections_lose_and_double_nothing", cut_connections_lose_and_double_nothing),
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
         ("list::items_taken_after_a_flush_are_not_lost", items_taken_after_a_flush_are_not_lost),
+        ("list::a_short_idle_limit_does_not_hurry_in_vain", a_short_idle_limit_does_not_hurry_in_vain),
         ("list::a_worker_that_ends_hands_back", a_worker_that_ends_hands_back),
         (
             "list::an_answer_that_is_lost_at_the_end_costs_no_item",
@@ -220,6 +225,26 @@ fn items_taken_after_a_flush_are_not_lost() {
         let other = noting(server.url(), &notes).idle_limit(ms(300));
         other.run(until("the other has done it", async || !notes.all().is_empty())).await.unwrap();
         assert_eq!(notes.all(), ["a"]);
+    });
+}
+
+/// About the clock.
+fn a_short_idle_limit_does_not_hurry_in_vain() {
+    run(async {
+        let mut server = server();
+        let worker = noting(server.url(), &Notes::default()).idle_limit(ms(30)).grace(Duration::ZERO);
+        let monitor = worker.monitor();
+        let stops = async {
+            until("it is known", async || ask(&server, &["EXISTS", "jobs:workers"])).await;
+            server.kill();
+            selkie::sleep(ms(1000)).await;
+            monitor.read().repeated
+        };
+        let repeated = Cell::new(0);
+        let stops = async { repeated.set(stops.await) };
+        worker.run(stops).await.unwrap();
+        // A beat every 10 ms, and the reader.
+        assert!(repeated.get() < 200, "{}", repeated.get());
     });
 }
 
