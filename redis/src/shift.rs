@@ -715,6 +715,8 @@ struct CancelJobs<'a, S: Source>(&'a Shift<S>);
 
 impl<S: Source> Drop for CancelJobs<'_, S> {
     fn drop(&mut self) {
+        // Nothing is tried again.
+        self.0.out_of_grace.set(true);
         self.0.cancel_jobs();
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
         ("list::items_taken_after_a_flush_are_not_lost", items_taken_after_a_flush_are_not_lost),
         ("list::a_short_idle_limit_does_not_hurry_in_vain", a_short_idle_limit_does_not_hurry_in_vain),
+        ("list::a_dropped_run_tries_nothing_again", a_dropped_run_tries_nothing_again),
         ("list::a_worker_that_ends_hands_back", a_worker_that_ends_hands_back),
         (
             "list::an_answer_that_is_lost_at_the_end_costs_no_item",
@@ -245,6 +246,30 @@ fn a_short_idle_limit_does_not_hurry_in_vain() {
         worker.run(stops).await.unwrap();
         // A beat every 10 ms, and the reader.
         assert!(repeated.get() < 200, "{}", repeated.get());
+    });
+}
+
+fn a_dropped_run_tries_nothing_again() {
+    run(async {
+        let server = server();
+        push(&server, &[r#""a""#]);
+        let notes = Notes::default();
+        let begun = notes.clone();
+        let worker = ListWorker::open(server.url(), "jobs", move |item: String| {
+            begun.add(item);
+            async {
+                selkie::sleep(ms(60_000)).await;
+                Ok::<_, Infallible>(())
+            }
+        });
+        let worker = worker.unwrap().retry(Retry::default().base(ms(1)));
+        {
+            let run = std::pin::pin!(worker.run(std::future::pending()));
+            let begins = std::pin::pin!(until("it runs", async || !notes.all().is_empty()));
+            futures_util::future::select(run, begins).await;
+        }
+        selkie::sleep(ms(50)).await;
+        assert_eq!(notes.all(), ["a"]);
     });
 }
 
