@@ -14,10 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind,
-    aio::MultiplexedConnection,
-};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, aio::MultiplexedConnection};
 use selkie::Lock;
 
 use crate::{Error, io, retry::Retry};
@@ -53,22 +50,37 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Whether the same command may succeed later. The rest is for a human to repair.
 pub(crate) fn is_passing(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Io | ErrorKind::Parse => true,
-        ErrorKind::Server(
-            ServerErrorKind::BusyLoading
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ReadOnly,
-        ) => true,
-        _ => has_code(error, &["MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED"]),
+    const CODES: &[&str] = &[
+        "LOADING",
+        "TRYAGAIN",
+        "CLUSTERDOWN",
+        "MASTERDOWN",
+        "READONLY",
+        "MISCONF",
+        "NOREPLICAS",
+        "BUSY",
+        "UNBLOCKED",
+    ];
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) || has_code(error, CODES)
+}
+
+/// What kind of error Redis calls it. Before Redis 7 that of an error in a script stands within its text.
+pub(crate) fn code(error: &RedisError) -> Option<&str> {
+    let in_script = || {
+        let (before, error) = error.detail()?.rsplit_once("@user_script:")?;
+        let (_line, error) = error.split_once(": ")?;
+        let code = error.trim_start_matches('-').split(' ').next()?;
+        before.starts_with("Error running script").then_some(code)
+    };
+    match error.code()? {
+        "ERR" => in_script().or(Some("ERR")),
+        code => Some(code),
     }
 }
 
 /// Also of a pipeline, whose errors have no code where the client has no kind for them.
 fn has_code(error: &RedisError, codes: &[&str]) -> bool {
-    if let Some(code) = error.code() {
+    if let Some(code) = code(error) {
         return codes.contains(&code);
     }
     let failures = error.clone().into_server_errors();
@@ -83,10 +95,8 @@ pub(crate) fn is_passing_for_worker(error: &RedisError) -> bool {
 /// Whether the connection is at fault, or the server behind it is the wrong one by now.
 fn needs_connection(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
-        || matches!(
-            error.kind(),
-            ErrorKind::Io | ErrorKind::Parse | ErrorKind::Server(ServerErrorKind::ReadOnly)
-        )
+        || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse)
+        || has_code(error, &["READONLY"])
 }
 
 pub(crate) fn silent() -> RedisError {
@@ -234,5 +244,35 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The address may hold a password.
         f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> RedisError {
+        let answer = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+        answer.extract_error().unwrap_err()
+    }
+
+    #[test]
+    fn an_error_in_a_script_is_known_in_the_words_of_redis_6() {
+        let script = "ERR Error running script (call to f_4c8b): @user_script:7:";
+        let memory = said(&format!(
+            "{script} @user_script: 7: -OOM command not allowed when used memory > 'maxmemory'."
+        ));
+        assert!(is_passing_for_worker(&memory) && !is_passing(&memory));
+        let replica = said(&format!(
+            "{script} @user_script: 7: -READONLY You can't write against a read only replica."
+        ));
+        assert!(is_passing(&replica) && needs_connection(&replica));
+        let gone = said(&format!("{script} NOGROUP No such key 'a' or consumer group 'workers'"));
+        assert_eq!(code(&gone), Some("NOGROUP"));
+        let wrong =
+            said(&format!("{script} WRONGTYPE Operation against a key holding the wrong kind of value"));
+        assert!(!is_passing_for_worker(&wrong));
+        assert_eq!(code(&said("ERR no such key")), Some("ERR"));
+        assert!(is_passing(&said("LOADING Redis is loading the dataset in memory")));
     }
 }

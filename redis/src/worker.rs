@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Error, Failure, Job, JobId, JobQueue, Retry,
     handlers::Handlers,
-    link::Link,
+    link::{Link, code},
     queue::{millis, millis_up},
     shift::{Numbers, Rules, Shift, Source, Verdict, What},
     wire::{self, Entry, GROUP},
@@ -505,6 +505,6 @@ impl Source for Stream {
     }
 
     fn is_gone(&self, error: &RedisError) -> bool {
-        error.code() == Some("NOGROUP")
+        code(error) == Some("NOGROUP")
     }
 }
