@@ -1,6 +1,15 @@
 //! Connections that break, servers that go away.
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use selkie::local;
 use selkie_redis::{Event, JobQueue, LocalServer, NewJob, Retry, Worker, current_job};
@@ -12,6 +21,7 @@ use crate::{
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
+        ("network::forgotten_scripts_are_told_again", forgotten_scripts_are_told_again),
         ("network::a_submission_that_is_cut_counts_once", a_submission_that_is_cut_counts_once),
         ("network::jobs_of_a_lost_reply_are_found_again", jobs_of_a_lost_reply_are_found_again),
         ("network::a_verdict_that_is_cut_counts_once", a_verdict_that_is_cut_counts_once),
@@ -255,6 +265,41 @@ fn a_flush_under_a_job_is_outlived() {
         };
         let report = worker.run(flushed).await.unwrap();
         assert_eq!((report.done, report.unsettled), (1, 0), "{report:?}");
+    });
+}
+
+/// As often as it pleases whoever is at work there.
+fn forgotten_scripts_are_told_again() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let worker = Worker::new(queue.clone()).register("quick", async |()| {
+            selkie::yield_now().await;
+            Ok::<_, Infallible>(())
+        });
+        let monitor = worker.monitor();
+        let over = Arc::new(AtomicBool::new(false));
+        let (url, end) = (server.url().to_owned(), over.clone());
+        let forgets = std::thread::spawn(move || {
+            let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+            let mut flushes = redis::pipe();
+            for _ in 0..200 {
+                flushes.cmd("SCRIPT").arg("FLUSH").ignore();
+            }
+            while !end.load(Ordering::Relaxed) {
+                flushes.exec(&mut connection).unwrap();
+            }
+        });
+        let works = async {
+            for n in 0..20 {
+                queue.submit("quick", &()).await.unwrap();
+                until("it is done", async || monitor.read().done > n).await;
+            }
+        };
+        let report = worker.run(works).await;
+        over.store(true, Ordering::Relaxed);
+        forgets.join().unwrap();
+        assert_eq!(report.unwrap().done, 20);
     });
 }
 
