@@ -598,6 +598,10 @@ mod tests {
             try_isolated,
             "",
             "unsafe fn f() {}",
+        let for_ever = "a worker reads its arguments for one job: remove `'static`";
+        fails(try_isolated, "", "fn f(x: &'static str) {}", &[("&'static str", for_ever)]);
+        let cases = "what a worker is sent does not depend on `cfg`: write a function for each case";
+        fails(try_isolated, "", "fn f(#[cfg(unix)] x: u8) {}", &[("#[cfg(unix)]", cases)]);
             &[("unsafe", "`#[selkie::isolated]` cannot be on an `unsafe fn`")],
         );
         fails(try_isolated, "name = 1", "fn f() {}", &[("name = 1", "`#[selkie::isolated]` has no options")]);

@@ -107,6 +107,22 @@ impl Function {
                             "a worker has to know the type: write it instead of `impl`",
                         );
                     }
+                    for attribute in &parameter.attrs {
+                        if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
+                            errors.add(
+                                attribute.span(),
+                                "what a worker is sent does not depend on `cfg`: write a function for each case",
+                            );
+                        }
+                    }
+                    if let Type::Reference(reference) = &*parameter.ty {
+                        if reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static") {
+                            errors.add(
+                                parameter.ty.span(),
+                                "a worker reads its arguments for one job: remove `'static`",
+                            );
+                        }
+                    }
                     // The codec writes an empty one as a list, which cannot be borrowed as bytes.
                     if let Type::Reference(reference) = &*parameter.ty {
                         if matches!(&*reference.elem, Type::Slice(slice) if is_u8(&slice.elem)) {
