@@ -149,16 +149,17 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
         let FnArg::Typed(parameter) = parameter else { continue };
         let parameter_name = match &*parameter.pat {
             Pat::Ident(pattern) if pattern.subpat.is_none() => pattern.ident.clone(),
-            pattern => Ident::new(&format!("argument_{place}"), pattern.span()),
+            pattern => own(&format!("argument_{place}"), pattern.span()),
         };
         let ty = &parameter.ty;
         let attributes = &parameter.attrs;
         parameters.push(quote!(#(#attributes)* #parameter_name: #ty));
         names.push(parameter_name);
-        places.push(Ident::new(&format!("argument_{place}"), parameter.pat.span()));
+        places.push(own(&format!("argument_{place}"), parameter.pat.span()));
         types.push(ty);
     }
     // Errors about what cannot be sent point at its type.
+    let arguments = own("arguments", Span::call_site());
     let call = quote_spanned!(output.span()=> ::selkie::__private::call::<_, #output>);
     let run = quote_spanned!(output.span()=> ::selkie::__private::run::<_, #output>);
     Ok(quote! {
@@ -167,8 +168,8 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
             #call(
                 {
                     #inner
-                    fn __selkie_run(arguments: &[u8]) -> ::std::vec::Vec<u8> {
-                        #run(arguments, |(#(#places,)*): (#(#types,)*)| #name(#(#places),*))
+                    fn __selkie_run(#arguments: &[u8]) -> ::std::vec::Vec<u8> {
+                        #run(#arguments, |(#(#places,)*): (#(#types,)*)| #name(#(#places),*))
                     }
                     static __SELKIE_JOB: ::selkie::__private::Job = ::selkie::__private::Job::new(
                         ::core::concat!(::core::module_path!(), #name_text),
@@ -184,6 +185,11 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
             )
         }
     })
+}
+
+/// A name that meets none of the user's.
+fn own(name: &str, span: Span) -> Ident {
+    Ident::new(name, Span::mixed_site().located_at(span))
 }
 
 /// The options of `#[selkie::test]`.
@@ -592,16 +598,16 @@ mod tests {
         fails(try_isolated, "", "fn f(x: impl Copy) {}", &[("impl Copy", argument)]);
         let result = "the caller has to know the type: write it instead of `impl`";
         fails(try_isolated, "", "fn f() -> impl Copy {}", &[("impl Copy", result)]);
+        let for_ever = "a worker reads its arguments for one job: remove `'static`";
+        fails(try_isolated, "", "fn f(x: &'static str) {}", &[("&'static str", for_ever)]);
+        let cases = "what a worker is sent does not depend on `cfg`: write a function for each case";
+        fails(try_isolated, "", "fn f(#[cfg(unix)] x: u8) {}", &[("#[cfg(unix)]", cases)]);
         let bytes = "bytes are copied to a worker: take a `Vec<u8>`";
         fails(try_isolated, "", "fn f(x: &[u8]) {}", &[("&[u8]", bytes)]);
         fails(
             try_isolated,
             "",
             "unsafe fn f() {}",
-        let for_ever = "a worker reads its arguments for one job: remove `'static`";
-        fails(try_isolated, "", "fn f(x: &'static str) {}", &[("&'static str", for_ever)]);
-        let cases = "what a worker is sent does not depend on `cfg`: write a function for each case";
-        fails(try_isolated, "", "fn f(#[cfg(unix)] x: u8) {}", &[("#[cfg(unix)]", cases)]);
             &[("unsafe", "`#[selkie::isolated]` cannot be on an `unsafe fn`")],
         );
         fails(try_isolated, "name = 1", "fn f() {}", &[("name = 1", "`#[selkie::isolated]` has no options")]);

@@ -48,6 +48,12 @@ fn echo(echo: String) -> String {
     echo
 }
 
+/// Names that the attribute gives to its own as well.
+#[isolated]
+fn arguments(argument_1: u8, (a, b): (u8, u8)) -> u8 {
+    argument_1 + a * b
+}
+
 /// A call of one that has the same name elsewhere.
 fn other_square(n: i8) -> Call<String> {
     #[isolated]
