@@ -145,7 +145,7 @@ export const hear = (channel: Channel, f: (message: Message) => void): void =>
  */
 export const WORDS = 256;
 /** @internal */
-export const wordOf = (all: Int32Array[], word: number): [Int32Array, number] => [all[Math.floor(word / WORDS)]!, word % WORDS];
+export const wordOf = (all: Int32Array[], word: number): [Int32Array, number] => [all[(word / WORDS) | 0]!, word % WORDS];
 
 /**
  * @internal Runs what the owner asks for, until the function is called that it answers. `start` calls a function, tells how it
@@ -176,6 +176,9 @@ export function serve(
     const free = (looks?: unknown): void => {
         if (looks) looked = performance.now();
         running -= 1;
+        next();
+    };
+    const next = (): void => {
         while (waiting.length && running < each) begin(waiting.shift()!);
     };
     hear(channel, (message) => {
@@ -185,10 +188,8 @@ export function serve(
             each = message[2];
         } else if (message[0] === 'cancel') cancels.get(message[1])?.(unpack(message[2]));
         else if (message[0] === 'run') {
-            for (const run of message[1]) {
-                if (running < each) begin(run);
-                else waiting.push(run);
-            }
+            waiting.push(...message[1]);
+            next();
         } else if (message[0] === 'unread') {
             for (const id of message[1]!) if (!cancels.has(id) && waiting.every((run) => run[0] !== id)) post(channel, ['lost', id]);
         }
@@ -207,7 +208,7 @@ export function serve(
         if (typeof f !== 'function') {
             return fail(new WorkerError('unknown-function', `there is no function "${name}"; there are: ${Object.keys(functions).join(', ')}`));
         }
-        let moved: object[] | undefined;
+        const moved: object[] = [];
         let unsent: unknown[] = [];
         let sent = -FRAME;
         let soon: ReturnType<typeof setTimeout> | undefined;
@@ -236,7 +237,7 @@ export function serve(
             },
             shouldStop: () => signal.aborted || (at && Atomics.load(...at) !== ~id),
             transfer(value, list) {
-                (moved ??= []).push(...list);
+                moved.push(...list);
                 return value;
             },
         });
@@ -245,7 +246,8 @@ export function serve(
             if (at) Atomics.compareExchange(...at, ~id, 0);
             try {
                 flush();
-                if (ok) post(channel, ['done', id, value], moved);
+                // Two parts may be of the same memory, and no host takes a list that has it twice.
+                if (ok) post(channel, ['done', id, value], [...new Set(moved)]);
                 else fail(value);
             } catch (error) {
                 fail(notCloneable(`what "${name}" gave`, error));

@@ -214,6 +214,8 @@ pooled('buffers are moved both ways', { max: 1 }, async ({ pool }) => {
 pooled('what is moved may be a part of what a job gives', { max: 1 }, async ({ pool }) => {
     const { bytes, left } = await pool.run('part', [new Uint8Array([1, 2, 3])]);
     equal([[...bytes], left], [[1, 2, 3], 3]);
+    const halves = await pool.run('halves', [new Uint8Array([1, 2, 3, 4])]);
+    equal(halves.map((half) => [...half]), [[1, 2], [3, 4]], 'of one memory');
 });
 
 pooled('Workers that have nothing to do are ended, down to the least', { min: 1, max: 3, idleMs: 60 }, async ({ pool, loop, made }) => {

@@ -118,6 +118,7 @@ export const functions = (job) => {
             return new Promise((resolve) => setTimeout(resolve, ms));
         }),
         part: job((ctx, bytes) => ({ bytes: ctx.transfer(bytes, [bytes.buffer]), left: bytes.length })),
+        halves: job((ctx, { buffer }) => [0, 2].map((at) => ctx.transfer(new Uint8Array(buffer, at, 2), [buffer]))),
         reverse: job((ctx, bytes) => ctx.transfer(bytes.reverse(), [bytes.buffer])),
     };
     return all;
