@@ -2,7 +2,7 @@
 
 import { type Rules, callable, list, signal, text, time } from './arguments.js';
 import { restart } from './engine.js';
-import { WorkerError, tell } from './errors.js';
+import { WorkerError, aborted, tell } from './errors.js';
 import type { Loop } from './loop.js';
 import { type Channel, type Message, type Run, WORDS, hear, listen, notCloneable, pack, post, unpack, wordOf } from './protocol.js';
 import { PRIORITIES, type Priority, type SpawnOptions, type Task, type TaskContext } from './task.js';
@@ -162,7 +162,12 @@ export class Client {
     cancel_(order: Order, reason_: unknown): void {
         order.cancelled_ = { reason_ };
         if (order.word_ !== undefined) Atomics.store(...wordOf(this.words_, order.word_), 0);
-        post(this.channel_, ['cancel', order.id_, pack(reason_)]);
+        try {
+            post(this.channel_, ['cancel', order.id_, pack(reason_)]);
+        } catch {
+            // There are reasons that have no text either. It is asked to end all the same.
+            post(this.channel_, ['cancel', order.id_, pack(aborted())]);
+        }
     }
 
     private receive_(message: Message): void {

@@ -282,7 +282,7 @@ export class Pool<M extends Interface<M> = Functions> {
         }
         this.pumping_ = false;
         for (const member of this.members_) member.flush_();
-        if (this.idle_.length && !this.jobs_()) for (const resolve of this.idle_.splice(0)) resolve();
+        if (!this.jobs_()) for (const resolve of this.idle_.splice(0)) resolve();
     }
 
     private send_(member: Member, job: Order): void {
@@ -298,12 +298,9 @@ export class Pool<M extends Interface<M> = Functions> {
             member.ahead_ = 0;
             this.recall_([member]);
             const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'its Worker was ended: another job ignored a cancel'));
-            if (kill === 'now') {
-                job.cancelled_ = { reason_: reason };
-                return end();
-            }
             member.cancel_(job, reason);
-            if (kill !== 'never') timers.push(later(end, this.options_.killAfterMs ?? 1000));
+            if (kill === 'now') end();
+            else if (kill !== 'never') timers.push(later(end, this.options_.killAfterMs ?? 1000));
             this.pump_();
         };
         if (timeoutMs !== undefined) timers.push(later(() => job.task_.cancel(timedOut(timeoutMs)), timeoutMs));

@@ -193,6 +193,15 @@ pooled('progress of a job that waits arrives while it does', { max: 1 }, async (
     equal((await rejection(job)).name, 'AbortError');
 });
 
+pooled('a job is asked to end also if the reason can be neither cloned nor shown', { max: 1, killAfterMs: 50 }, async ({ pool, made }) => {
+    for (const name of ['listen', 'deaf']) {
+        const reason = Object.assign(Object.create(null), { f() {} });
+        const job = pool.run(name, [], { onProgress: () => job.cancel(reason) });
+        equal([(await rejection(job)) === reason, job.state, pool.running], [true, 'cancelled', 0]);
+    }
+    equal(made(), 1);
+});
+
 pooled('progress that cannot be cloned is the error of its job, and the Worker stays', { max: 1, concurrencyPerWorker: 2 }, async ({ pool, made }) => {
     const beside = pool.run('wait', [150]);
     for (const ms of [0, 60]) equal((await rejection(pool.run('oddStep', [ms]))).code, 'not-cloneable');
