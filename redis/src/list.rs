@@ -16,10 +16,10 @@
 //! - a batch of verdicts carries a token, and one that is sent twice is executed once;
 //! - what a lost reply brought is found by taking the items that are known from the processing list, as often as they are in it.
 //!
-//! A worker registers its name before it takes anything, and each time that it does: somebody may have flushed the database. When its sign of life is gone, any other worker moves what it had back to
-//! the right end, the oldest last, so that it is taken next. A worker that was only silent takes part again with its next sign,
-//! but what it had is done twice: it is at least once here too, and more often twice than with a stream, where a late verdict is
-//! recognised.
+//! A worker registers its name before it takes anything, and each time that it does: somebody may have flushed the database.
+//! When its sign of life is gone, any other worker moves what it had back to the right end, the oldest last, so that it is taken
+//! next. A worker that was only silent takes part again with its next sign, but what it had is done twice: it is at least once
+//! here too, and more often twice than with a stream, where a late verdict is recognised.
 
 use std::{
     cell::{Cell, RefCell},
