@@ -108,7 +108,7 @@ impl Function {
                         );
                     }
                     for attribute in &parameter.attrs {
-                        if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
+                        if attribute.path().is_ident("cfg") {
                             errors.add(
                                 attribute.span(),
                                 "what a worker is sent does not depend on `cfg`: write a function for each case",
