@@ -19,7 +19,7 @@ export interface SubmitOptions {
 }
 
 /** @internal Whether other threads can have the memory of this one. */
-export const SHARED = typeof SharedArrayBuffer === 'function' && (typeof crossOriginIsolated !== 'boolean' || crossOriginIsolated);
+export const SHARED = typeof SharedArrayBuffer === 'function' && (globalThis.crossOriginIsolated ?? true);
 
 /** @internal The options that `run` and `submit` have in common. */
 export const ORDER: Rules = { signal, priority: PRIORITIES, transfer: list, timeoutMs: time, onProgress: callable };
@@ -162,11 +162,12 @@ export class Client {
     cancel_(order: Order, reason_: unknown): void {
         order.cancelled_ = { reason_ };
         if (order.word_ !== undefined) Atomics.store(...wordOf(this.words_, order.word_), 0);
+        const ask = (why: unknown): void => post(this.channel_, ['cancel', order.id_, pack(why)]);
         try {
-            post(this.channel_, ['cancel', order.id_, pack(reason_)]);
+            ask(reason_);
         } catch {
             // There are reasons that have no text either. It is asked to end all the same.
-            post(this.channel_, ['cancel', order.id_, pack(aborted())]);
+            ask(aborted());
         }
     }
 

@@ -167,7 +167,7 @@ export function serve(
     const cancels = new Map<number, (reason: unknown) => void>();
     const words: Int32Array[] = [];
     /** Jobs that came ahead, and those before them wait themselves. */
-    const waiting: Run[] = [];
+    let waiting: Run[] = [];
     let each = Infinity;
     let running = 0;
     let hop: MessageChannel | undefined;
@@ -188,7 +188,7 @@ export function serve(
             each = message[2];
         } else if (message[0] === 'cancel') cancels.get(message[1])?.(unpack(message[2]));
         else if (message[0] === 'run') {
-            waiting.push(...message[1]);
+            waiting = waiting.concat(message[1]);
             next();
         } else if (message[0] === 'unread') {
             for (const id of message[1]!) if (!cancels.has(id) && waiting.every((run) => run[0] !== id)) post(channel, ['lost', id]);
@@ -208,7 +208,7 @@ export function serve(
         if (typeof f !== 'function') {
             return fail(new WorkerError('unknown-function', `there is no function "${name}"; there are: ${Object.keys(functions).join(', ')}`));
         }
-        const moved: object[] = [];
+        let moved: object[] | undefined;
         let unsent: unknown[] = [];
         let sent = -FRAME;
         let soon: ReturnType<typeof setTimeout> | undefined;
@@ -237,18 +237,17 @@ export function serve(
             },
             shouldStop: () => signal.aborted || (at && Atomics.load(...at) !== ~id),
             transfer(value, list) {
-                moved.push(...list);
+                // Two parts may be of the same memory, and no host takes a list that has it twice.
+                moved = [...new Set(list.concat(moved ?? []))];
                 return value;
             },
         });
-        const settle = (ok: boolean) => (value: unknown): void => {
+        const end = (tell: (value: unknown) => void) => (value: unknown): void => {
             cancels.delete(id);
             if (at) Atomics.compareExchange(...at, ~id, 0);
             try {
                 flush();
-                // Two parts may be of the same memory, and no host takes a list that has it twice.
-                if (ok) post(channel, ['done', id, value], [...new Set(moved)]);
-                else fail(value);
+                tell(value);
             } catch (error) {
                 fail(notCloneable(`what "${name}" gave`, error));
             }
@@ -261,7 +260,8 @@ export function serve(
             } else free();
         };
         running += 1;
-        const cancel = start(run, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), settle(true), settle(false));
+        const done = end((value) => post(channel, ['done', id, value], moved));
+        const cancel = start(run, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), done, end(fail));
         cancels.set(id, (reason) => {
             why = reason;
             cancel(reason);

@@ -335,14 +335,14 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.context_ = new Context(this);
         const made = this.body_!(this.context_ as never);
         this.body_ = undefined;
-        if (typeof (made as Generator | null)?.throw === 'function' && typeof (made as Generator)[Symbol.iterator] === 'function') {
+        if ((made as Generator | null)?.throw && (made as Generator)[Symbol.iterator]) {
             this.generator_ = made as Generator<Step<unknown>, T, unknown>;
             this.context_.stepwise_ = true;
             this.ready_ = 1;
             return this.advance_();
         }
         if (typeof (made as PromiseLike<T> | null)?.then !== 'function') return this.end_('done', made);
-        if (made instanceof Task) this.on_ = made;
+        if (made instanceof Task && made !== this) this.on_ = made;
         this.listen_(made as PromiseLike<T>);
         return WAIT;
     }

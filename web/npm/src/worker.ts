@@ -21,7 +21,7 @@ export function exposeOn(channel: Channel, functions: Functions, immediate?: (f:
 /** Lets the pool that started this Worker call these functions, by name. Call it once, after the imports. */
 export function expose<M extends Functions>(functions: M): void {
     const scope = globalThis as unknown as Channel & { document?: unknown };
-    if (typeof scope.postMessage !== 'function' || scope.document) throw new ArgumentError('expose', 'is for the module of a Worker');
+    if (!scope.postMessage || scope.document) throw new ArgumentError('expose', 'is for the module of a Worker');
     const end = exposeOn(scope, functions);
     // Else nobody would hear of it, and the job would never end.
     const close = scope.close?.bind(scope);
