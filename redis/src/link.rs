@@ -185,7 +185,9 @@ impl Link {
         longer: Duration,
         command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> RedisResult<T> {
-        let left = || end.map_or(ANSWER_LIMIT, |end| (end - Instant::now()).min(ANSWER_LIMIT));
+        let left = || {
+            end.map_or(ANSWER_LIMIT, |end| end.saturating_duration_since(Instant::now()).min(ANSWER_LIMIT))
+        };
         let limit = left();
         // Also while others try in vain to connect.
         let connection = selkie::timeout(limit, self.connection(limit)).await;
