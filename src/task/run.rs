@@ -196,12 +196,14 @@ impl TaskRef {
             // Not a future's panic: one of our own.
             resume_unwind(payload);
         }
+        // In the task, whose context and cancel scopes what is left of its future belongs to.
+        let dropped = if self.has(OUTPUT) { Ok(()) } else { self.drop_future() };
         scheduler.leave(self, outer);
-        self.end_panicked(scheduler, payload);
+        self.end_panicked(scheduler, payload, dropped);
     }
 
     #[cold]
-    fn end_panicked(&self, scheduler: &Scheduler, payload: Panic) {
+    fn end_panicked(&self, scheduler: &Scheduler, payload: Panic, dropped: Result<(), Panic>) {
         // What is left to do comes after the loop has let go of the task.
         let this = self.clone();
         if self.has(OUTPUT) {
@@ -209,7 +211,6 @@ impl TaskRef {
             this.complete(scheduler, 0);
             return this.report_drop_panic(scheduler, payload);
         }
-        let dropped = this.drop_future();
         this.fail(JoinError::panicked(this.label(), payload));
         this.complete(scheduler, FAILED);
         if let Err(payload) = dropped {

@@ -61,6 +61,23 @@ behaviour! {
     }
 }
 
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: X18.
+    async fn what_a_panic_leaves_is_dropped_in_the_context_of_its_task(t) {
+        COUNT.set(1);
+        let beside = async {
+            COUNT.set(2);
+            let _scope = COUNT.scope(3);
+            std::future::pending::<()>().await;
+        };
+        let task = spawn(futures::future::join(beside, async { panic!("on purpose") }));
+        assert_eq!(COUNT.get(), Some(1));
+        assert!(task.await.unwrap_err().is_panic());
+        COUNT.clear();
+    }
+}
+
 /// Rows: X18.
 #[test]
 fn outside_of_a_loop_the_thread_has_a_context_that_a_run_inherits() {
