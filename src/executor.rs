@@ -293,10 +293,13 @@ pub(crate) fn poll_in<F: Future>(
     }
 }
 
-/// Drops what a future leaves. Nothing of it panics.
+/// Drops what a future leaves, in `context`. Nothing of it panics.
 #[inline]
 pub(crate) fn end_in<F>(mut future: Pin<&mut Option<F>>, context: &mut Context) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+    context::exchange(context);
+    let dropped = catch_unwind(AssertUnwindSafe(|| future.set(None)));
+    context::exchange(context);
+    if let Err(payload) = dropped {
         discard(payload);
     }
     if context.0.is_some() {

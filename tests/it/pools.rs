@@ -61,6 +61,44 @@ behaviour! {
     }
 }
 
+/// Puts the value of [`REQUEST`] that it sees into a queue as it goes.
+struct Telltale(Queue<Option<u32>>);
+
+static REQUEST: ContextVar<u32> = ContextVar::new();
+
+impl Drop for Telltale {
+    fn drop(&mut self) {
+        self.0.try_put(REQUEST.set(0)).unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F41. Also a future that is cancelled, and one that goes with its executor.
+    async fn a_future_of_an_executor_is_dropped_in_its_context(t) {
+        if pool(&t, 1).is_none() {
+            return;
+        }
+        let executor = Executor::with_threads(1).unwrap();
+        let seen = Queue::unbounded();
+        let wait = |owned: Telltale| async move {
+            std::future::pending::<()>().await;
+            drop(owned);
+        };
+        REQUEST.set(1);
+        let cancelled = executor.spawn(wait(Telltale(seen.clone()))).unwrap();
+        REQUEST.set(2);
+        let lost = executor.spawn(wait(Telltale(seen.clone()))).unwrap();
+        REQUEST.set(3);
+        yield_now().await;
+        cancelled.cancel();
+        assert_eq!(seen.get().await, Ok(Some(1)));
+        drop(executor);
+        assert_eq!(seen.get().await, Ok(Some(2)));
+        assert!(lost.await.unwrap_err().is_lost());
+        assert_eq!(REQUEST.clear(), Some(3));
+    }
+}
+
 behaviour! {
     /// Rows: F75. Difference: F75. What `shutdown_now` withdraws is lost, not cancelled: nobody asked for a cancel.
     async fn a_shutdown_waits_and_then_refuses(t) {
