@@ -14,7 +14,9 @@ use std::{
 };
 
 use crate::{
-    IntoTask, context,
+    IntoTask,
+    borrowers::Borrowers,
+    context,
     error::{InvalidState, JoinError, TaskError},
     event_loop::{EventLoop, Owner},
     scheduler::{wake, with_current},
@@ -76,8 +78,7 @@ struct Shared<T, E> {
     outcome: OnceCell<Outcome<T, E>>,
     /// Resolvers that are left.
     resolvers: Cell<usize>,
-    waiters: RefCell<Vec<(u64, Waker)>>,
-    next_key: Cell<u64>,
+    borrowers: RefCell<Borrowers>,
     callbacks: RefCell<Vec<Callback<T, E>>>,
     /// Callbacks are queued: those who wait go on when these have run.
     calling: Cell<usize>,
@@ -91,7 +92,7 @@ impl<T: 'static, E: 'static> Shared<T, E> {
         self.outcome.set(outcome)?;
         let callbacks = std::mem::take(&mut *self.callbacks.borrow_mut());
         if callbacks.is_empty() {
-            return Ok(self.take_waiters());
+            return Ok(self.take_borrowers());
         }
         // Held here too, so that callbacks that are dropped with their loop do not end the count early.
         let mut first = Calling::new(self);
@@ -118,8 +119,8 @@ impl<T: 'static, E: 'static> Shared<T, E> {
 }
 
 impl<T, E> Shared<T, E> {
-    fn take_waiters(&self) -> Vec<Waker> {
-        self.waiters.borrow_mut().drain(..).map(|(_, waker)| waker).collect()
+    fn take_borrowers(&self) -> Vec<Waker> {
+        self.borrowers.borrow_mut().take().collect()
     }
 
     fn is_ready(&self) -> bool {
@@ -132,27 +133,15 @@ impl<T, E> Shared<T, E> {
         }
         static RESOLVER: &str = "a resolver";
         waits_for_text(&RESOLVER);
-        let key = *key.get_or_insert_with(|| self.next_key.replace(self.next_key.get() + 1));
         let waker = cx.waker().clone();
-        let mut waiters = self.waiters.borrow_mut();
-        let old = match waiters.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, old)) => Some(std::mem::replace(old, waker)),
-            None => {
-                waiters.push((key, waker));
-                None
-            }
-        };
-        drop(waiters);
+        let old = self.borrowers.borrow_mut().add(key, waker);
         drop(old);
         Poll::Pending
     }
 
     fn forget(&self, key: Option<u64>) {
         let Some(key) = key else { return };
-        let mut waiters = self.waiters.borrow_mut();
-        let index = waiters.iter().position(|(k, _)| *k == key);
-        let gone = index.map(|index| waiters.remove(index));
-        drop(waiters);
+        let gone = self.borrowers.borrow_mut().remove(key);
         drop(gone);
     }
 }
@@ -184,7 +173,7 @@ impl<T, E> Calling<T, E> {
     fn end(&mut self) -> Vec<Waker> {
         let Some(shared) = self.0.take() else { return Vec::new() };
         shared.calling.set(shared.calling.get() - 1);
-        if shared.calling.get() == 0 { shared.take_waiters() } else { Vec::new() }
+        if shared.calling.get() == 0 { shared.take_borrowers() } else { Vec::new() }
     }
 }
 
@@ -201,8 +190,7 @@ impl<T: 'static, E: 'static> Deferred<T, E> {
         let shared = Rc::new(Shared {
             outcome: OnceCell::new(),
             resolvers: Cell::new(1),
-            waiters: RefCell::default(),
-            next_key: Cell::new(0),
+            borrowers: RefCell::default(),
             callbacks: RefCell::default(),
             calling: Cell::new(0),
             observed: Cell::new(false),

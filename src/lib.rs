@@ -73,6 +73,7 @@
 #![deny(unsafe_code)]
 
 mod as_completed;
+mod borrowers;
 #[allow(unsafe_code)]
 mod cancel;
 mod census;

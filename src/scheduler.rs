@@ -143,7 +143,6 @@ pub(crate) struct Scheduler {
     orphaned: Cell<bool>,
     /// The last one that was given to a task. A multiple of `IDS` is the last of those that were taken.
     id: Cell<u64>,
-    keys: Cell<u64>,
     pub(crate) locals: Locals,
     handler: RefCell<Option<Handler>>,
     instrument: RefCell<Option<Rc<dyn Instrument>>>,
@@ -225,7 +224,6 @@ impl Scheduler {
             closing: Cell::new(false),
             orphaned: Cell::new(false),
             id: Cell::new(0),
-            keys: Cell::new(0),
             locals: Locals::new(),
             handler: RefCell::default(),
             instrument: RefCell::default(),
@@ -260,11 +258,6 @@ impl Scheduler {
         /// Ids of a process.
         static TAKEN: AtomicU64 = AtomicU64::new(0);
         self.id.set(TAKEN.fetch_add(IDS, Ordering::Relaxed));
-    }
-
-    pub(crate) fn next_key(&self) -> u64 {
-        self.keys.set(self.keys.get() + 1);
-        self.keys.get()
     }
 
     // ---- time

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     Priority,
+    borrowers::Borrowers,
     cancel::Scopes,
     context::Variables,
     error::{JoinError, discard},
@@ -86,8 +87,8 @@ pub(crate) struct Cold {
     pub(crate) scopes: Scopes,
     /// Is told of the end at once, before anybody is woken.
     pub(crate) end_hook: Option<Rc<dyn EndHook>>,
-    /// Those who wait without owning the task, each with a key of its own.
-    pub(crate) waiters: Vec<(u64, Waker)>,
+    /// Those who wait without owning the task.
+    pub(crate) borrowers: Borrowers,
 }
 
 /// The group that a task belongs to.

@@ -331,7 +331,7 @@ impl TaskRef {
         if let Some(end_hook) = end_hook {
             end_hook.ended(self);
         }
-        self.wake_waiters(scheduler);
+        self.wake_borrowers(scheduler);
     }
 
     fn notify(&self, scheduler: &Scheduler) {
@@ -351,8 +351,8 @@ impl TaskRef {
         }
     }
 
-    fn wake_waiters(&self, scheduler: &Scheduler) {
-        for (_, waker) in self.cold(|cold| std::mem::take(&mut cold.waiters)) {
+    fn wake_borrowers(&self, scheduler: &Scheduler) {
+        for waker in self.cold(|cold| cold.borrowers.take()) {
             scheduler.wake(waker);
         }
     }
@@ -375,7 +375,7 @@ impl TaskRef {
         self.clear(CALLBACKS);
         // Whoever awaits the task and was polled before the callbacks had run was told to wait.
         self.notify(scheduler);
-        self.wake_waiters(scheduler);
+        self.wake_borrowers(scheduler);
         self.release_unwanted(scheduler);
     }
 
@@ -656,24 +656,12 @@ impl TaskRef {
 
     /// Adds `waker` to those that are told, for those who borrow the task. The key is theirs from now on.
     pub(crate) fn watch_shared(&self, key: &mut Option<u64>, waker: &Waker) {
-        let key = *key.get_or_insert_with(|| self.scheduler().next_key());
         let waker = waker.clone();
-        let old = self.cold(|cold| match cold.waiters.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, old)) => Some(std::mem::replace(old, waker)),
-            None => {
-                cold.waiters.push((key, waker));
-                None
-            }
-        });
-        drop(old);
+        drop(self.cold(|cold| cold.borrowers.add(key, waker)));
     }
 
     pub(crate) fn unwatch_shared(&self, key: u64) {
-        let gone = self.cold(|cold| {
-            let index = cold.waiters.iter().position(|(k, _)| *k == key)?;
-            Some(cold.waiters.remove(index))
-        });
-        drop(gone);
+        drop(self.cold(|cold| cold.borrowers.remove(key)));
     }
 
     /// The name, or `Task-` and the id.
