@@ -26,7 +26,7 @@ use futures_core::FusedFuture;
 
 use crate::{
     error::{JoinError, TaskError},
-    scheduler::{Scheduler, current_scheduler},
+    scheduler::{self, Scheduler, current_scheduler},
     task::{Members, TaskRef, waits_for_text},
 };
 
@@ -359,7 +359,8 @@ impl Joint {
         if !current.is_null() && !home.is_null() && !ptr::eq(current, home) {
             return Some(Misplaced::All);
         }
-        let waiter = TaskRef::of_waker(cx.waker())?;
+        // Inside a set the waker is the set's.
+        let waiter = TaskRef::of_waker(cx.waker()).or_else(scheduler::running)?;
         self.members.waits_for(&waiter).then(|| Misplaced::Member(TaskRef::clone(&waiter)))
     }
 

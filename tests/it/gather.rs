@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use selkie::{
     AnyTask, EventLoop, JoinError, Task, TaskError, catch_cancel, current_task, gather, limit, sleep, spawn,
-    spawn_lazy, testing::Sim, try_gather, yield_now,
+    spawn_lazy, testing::Sim, timeout, try_gather, yield_now,
 };
 
 use crate::harness::T;
@@ -159,6 +160,25 @@ behaviour! {
             other.unwrap();
             assert!(this.unwrap_err().to_string().contains("awaits itself"));
             true
+        });
+        let watch = task.any();
+        *own.borrow_mut() = Some(task);
+        watch.ended().await;
+        assert_eq!(watch.state(), selkie::TaskState::Finished);
+    }
+}
+
+behaviour! {
+    /// Difference: F24. The waker is the set's.
+    async fn a_task_that_gathers_itself_in_a_set_of_futures_is_told_so(t) {
+        let own = Rc::new(RefCell::new(None::<Task<()>>));
+        let inner = own.clone();
+        let limit = t.secs(1.0);
+        let task = spawn_lazy(async move {
+            let task = inner.borrow_mut().take().unwrap();
+            let mut set = FuturesUnordered::from_iter([gather([task])]);
+            let [this] = <[_; 1]>::try_from(timeout(limit, set.next()).await.unwrap().unwrap()).unwrap();
+            assert!(this.unwrap_err().to_string().contains("awaits itself"));
         });
         let watch = task.any();
         *own.borrow_mut() = Some(task);
