@@ -334,7 +334,13 @@ impl<T, O: QueueOrder<T>, M: Mode> AnyQueue<T, O, M> {
 
     /// The items, as a [`Stream`] that ends when the queue was shut down and is empty.
     ///
-    /// Dropping it loses no item. Several streams, and getters, share the items.
+    /// Several streams, and getters, share the items.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it, or a future that waits for its next item, loses none. But a stream that has waited keeps its place until it is
+    /// polled again or dropped, and so does the item that came for it: nobody else gets that meanwhile. Whoever turns to other work
+    /// drops the stream, or uses [`get`](Self::get).
     pub fn items(&self) -> Items<T, O, M> {
         Items { waiting: Box::pin(Waiting::new(Get { inner: self.inner.clone() })) }
     }
