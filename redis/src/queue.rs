@@ -254,7 +254,7 @@ impl JobQueue {
                 let chosen = job.id.is_some();
                 let id = job.id.unwrap_or_else(unique);
                 if chosen {
-                    call.key(self.keys.chosen(&id));
+                    call.key(self.keys.chosen(&id)).key(self.keys.outcome(&id));
                 }
                 call.arg(&id).arg(job.name).arg(job.args).arg(millis_up(job.delay)).arg(u8::from(chosen));
                 chunk.push(JobId::from(id));

@@ -1,19 +1,25 @@
 -- Adds jobs, once however often it is sent.
--- KEYS  stream, later, totals, token, then one key for each job that has an id of its user's choice
+-- KEYS  stream, later, totals, token, then two for each job that has an id of its user's choice: the id, its outcome
 -- ARGV  life of the token and of such keys in ms, then for each job: id, name, args, delay in ms, "1" if the id is its user's choice
 -- Answers a string with one letter for each job: "1" added, "0" there already. A repeat gets the answer of the first.
 local known = redis.call('GET', KEYS[4])
 if known then return known end
+-- Where somebody has put something else these fail, before anything is added: Redis takes nothing back.
+redis.call('XLEN', KEYS[1])
+redis.call('ZCARD', KEYS[2])
+redis.call('HLEN', KEYS[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer = {}
-local chosen = 4
+local chosen = 3
 local added = 0
 for i = 2, #ARGV, 5 do
     local fresh = true
     if ARGV[i + 4] == '1' then
-        chosen = chosen + 1
+        chosen = chosen + 2
         fresh = redis.call('SET', KEYS[chosen], '1', 'NX', 'PX', ARGV[1])
+        -- That of an earlier job.
+        if fresh then redis.call('DEL', KEYS[chosen + 1]) end
     end
     if fresh then
         local delay = tonumber(ARGV[i + 3])

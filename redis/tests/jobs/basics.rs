@@ -35,6 +35,8 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("basics::a_delayed_job_waits_for_its_time", a_delayed_job_waits_for_its_time),
         ("basics::an_id_is_taken_once", an_id_is_taken_once),
+        ("basics::a_submission_that_is_refused_adds_nothing", a_submission_that_is_refused_adds_nothing),
+        ("basics::an_id_that_is_free_again_has_no_outcome", an_id_that_is_free_again_has_no_outcome),
         ("basics::a_watch_tells_what_happens", a_watch_tells_what_happens),
         ("basics::blocking_handlers_run_beside_the_loop", blocking_handlers_run_beside_the_loop),
         ("basics::isolated_handlers_crash_and_hang_alone", isolated_handlers_crash_and_hang_alone),
@@ -423,6 +425,46 @@ fn an_id_is_taken_once() {
         });
         drain(&queue, worker).await;
         assert_eq!(notes.all(), ["1", "2"]);
+    });
+}
+
+/// Redis takes nothing back that a script has done before its error, nor an id.
+fn a_submission_that_is_refused_adds_nothing() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        for part in ["jobs", "later", "totals"] {
+            let key = format!("selkie:{{tests}}:{part}");
+            ask::<()>(&server, &["SET", &key, "something else"]);
+            let jobs = || {
+                let job = |id: &str| NewJob::new("x", &()).unwrap().id(format!("{part}-{id}"));
+                [job("now"), job("later").delay(ms(60_000))]
+            };
+            assert!(queue.submit_all(jobs()).await.unwrap_err().is_refused(), "{part}");
+            ask::<()>(&server, &["DEL", &key]);
+            assert_eq!(queue.counts().await.unwrap().open(), 0, "{part}");
+            assert!(queue.submit_all(jobs()).await.unwrap().iter().all(Option::is_some), "{part}");
+            ask::<()>(&server, &["DEL", "selkie:{tests}:jobs", "selkie:{tests}:later"]);
+        }
+    });
+}
+
+/// Its job is another one, which has not ended.
+fn an_id_that_is_free_again_has_no_outcome() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let job = || NewJob::new("one", &()).unwrap().id("order-7");
+        let id = queue.submit_all([job()]).await.unwrap().remove(0).unwrap();
+        let worker = Worker::new(queue.clone()).register("one", async |()| Ok::<_, Infallible>(1));
+        drain(&queue, worker).await;
+        // While it is taken it stays.
+        assert_eq!(queue.submit_all([job()]).await.unwrap(), [None]);
+        assert_eq!(queue.outcome(&id).await.unwrap(), Some(Ok(1)));
+        // The hour is over.
+        ask::<()>(&server, &["DEL", "selkie:{tests}:id:order-7"]);
+        assert_eq!(queue.submit_all([job()]).await.unwrap(), [Some(id.clone())]);
+        assert_eq!(queue.outcome::<u8>(&id).await.unwrap(), None);
     });
 }
 
