@@ -126,8 +126,11 @@ pub(crate) fn entries(value: Value) -> RedisResult<Vec<Entry>> {
     Ok(found)
 }
 
-/// Reads the answer of XREADGROUP of one stream: `[[stream, entries]]`, or nothing.
+/// Reads the answer of XREADGROUP of one stream: `[[stream, entries]]`, in RESP3 `{stream: entries}`, or nothing.
 pub(crate) fn read_entries(value: Value) -> RedisResult<Vec<Entry>> {
+    if let Value::Map(streams) = value {
+        return streams.into_iter().next().map_or(Ok(Vec::new()), |(_, found)| entries(found));
+    }
     let Some(stream) = list(value)?.into_iter().next() else { return Ok(Vec::new()) };
     let found = list(stream)?.into_iter().nth(1);
     entries(found.ok_or_else(|| unexpected("a stream without entries"))?)

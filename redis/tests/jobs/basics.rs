@@ -14,6 +14,7 @@ use crate::support::{Gauge, Notes, Test, ask, drain, ms, queue, run, server, unt
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("basics::a_job_is_done_and_its_outcome_kept", a_job_is_done_and_its_outcome_kept),
+        ("basics::the_address_may_ask_for_the_newer_protocol", the_address_may_ask_for_the_newer_protocol),
         (
             "basics::a_worker_runs_on_a_loop_that_is_not_inside_tokio",
             a_worker_runs_on_a_loop_that_is_not_inside_tokio,
@@ -135,6 +136,28 @@ fn a_worker_runs_on_a_loop_that_is_not_inside_tokio() {
 }
 
 /// Rows: F49.
+/// In which some answers have another form.
+fn the_address_may_ask_for_the_newer_protocol() {
+    run(async {
+        let server = server();
+        let queue = JobQueue::open(&format!("{}?protocol=resp3", server.url()), "tests").unwrap();
+        let id = queue.submit("echo", &3).await.unwrap();
+        queue.submit("unknown", &()).await.unwrap();
+        let worker =
+            Worker::new(queue.clone()).retry(Retry::default().attempts(1)).register("echo", async |n: u8| {
+                selkie::sleep(ms(100)).await;
+                Ok::<_, Infallible>(n)
+            });
+        let ends = async {
+            let outcome = queue.wait_for::<u8>(&id, Duration::from_secs(9)).await;
+            assert_eq!(outcome.unwrap(), Some(Ok(3)));
+        };
+        let report = worker.run(ends).await.unwrap();
+        assert_eq!((report.done, report.dead), (1, 1));
+        assert_eq!(queue.replay_all().await.unwrap(), 1);
+    });
+}
+
 fn no_more_is_taken_than_can_run() {
     run(async {
         let server = server();
