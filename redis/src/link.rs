@@ -66,7 +66,8 @@ pub(crate) fn is_passing(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) || has_code(error, CODES)
 }
 
-/// What kind of error Redis calls it. Before Redis 7 that of an error in a script stands within its text.
+/// What kind of error Redis calls it. Before Redis 7 that of an error in a script stands within its text, and where a database could
+/// not be selected the client tells the text alone.
 pub(crate) fn code(error: &RedisError) -> Option<&str> {
     let in_script = || {
         let (before, error) = error.detail()?.rsplit_once("@user_script:")?;
@@ -74,8 +75,9 @@ pub(crate) fn code(error: &RedisError) -> Option<&str> {
         let code = error.trim_start_matches('-').split(' ').next()?;
         before.starts_with("Error running script").then_some(code)
     };
+    let busy = || error.detail()?.contains(" is busy running ").then_some("BUSY");
     match error.code()? {
-        "ERR" => in_script().or(Some("ERR")),
+        "ERR" => in_script().or_else(busy).or(Some("ERR")),
         code => Some(code),
     }
 }

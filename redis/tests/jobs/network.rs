@@ -31,6 +31,7 @@ pub(crate) fn tests() -> Vec<Test> {
             what_was_done_during_an_outage_is_settled_after_it,
         ),
         ("network::a_server_that_comes_late_is_waited_for", a_server_that_comes_late_is_waited_for),
+        ("network::a_server_that_is_busy_is_waited_for", a_server_that_is_busy_is_waited_for),
         ("network::a_flush_under_a_job_is_outlived", a_flush_under_a_job_is_outlived),
         (
             "network::whoever_asks_a_silent_server_is_patient_alone",
@@ -228,6 +229,32 @@ fn a_server_that_comes_late_is_waited_for() {
             until("it is done", async || monitor.read().done == 1).await;
         };
         worker.run(comes).await.unwrap();
+    });
+}
+
+/// Somebody's script takes long. To select a database is refused then, as most is.
+fn a_server_that_is_busy_is_waited_for() {
+    const SPIN: &str = "local function now() local t = redis.call('TIME') return t[1] * 1000 + t[2] / 1000 end \
+        local start = now() while now() - start < 1500 do end";
+    run(async {
+        let server = server();
+        ask::<()>(&server, &["CONFIG", "SET", "lua-time-limit", "1"]);
+        let url = server.url().to_owned();
+        let spins = std::thread::spawn(move || {
+            let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+            redis::cmd("EVAL").arg(SPIN).arg(0).exec(&mut connection).unwrap();
+        });
+        selkie::sleep(ms(300)).await;
+        let queue = JobQueue::open(&format!("{}1", server.url()), "tests").unwrap();
+        let worker = Worker::new(queue.clone()).register("done", async |()| Ok::<_, Infallible>(()));
+        let monitor = worker.monitor();
+        let works = async {
+            queue.watch().await.unwrap();
+            queue.submit("done", &()).await.unwrap();
+            until("it is done", async || monitor.read().done == 1).await;
+        };
+        worker.run(works).await.unwrap();
+        spins.join().unwrap();
     });
 }
 
