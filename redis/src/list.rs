@@ -14,7 +14,8 @@
 //! nothing: push, not poll. It is removed from there with its verdict. Items have no names, and two may be equal; so
 //!
 //! - a batch of verdicts carries a token, and one that is sent twice is executed once;
-//! - what a lost reply brought is found by taking the items that are known from the processing list, as often as they are in it.
+//! - what a lost reply brought is found by taking the items that are known from the processing list, as often as they are in it. No
+//!   verdict is under way meanwhile: one that Redis has and the worker does not know of would hide an equal item.
 //!
 //! A worker registers its name before it takes anything, and each time that it does: somebody may have flushed the database.
 //! When its sign of life is gone, any other worker moves what it had back to the right end, the oldest last, so that it is taken
@@ -31,6 +32,7 @@ use std::{
 };
 
 use redis::{Client, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use selkie::local;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
@@ -143,6 +145,7 @@ impl ListWorker {
             reader: self.reader,
             link: self.link,
             items: RefCell::default(),
+            settling: local::Lock::local(()),
             counter: Cell::new(0),
             seen: RefCell::default(),
         };
@@ -172,6 +175,8 @@ struct List {
     link: Arc<Link>,
     /// The items by the names that they have here.
     items: RefCell<HashMap<String, Vec<u8>>>,
+    /// For whoever asks what is missing, or changes it.
+    settling: local::Lock<()>,
     counter: Cell<u64>,
     /// Workers that had no sign of life, and since when.
     seen: RefCell<HashMap<String, Instant>>,
@@ -217,12 +222,11 @@ impl Source for List {
         Ok(self.take_in(one.into_iter().collect()))
     }
 
-    async fn recover(&self, known: &[String], _: usize, _: bool) -> RedisResult<Vec<Entry>> {
+    async fn recover(&self, _: &[String], _: usize, _: bool) -> RedisResult<Vec<Entry>> {
+        let _alone = self.settling.lock().await;
         let mut have: HashMap<Vec<u8>, usize> = HashMap::new();
-        for id in known {
-            if let Some(item) = self.items.borrow().get(id) {
-                *have.entry(item.clone()).or_default() += 1;
-            }
+        for item in self.items.borrow().values() {
+            *have.entry(item.clone()).or_default() += 1;
         }
         let range = redis::cmd("LRANGE").arg(&self.processing).arg(0).arg(-1).take();
         let mut pending: Vec<Vec<u8>> =
@@ -317,6 +321,7 @@ impl Source for List {
             }
         }
         let call = &call;
+        let _alone = self.settling.lock().await;
         self.link.call(None, async |c| call.invoke_async::<u64>(c).await).await?;
         let mut items = self.items.borrow_mut();
         for verdict in verdicts {

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     convert::Infallible,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ("list::an_item_is_pushed_not_polled", an_item_is_pushed_not_polled),
         ("list::failed_and_malformed_items_go_to_the_dead", failed_and_malformed_items_go_to_the_dead),
         ("list::cut_connections_lose_and_double_nothing", cut_connections_lose_and_double_nothing),
+        (
+            "list::a_lost_item_is_found_while_its_equals_are_settled",
+            a_lost_item_is_found_while_its_equals_are_settled,
+        ),
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
         ("list::items_taken_after_a_flush_are_not_lost", items_taken_after_a_flush_are_not_lost),
         ("list::a_short_idle_limit_does_not_hurry_in_vain", a_short_idle_limit_does_not_hurry_in_vain),
@@ -171,6 +176,50 @@ fn cut_connections_lose_and_double_nothing() {
                 assert_eq!(report.done, 40);
             }
         }
+    });
+}
+
+/// The question what is missing is under way for long each time, and one that is known is done meanwhile.
+fn a_lost_item_is_found_while_its_equals_are_settled() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let (begun, go) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let (begins, goes) = (begun.clone(), go.clone());
+        let worker = ListWorker::open(&proxy.url(), "jobs", move |_: String| {
+            begins.set(begins.get() + 1);
+            let (n, go) = (begins.get(), goes.clone());
+            async move {
+                until("it may end", async || go.get() >= n).await;
+                Ok::<_, Infallible>(())
+            }
+        });
+        let worker = worker.unwrap().concurrency(2).idle_limit(ms(600_000));
+        let monitor = worker.monitor();
+        let all = async {
+            push(&server, &[r#""a""#]);
+            until("one runs", async || begun.get() == 1).await;
+            // The wait of the next one ends with it, and the answer is lost.
+            proxy.cut_at("BLMOVE", Cut::Answer);
+            until("it waits", async || proxy.was_cut()).await;
+            proxy.hold_at("LRANGE");
+            push(&server, &[r#""a""#]);
+            for n in 1..=2 {
+                until("it asks", async || proxy.holds()).await;
+                go.set(n);
+                selkie::sleep(ms(200)).await;
+                push(&server, &[r#""a""#]);
+                proxy.release();
+                proxy.hold_at("LRANGE");
+                until("another runs", async || begun.get() > n).await;
+            }
+            proxy.release();
+            go.set(4);
+            until("all are done", async || monitor.read().done == 4).await;
+        };
+        let limited = async { selkie::timeout(Duration::from_secs(20), all).await.unwrap() };
+        worker.run(limited).await.unwrap();
+        assert!(is_empty(&server));
     });
 }
 

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 /// Where a connection is cut.
@@ -39,6 +40,9 @@ struct Shared {
     wired: AtomicU64,
     /// So many of them, the first ones, pass nothing on, and stay open.
     dead: AtomicU64,
+    /// A command with these bytes waits.
+    hold: Mutex<Option<&'static [u8]>>,
+    holds: AtomicBool,
     /// The next connection is taken and kept, and nobody is behind it.
     mute: Mutex<Option<Vec<TcpStream>>>,
 }
@@ -80,6 +84,23 @@ impl Proxy {
     /// Whether the planned cut was made.
     pub(crate) fn was_cut(&self) -> bool {
         self.shared.plan.lock().unwrap().is_none()
+    }
+
+    /// From now on commands that have `pattern` in them wait here until the [`release`](Self::release).
+    pub(crate) fn hold_at(&self, pattern: &'static str) {
+        *self.shared.hold.lock().unwrap() = Some(pattern.as_bytes());
+    }
+
+    /// Whether one waits.
+    pub(crate) fn holds(&self) -> bool {
+        self.shared.holds.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn release(&self) {
+        *self.shared.hold.lock().unwrap() = None;
+        while self.holds() {
+            thread::yield_now();
+        }
     }
 
     /// From now on cuts every connection after about so many bytes, wherever in a command or an answer that is.
@@ -140,6 +161,11 @@ impl Ends {
         self.number < self.shared.dead.load(Ordering::Relaxed)
     }
 
+    fn is_held(&self, bytes: &[u8]) -> bool {
+        let hold = self.shared.hold.lock().unwrap();
+        hold.is_some_and(|pattern| bytes.windows(pattern.len()).any(|at| at == pattern))
+    }
+
     /// As much of `bytes` as still passes.
     fn passes(&self, bytes: usize) -> usize {
         let life = self.shared.life.load(Ordering::Relaxed);
@@ -186,6 +212,13 @@ fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
                     .is_some_and(|plan| bytes.windows(plan.pattern.len()).any(|at| at == plan.pattern));
                 if hit { plan.take() } else { None }
             };
+            if there.is_held(bytes) {
+                there.shared.holds.store(true, Ordering::Relaxed);
+                while there.is_held(bytes) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                there.shared.holds.store(false, Ordering::Relaxed);
+            }
             let mut pass = there.passes(n);
             match plan.map(|plan| plan.cut) {
                 Some(Cut::Command) => pass = n / 2,
