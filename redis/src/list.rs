@@ -24,6 +24,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    cmp::Reverse,
     collections::HashMap,
     fmt,
     future::Future,
@@ -297,6 +298,11 @@ impl Source for List {
             Json(&'a RawValue),
             Text(String),
         }
+        // What goes back is the next one then, so the oldest goes last.
+        let mut ordered: Vec<_> = verdicts.iter().collect();
+        ordered.sort_by_key(|Verdict { entry, what, .. }| {
+            matches!(what, What::Back | What::Retry { .. }).then(|| Reverse(entry.parse::<u64>().ok()))
+        });
         let mut call = wire::LIST_SETTLE.prepare_invoke();
         call.key(&self.list).key(&self.processing).key(&self.dead).key(format!(
             "{}:token:{}",
@@ -306,7 +312,7 @@ impl Source for List {
         call.arg(millis(Duration::from_secs(3600)));
         {
             let items = self.items.borrow();
-            for Verdict { entry, what, .. } in verdicts {
+            for Verdict { entry, what, .. } in ordered {
                 let Some(item) = items.get(entry) else { continue };
                 call.arg(item);
                 match what {

@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("list::a_short_idle_limit_does_not_hurry_in_vain", a_short_idle_limit_does_not_hurry_in_vain),
         ("list::a_dropped_run_tries_nothing_again", a_dropped_run_tries_nothing_again),
         ("list::a_worker_that_ends_hands_back", a_worker_that_ends_hands_back),
+        ("list::what_is_handed_back_keeps_its_order", what_is_handed_back_keeps_its_order),
         (
             "list::an_answer_that_is_lost_at_the_end_costs_no_item",
             an_answer_that_is_lost_at_the_end_costs_no_item,
@@ -337,6 +338,24 @@ fn a_worker_that_ends_hands_back() {
         let mut left: Vec<String> = ask(&server, &["LRANGE", "jobs", "0", "-1"]);
         left.sort();
         assert_eq!(left, [r#""fails""#, r#""slow""#]);
+    });
+}
+
+fn what_is_handed_back_keeps_its_order() {
+    run(async {
+        let server = server();
+        let items: Vec<_> = (1..=9).map(|n| n.to_string()).collect();
+        push(&server, &items.iter().map(String::as_str).collect::<Vec<_>>());
+        let worker = ListWorker::open(server.url(), "jobs", async |_: u8| {
+            selkie::sleep(ms(60_000)).await;
+            Ok::<_, Infallible>(())
+        });
+        let worker = worker.unwrap().concurrency(6).grace(Duration::ZERO);
+        let monitor = worker.monitor();
+        worker.run(until("six run", async || monitor.read().running == 6)).await.unwrap();
+        let mut left: Vec<String> = ask(&server, &["LRANGE", "jobs", "0", "-1"]);
+        left.reverse();
+        assert_eq!(left, items);
     });
 }
 
