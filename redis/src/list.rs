@@ -223,13 +223,15 @@ impl Source for List {
         Ok(self.take_in(one.into_iter().collect()))
     }
 
-    async fn recover(&self, _: &[String], _: usize, _: bool) -> RedisResult<Vec<Entry>> {
+    async fn recover(&self, _: &[String], room: usize, _: bool) -> RedisResult<Vec<Entry>> {
         let _alone = self.settling.lock().await;
         let mut have: HashMap<Vec<u8>, usize> = HashMap::new();
         for item in self.items.borrow().values() {
             *have.entry(item.clone()).or_default() += 1;
         }
-        let range = redis::cmd("LRANGE").arg(&self.processing).arg(0).arg(-1).take();
+        // The oldest: these and what is known, wherever that stands.
+        let most = self.items.borrow().len() + room;
+        let range = redis::cmd("LRANGE").arg(&self.processing).arg(format!("-{most}")).arg(-1).take();
         let mut pending: Vec<Vec<u8>> =
             self.reader.attempt(Duration::ZERO, async |c| range.query_async(c).await).await?;
         pending.retain(|item| match have.get_mut(item) {
@@ -240,6 +242,7 @@ impl Source for List {
             _ => true,
         });
         pending.reverse();
+        pending.truncate(room);
         Ok(self.take_in(pending))
     }
 

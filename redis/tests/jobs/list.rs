@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
             a_lost_item_is_found_while_its_equals_are_settled,
         ),
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
+        ("list::no_more_is_found_again_than_can_run", no_more_is_found_again_than_can_run),
         ("list::items_taken_after_a_flush_are_not_lost", items_taken_after_a_flush_are_not_lost),
         ("list::a_short_idle_limit_does_not_hurry_in_vain", a_short_idle_limit_does_not_hurry_in_vain),
         ("list::a_dropped_run_tries_nothing_again", a_dropped_run_tries_nothing_again),
@@ -245,6 +246,28 @@ fn items_of_a_dead_worker_are_done_by_another() {
         let worker = noting(server.url(), &notes).name("again");
         let report = worker.run(until("all are done", async || is_empty(&server))).await.unwrap();
         assert_eq!((report.recovered, report.done), (1, 1));
+    });
+}
+
+/// The one that died with this name ran more at a time.
+fn no_more_is_found_again_than_can_run() {
+    run(async {
+        let server = server();
+        let items: Vec<_> = (0..60).map(|n| format!("\"{n}\"")).collect();
+        push(&server, &items.iter().map(String::as_str).collect::<Vec<_>>());
+        ask::<()>(&server, &["RENAME", "jobs", "jobs:processing:same"]);
+        let notes = Notes::default();
+        let worker = noting(server.url(), &notes).concurrency(2).name("same");
+        let monitor = worker.monitor();
+        let mut most = 0;
+        let all = until("all are done", async || {
+            most = most.max(monitor.read().unsettled);
+            is_empty(&server)
+        });
+        assert_eq!(worker.run(all).await.unwrap().recovered, 60);
+        assert!(most <= 4, "{most}");
+        let begun: Vec<_> = notes.all().iter().map(|item| format!("\"{item}\"")).collect();
+        assert_eq!(begun, items);
     });
 }
 
