@@ -387,8 +387,8 @@ impl<E> From<JoinError> for TaskError<E> {
 pub enum WaitError {
     /// The time was over first; the work goes on.
     TimedOut,
-    /// The wait could never end: this thread runs the loop, or the simulation, that owes the result, or a loop that that one
-    /// waits for.
+    /// The wait could never end: the loop, or the simulation, that owes the result is one of this thread, or of a thread that
+    /// waits for a loop of this one.
     WouldDeadlock,
     /// This thread must not block.
     WouldBlock,

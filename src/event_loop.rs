@@ -21,7 +21,7 @@ use crate::{
     instrument::Instrument,
     ready::Priority,
     remote_call::{RemoteHandle, remote_call},
-    scheduler::{Scheduler, current_scheduler, with_current},
+    scheduler::{Scheduler, ThreadNumber, current_scheduler, with_current},
     sleep::nanos,
     task::{AnyTask, CALLBACK, Setup, Task, TaskRef, visible},
     testing,
@@ -36,6 +36,7 @@ pub(crate) struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.scheduler.close();
+        ThreadNumber::leave();
     }
 }
 
@@ -70,11 +71,12 @@ impl EventLoop {
     }
 
     pub(crate) fn with_platform(platform: Arc<dyn Platform>) -> Self {
-        Self::adopt(Scheduler::new(platform))
+        Self::adopt(Scheduler::new(platform, ThreadNumber::here()))
     }
 
     /// Makes this thread the owner of a scheduler that has none yet.
     pub(crate) fn adopt(scheduler: Arc<Scheduler>) -> Self {
+        scheduler.thread().enter();
         let owner = Rc::new(Owner { scheduler });
         *owner.scheduler.owner.borrow_mut() = Rc::downgrade(&owner);
         Self { owner, not_send: PhantomData }

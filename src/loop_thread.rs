@@ -17,7 +17,7 @@ use crate::{
     event_loop::{SHUTDOWN_LIMIT, shut_down},
     os,
     remote::{RemoteTask, channel},
-    scheduler::{Scheduler, with_current},
+    scheduler::{Scheduler, ThreadNumber, with_current},
 };
 
 impl EventLoop {
@@ -50,7 +50,8 @@ impl EventLoop {
     pub fn spawn_thread(name: impl Into<String>) -> Result<LoopThread, Unavailable> {
         let name = name.into();
         let here = with_current(|scheduler| scheduler.platform().clone()).unwrap_or_else(os::host);
-        let scheduler = Scheduler::new(here.sibling());
+        let thread = if here.nests() { ThreadNumber::here() } else { ThreadNumber::new() };
+        let scheduler = Scheduler::new(here.sibling(), thread);
         if os::LOSES_THREADS && !here.nests() {
             scheduler.debts.keep();
         }

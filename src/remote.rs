@@ -17,38 +17,22 @@ use std::{
 use crate::{
     error::{JoinError, WaitError},
     os,
-    scheduler::Scheduler,
-    testing,
+    scheduler::ThreadNumber,
 };
 
 pub(crate) use cell::{Elsewhere, Producer, Shared, StandIn, Work, cell_of, channel, gone};
 pub(crate) use debts::Debts;
 
-/// Who owes a result, as far as a thread that blocks on it has to know.
-pub(crate) enum Debtor {
-    /// Other threads, or more than one of the others.
-    Any,
-    Loop(Arc<Scheduler>),
-    /// What belongs to a simulation, and is no loop.
-    Simulation,
-}
-
-/// Blocks until `poll` answers `true`.
+/// Blocks until `poll` answers `true`. `debtor` is the thread that has to do something for it, if it is one.
 pub(crate) fn block(
-    debtor: &Debtor,
+    debtor: Option<ThreadNumber>,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), WaitError> {
-    // What is simulated has no thread of its own.
-    let (debtor, stands) = match debtor {
-        Debtor::Any => (None, false),
-        Debtor::Loop(debtor) => (Some(debtor), testing::is_driven_here(debtor)),
-        Debtor::Simulation => (None, testing::drives()),
-    };
-    if os::may_wait() && stands {
+    if os::may_wait() && debtor == Some(ThreadNumber::here()) {
         return Err(WaitError::WouldDeadlock);
     }
-    os::block(debtor, timeout, poll)
+    os::block(debtor.and_then(ThreadNumber::waits_for), timeout, poll)
 }
 
 /// Work that another loop or a pool does: the right to its result, from any thread.
@@ -131,14 +115,14 @@ impl<T: Send> RemoteTask<T> {
     /// # Errors
     ///
     /// - [`WaitError::TimedOut`].
-    /// - [`WaitError::WouldDeadlock`] when this thread runs the loop that owes the result, as it runs all loops and pools of a
-    ///   simulation, or one that this loop waits for.
+    /// - [`WaitError::WouldDeadlock`] when the loop that owes the result is one of this thread, whether it runs or not, as are
+    ///   all loops and pools of a simulation, or of a thread that waits for a loop of this one.
     /// - [`WaitError::WouldBlock`] on a thread that must not block, as a page's main thread: await instead.
     /// - [`WaitError::Taken`] when the result was taken before.
     #[doc(alias = "result")]
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Result<T, JoinError>, WaitError> {
         if !self.is_done() {
-            block(&self.debtor(), timeout, &mut |waker: &Waker| self.poll_done(waker))?;
+            block(self.debtor(), timeout, &mut |waker: &Waker| self.poll_done(waker))?;
         }
         self.take().ok_or(WaitError::Taken)
     }
@@ -168,18 +152,11 @@ impl<T: Send> RemoteTask<T> {
         self
     }
 
-    /// Whether it is owed by that one, and by no other.
-    pub(crate) fn is_owed_by(&self, debtor: &Debtor) -> bool {
-        match &self.end {
-            End::Shared(shared) => shared.is_owed_by(debtor),
-            End::Carried(_) => false,
-        }
-    }
-
-    pub(crate) fn debtor(&self) -> Debtor {
+    /// The thread that owes the result, if it can be no other.
+    pub(crate) fn debtor(&self) -> Option<ThreadNumber> {
         match &self.end {
             End::Shared(shared) => shared.debtor(),
-            End::Carried(_) => Debtor::Any,
+            End::Carried(_) => None,
         }
     }
 

@@ -23,7 +23,8 @@ use crate::{
     error::JoinError,
     inbox::{Inbox, Kind, Link},
     os,
-    remote::{Debtor, block},
+    remote::block,
+    scheduler::ThreadNumber,
 };
 
 /// Remote tasks of any loops and pools, whose results are taken as they end.
@@ -174,7 +175,7 @@ impl<T: Send> RemoteSet<T> {
     ///
     /// # Errors
     ///
-    /// As [`RemoteTask::wait`]. A circle of loops is seen when all members are owed by one loop; among several, each of which
+    /// As [`RemoteTask::wait`]. A circle is seen when all members are owed by loops of one thread; among several, each of which
     /// could end the wait, use a timeout.
     pub fn wait_next(
         &mut self,
@@ -188,7 +189,7 @@ impl<T: Send> RemoteSet<T> {
         }
         let debtor = self.only_debtor();
         let mut next = None;
-        block(&debtor, timeout, &mut |waker| {
+        block(debtor, timeout, &mut |waker| {
             self.shared.waiter.register(waker);
             next = self.try_next();
             next.is_some()
@@ -245,20 +246,19 @@ impl<T: Send> RemoteSet<T> {
         if task.is_done() {
             return Ok(());
         }
-        block(&task.debtor(), timeout, &mut |waker| {
+        block(task.debtor(), timeout, &mut |waker| {
             // Its own waker stays registered, and wakes this one by way of the inbox.
             self.shared.waiter.register(waker);
             task.is_done()
         })
     }
 
-    /// Who owes all that is left.
-    fn only_debtor(&self) -> Debtor {
-        let mut tasks = self.members.values().map(|(task, _)| task);
-        let debtor = tasks.next().map_or(Debtor::Any, RemoteTask::debtor);
+    /// The thread that owes all that is left, if one does.
+    fn only_debtor(&self) -> Option<ThreadNumber> {
+        let mut debtors = self.members.values().map(|(task, _)| task.debtor());
         // Of a pool with threads the first look is enough.
-        let owes_all = !matches!(debtor, Debtor::Any) && tasks.all(|task| task.is_owed_by(&debtor));
-        if owes_all { debtor } else { Debtor::Any }
+        let first = debtors.next()??;
+        debtors.all(|debtor| debtor == Some(first)).then_some(first)
     }
 
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<T, JoinError>)>> {

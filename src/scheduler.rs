@@ -1,17 +1,18 @@
 //! A loop from inside: what it keeps, and how a task enters and leaves it.
 //!
 //! The files beside this one add what it does: a [`turn`], how a task may [`start`], a [`call`] from another thread, [`hooks`], how
-//! it may [`close`], and what a [`trap`] leaves.
+//! it may [`close`], what a [`trap`] leaves, and the [`number`] of its thread.
 //!
 //! # Who may touch it
 //!
-//! `inbox`, `debts`, `platform` and `this` belong to every thread. All the rest belongs to the owner, the thread that made
+//! `inbox`, `debts`, `platform`, `thread` and `this` belong to every thread. All the rest belongs to the owner, the thread that made
 //! the loop, and is only reached through `EventLoop` and task handles, which are not `Send`, through
 //! [`current_scheduler`], which answers on the owner's thread only, or by a waker that has asked it.
 
 mod call;
 mod close;
 mod hooks;
+mod number;
 mod start;
 mod trap;
 mod turn;
@@ -49,6 +50,7 @@ use crate::{
 };
 
 pub(crate) use call::Call;
+pub(crate) use number::ThreadNumber;
 
 /// A loop takes so many ids of the process at a time, so that a spawn touches no shared line.
 const IDS: u64 = 64;
@@ -96,6 +98,8 @@ pub(crate) fn running() -> Option<ManuallyDrop<TaskRef>> {
 pub(crate) struct Scheduler {
     this: Weak<Scheduler>,
     platform: Arc<dyn Platform>,
+    /// The owner.
+    thread: ThreadNumber,
     pub(crate) inbox: Inbox,
     pub(crate) debts: Debts,
 
@@ -155,7 +159,7 @@ pub(crate) struct Scheduler {
     pub(crate) jobs: OnceCell<Arc<Jobs>>,
 }
 
-// SAFETY: see "Who may touch it": other threads reach `inbox`, `debts`, `platform` and `this` only, which are `Sync`.
+// SAFETY: see "Who may touch it": other threads reach `inbox`, `debts`, `platform`, `thread` and `this` only, which are `Sync`.
 unsafe impl Send for Scheduler {}
 // SAFETY: as above.
 unsafe impl Sync for Scheduler {}
@@ -191,9 +195,10 @@ impl Drop for Held<'_> {
 }
 
 impl Scheduler {
-    pub(crate) fn new(platform: Arc<dyn Platform>) -> Arc<Self> {
+    pub(crate) fn new(platform: Arc<dyn Platform>, thread: ThreadNumber) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
+            thread,
             inbox: Inbox::new(),
             debts: Debts::default(),
             owner: RefCell::default(),
@@ -237,6 +242,11 @@ impl Scheduler {
 
     pub(crate) fn this(&self) -> Arc<Self> {
         self.this.upgrade().expect("a scheduler lives in an `Arc`")
+    }
+
+    /// The thread that runs it, whether it does now or not.
+    pub(crate) fn thread(&self) -> ThreadNumber {
+        self.thread
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "one thread runs a simulation, so the lock is free")]
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     future::Future,
@@ -22,7 +22,7 @@ use crate::{
     EventLoop, RunError,
     error::{JoinError, contain},
     event_loop::Owner,
-    scheduler::{Scheduler, random},
+    scheduler::random,
     sync::{order::wanted_by, owner_of},
     task::AnyTask,
 };
@@ -114,6 +114,8 @@ struct Running {
 }
 
 thread_local! {
+    /// How many simulations this thread has.
+    static SIMS: Cell<usize> = const { Cell::new(0) };
     static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
     /// The loop that is about to be given to its platform.
     static DRIVEN: RefCell<Weak<Owner>> = const { RefCell::new(Weak::new()) };
@@ -131,18 +133,9 @@ pub(crate) fn driven(event_loop: Weak<Owner>) {
     DRIVEN.set(event_loop);
 }
 
-/// Whether it is a simulated loop that this thread gives its turns, and so gets none while the thread waits.
-pub(crate) fn is_driven_here(scheduler: &Scheduler) -> bool {
-    let is_it = |one: &Running| {
-        let event_loop = EventLoop::upgrade(&one.event_loop);
-        event_loop.is_some_and(|event_loop| std::ptr::eq(event_loop.scheduler(), scheduler))
-    };
-    scheduler.platform().nests() && RUNNING.with_borrow(|running| running.iter().any(is_it))
-}
-
-/// Whether a simulation runs on this thread, and so gets no further while the thread waits.
-pub(crate) fn drives() -> bool {
-    RUNNING.with_borrow(|running| !running.is_empty())
+/// Whether this thread has a simulation, which gets no further while the thread waits.
+pub(crate) fn is_here() -> bool {
+    SIMS.get() > 0 || RUNNING.with_borrow(|running| !running.is_empty())
 }
 
 impl World {
@@ -577,6 +570,7 @@ impl Default for Sim {
 impl Sim {
     /// A world at time zero, where everything runs in the order in which it became ready.
     pub fn new() -> Self {
+        SIMS.set(SIMS.get() + 1);
         Self { world: Arc::new(World { state: Mutex::default() }), loops: RefCell::default() }
     }
 
@@ -780,6 +774,7 @@ fn same(a: &EventLoop, b: &EventLoop) -> bool {
 /// Nobody gives turns to the loops of its "threads" any more: they close. Nor does anybody run its jobs.
 impl Drop for Sim {
     fn drop(&mut self) {
+        SIMS.set(SIMS.get() - 1);
         self.world.state().left_alone = true;
         self.world.end_threads();
         if self.loops.get_mut().iter().all(|event_loop| event_loop.strong_count() == 0) {

@@ -1,8 +1,8 @@
 //! Blocking a thread that runs no loop until something is ready, and refusing waits that could never end.
 //!
-//! Each loop that runs is a node, known by a number. A thread that blocks inside a loop's turn adds an edge from its loop to
-//! the loop that owes what it waits for. An edge that closes a circle is refused instead: of several threads that would close
-//! it together, the lock lets exactly one see the circle.
+//! Each thread that has loops is a node, known by a number. When it blocks it adds an edge to the thread whose loop owes what it
+//! waits for. That none of its loops runs just then makes no difference: none will before the wait is over. An edge that closes
+//! a circle is refused instead: of several threads that would close it together, the lock lets exactly one see the circle.
 
 use std::{
     cell::Cell,
@@ -19,11 +19,11 @@ use crate::park::{Parker, Patience};
 pub enum NoWait {
     /// The time was over.
     TimedOut,
-    /// The wait would close a circle of loops that wait for each other.
+    /// The wait would close a circle of threads that wait for each other.
     WouldDeadlock,
 }
 
-/// What waits for what, by the numbers of the loops.
+/// Which thread waits for which, by their numbers.
 static EDGES: Mutex<Option<HashMap<usize, usize>>> = Mutex::new(None);
 
 fn edges() -> MutexGuard<'static, Option<HashMap<usize, usize>>> {
@@ -36,7 +36,7 @@ struct Edge {
 }
 
 impl Edge {
-    fn add(here: usize, there: usize) -> Result<Self, NoWait> {
+    fn add([here, there]: [usize; 2]) -> Result<Self, NoWait> {
         let mut edges = edges();
         let edges = edges.get_or_insert_default();
         let mut next = Some(there);
@@ -76,21 +76,18 @@ impl Wake for Unpark {
 
 /// Blocks the calling thread until `poll` answers `true`; it is asked at first, and again when the waker was woken.
 ///
-/// `here` is the loop whose turn runs on this thread, `there` the loop that has to do something for the wait to end.
+/// `edge` is this thread and the one that has to do something for the wait to end, by their numbers: if it is one, and others may
+/// wait for this one.
 ///
 /// # Errors
 ///
 /// [`NoWait::TimedOut`] after `timeout`, [`NoWait::WouldDeadlock`] at once.
 pub fn block(
-    here: Option<usize>,
-    there: Option<usize>,
+    edge: Option<[usize; 2]>,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), NoWait> {
-    let _edge = match (here, there) {
-        (Some(here), Some(there)) => Some(Edge::add(here, there)?),
-        _ => None,
-    };
+    let _edge = edge.map(Edge::add).transpose()?;
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let unpark = Arc::new(Unpark(Parker::new()));
     unpark.0.bind();

@@ -17,14 +17,7 @@ use selkie_native::Refused;
 use selkie_platform::{Debt, Isolate, IsolateEvents, IsolateOptions, Platform, Unavailable};
 
 pub(crate) use self::{carried::Carried, workers::Workers};
-use crate::{
-    EventLoop, JoinError, WaitError,
-    error::contain,
-    isolated::job,
-    pool,
-    scheduler::{Scheduler, current_scheduler},
-    submit,
-};
+use crate::{EventLoop, JoinError, WaitError, error::contain, isolated::job, pool, submit};
 
 /// Standard input and files as asynchronous readers, writers and streams, through threads of the crate
 /// [`blocking`](https://docs.rs/blocking). asyncio has `connect_read_pipe` for some of these and nothing for files.
@@ -73,16 +66,13 @@ pub(crate) fn may_wait() -> bool {
     true
 }
 
-/// Blocks until `poll` answers `true`. `debtor` is the loop that has to do something for it.
+/// Blocks until `poll` answers `true`. `edge` is this thread and another one that has to do something for it, by their numbers.
 pub(crate) fn block(
-    debtor: Option<&Arc<Scheduler>>,
+    edge: Option<[usize; 2]>,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), WaitError> {
-    let number = |scheduler: *const Scheduler| Some(scheduler.addr()).filter(|&number| number != 0);
-    let here = number(current_scheduler());
-    let there = debtor.and_then(|debtor| number(Arc::as_ptr(debtor)));
-    selkie_native::block(here, there, timeout, poll).map_err(|refused| match refused {
+    selkie_native::block(edge, timeout, poll).map_err(|refused| match refused {
         selkie_native::NoWait::TimedOut => WaitError::TimedOut,
         selkie_native::NoWait::WouldDeadlock => WaitError::WouldDeadlock,
     })

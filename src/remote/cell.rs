@@ -59,13 +59,14 @@ use std::{
     task::Waker,
 };
 
-use super::{Debtor, RemoteTask};
+use super::RemoteTask;
 use crate::{
     error::{JoinError, contain, discard},
     inbox::{Inbox, Kind, Link},
     os,
-    scheduler::Scheduler,
+    scheduler::{Scheduler, ThreadNumber},
     sync::{AtomicBool, AtomicU32, AtomicWaker, Ordering, fence},
+    testing,
 };
 
 const SET: u32 = 1 << 0;
@@ -389,20 +390,13 @@ impl<T: Send> Shared<T> {
         self.simulated.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn debtor(&self) -> Debtor {
+    /// See [`RemoteTask::debtor`].
+    pub(super) fn debtor(&self) -> Option<ThreadNumber> {
+        // What is simulated has no thread of its own.
         if self.simulated.load(Ordering::Relaxed) {
-            return Debtor::Simulation;
+            return testing::is_here().then(ThreadNumber::here);
         }
-        self.debtor.clone().map_or(Debtor::Any, Debtor::Loop)
-    }
-
-    /// See [`RemoteTask::is_owed_by`].
-    pub(super) fn is_owed_by(&self, debtor: &Debtor) -> bool {
-        match debtor {
-            Debtor::Any => false,
-            Debtor::Loop(one) => self.debtor.as_ref().is_some_and(|other| Arc::ptr_eq(one, other)),
-            Debtor::Simulation => self.simulated.load(Ordering::Relaxed),
-        }
+        self.debtor.as_ref().map(|debtor| debtor.thread())
     }
 
     /// See [`RemoteTask::is_done`].

@@ -299,6 +299,40 @@ behaviour! {
     }
 }
 
+/// Rows: F47. Only this thread could run it, so it makes no difference that it does not run now, or another one does.
+#[test]
+fn blocking_on_ones_own_loop_that_does_not_run_is_refused() {
+    if crate::harness::HOST_BLOCKS {
+        let event_loop = EventLoop::new();
+        let mut task = event_loop.handle().submit(async || 1).unwrap();
+        assert_eq!(task.wait(None).unwrap_err(), WaitError::WouldDeadlock);
+        let waited = EventLoop::new().run_until_complete(async move { (task.wait(None).unwrap_err(), task) });
+        let (refused, task) = waited.unwrap();
+        assert_eq!(refused, WaitError::WouldDeadlock);
+        assert_eq!(event_loop.run_until_complete(task).unwrap().unwrap(), 1);
+    }
+}
+
+/// Rows: F47. Of two threads that wait for each other's loops one is refused, also if it waits outside of its loop.
+#[test]
+fn a_circle_through_a_loop_that_does_not_run_is_refused() {
+    if crate::harness::HOST_BLOCKS {
+        let event_loop = EventLoop::new();
+        let mut own = event_loop.handle().submit(async || 1).unwrap();
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let mut other = worker.handle().submit(async move || own.wait(None)).unwrap();
+        match other.wait(None) {
+            Ok(refused) => assert_eq!(refused.unwrap().unwrap_err(), WaitError::WouldDeadlock),
+            // The worker has come first, and waits.
+            Err(refused) => {
+                assert_eq!(refused, WaitError::WouldDeadlock);
+                assert_eq!(event_loop.run_until_complete(other).unwrap().unwrap().unwrap().unwrap(), 1);
+            }
+        }
+        worker.join(None).unwrap();
+    }
+}
+
 /// Rows: F47. Nor on another loop of the same simulation: this thread would have to run it.
 #[test]
 fn blocking_on_a_loop_of_the_same_simulation_is_refused() {
@@ -337,6 +371,28 @@ fn blocking_on_a_pool_of_the_same_simulation_is_refused() {
             assert_eq!(task.wait(None).unwrap_err(), WaitError::WouldDeadlock);
             assert_eq!(task.await.unwrap(), 4);
         });
+    }
+}
+
+/// Rows: F47, F75. Nor between two of its runs.
+#[test]
+fn blocking_on_a_simulation_that_does_not_run_is_refused() {
+    if crate::harness::HOST_BLOCKS {
+        let sim = Sim::new();
+        let (mut task, mut job, worker, pool) = sim.run(async {
+            let worker = EventLoop::spawn_thread("worker").unwrap();
+            let pool = ThreadPool::new(1).unwrap();
+            (worker.handle().submit(async || 1).unwrap(), pool.submit(|| 2).unwrap(), worker, pool)
+        });
+        assert_eq!(task.wait(None).unwrap_err(), WaitError::WouldDeadlock);
+        assert_eq!(job.wait(None).unwrap_err(), WaitError::WouldDeadlock);
+        let mut set = RemoteSet::from_iter([task, job]);
+        assert_eq!(set.wait_next(None).unwrap_err(), WaitError::WouldDeadlock);
+        let mut results =
+            sim.run(async move { [set.next().await, set.next().await].map(|next| next.unwrap().1.unwrap()) });
+        results.sort();
+        assert_eq!(results, [1, 2]);
+        drop((worker, pool));
     }
 }
 

@@ -41,13 +41,13 @@ pub(crate) fn drive(turn: &Rc<dyn Turn>, wake: &Wake) {
 pub enum NoWait {
     /// The time was over.
     TimedOut,
-    /// The wait would close a circle of loops that wait for each other.
+    /// The wait would close a circle of threads that wait for each other.
     WouldDeadlock,
     /// This thread is not of the crew: it must not wait.
     WouldBlock,
 }
 
-/// What waits for what, by the numbers of the loops.
+/// Which thread waits for which, by their numbers.
 static EDGES: Spin<BTreeMap<usize, usize>> = Spin::new(BTreeMap::new());
 
 /// An edge, until dropped.
@@ -56,7 +56,7 @@ struct Edge {
 }
 
 impl Edge {
-    fn add(here: usize, there: usize) -> Result<Self, NoWait> {
+    fn add([here, there]: [usize; 2]) -> Result<Self, NoWait> {
         let mut edges = lock(&EDGES);
         let mut next = Some(there);
         while let Some(node) = next {
@@ -90,24 +90,21 @@ impl std::task::Wake for Unpark {
 
 /// Blocks the calling thread until `poll` answers `true`; it is asked at first, and again when the waker was woken.
 ///
-/// `here` is the loop whose turn runs on this thread, `there` the loop that has to do something for the wait to end.
+/// `edge` is this thread and the one that has to do something for the wait to end, by their numbers: if it is one, and others may
+/// wait for this one.
 ///
 /// # Errors
 ///
 /// [`NoWait`].
 pub fn block(
-    here: Option<usize>,
-    there: Option<usize>,
+    edge: Option<[usize; 2]>,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), NoWait> {
     if !crew::is_member() {
         return Err(NoWait::WouldBlock);
     }
-    let _edge = match (here, there) {
-        (Some(here), Some(there)) => Some(Edge::add(here, there)?),
-        _ => None,
-    };
+    let _edge = edge.map(Edge::add).transpose()?;
     let deadline = timeout.and_then(|timeout| host::now().checked_add(timeout));
     let unpark = Arc::new(Unpark(Wake::default()));
     let waker = Waker::from(unpark.clone());

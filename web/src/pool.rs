@@ -196,7 +196,7 @@ impl<J: Run> Pool<J> {
     ///
     /// As [`block`].
     pub fn join(&self, timeout: Option<Duration>) -> Result<(), NoWait> {
-        block(None, None, timeout, &mut |waker| {
+        block(None, timeout, &mut |waker| {
             let waker = waker.clone();
             let mut state = lock(&self.shared.state);
             if state.closed && state.threads == 0 {

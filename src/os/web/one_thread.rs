@@ -11,7 +11,7 @@ use std::{
 use selkie_platform::{Debt, Unavailable};
 use selkie_web::ONE_THREAD;
 
-use crate::{PoolError, RemoteTask, WaitError, executor::Load, pool, scheduler::Scheduler, submit::Job};
+use crate::{PoolError, RemoteTask, WaitError, executor::Load, pool, submit::Job};
 
 /// Whether this thread may wait.
 pub(crate) fn may_wait() -> bool {
@@ -20,7 +20,7 @@ pub(crate) fn may_wait() -> bool {
 
 /// Nothing here may block.
 pub(crate) fn block(
-    _: Option<&Arc<Scheduler>>,
+    _: Option<[usize; 2]>,
     _: Option<Duration>,
     _: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), WaitError> {

@@ -18,23 +18,19 @@ use crate::{
     PoolError, RemoteTask, WaitError,
     executor::{Body, Load},
     pool::{self, PoolJob},
-    scheduler::{Scheduler, current_scheduler},
     submit::Job,
 };
 
 /// Whether a thread may go alone: a Worker can be terminated.
 pub(crate) const LOSES_THREADS: bool = true;
 
-/// Blocks until `poll` answers `true`. `debtor` is the loop that has to do something for it.
+/// Blocks until `poll` answers `true`. `edge` is this thread and another one that has to do something for it, by their numbers.
 pub(crate) fn block(
-    debtor: Option<&Arc<Scheduler>>,
+    edge: Option<[usize; 2]>,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), WaitError> {
-    let number = |scheduler: *const Scheduler| Some(scheduler.addr()).filter(|&number| number != 0);
-    let here = number(current_scheduler());
-    let there = debtor.and_then(|debtor| number(Arc::as_ptr(debtor)));
-    selkie_web::block(here, there, timeout, poll).map_err(wait_error)
+    selkie_web::block(edge, timeout, poll).map_err(wait_error)
 }
 
 fn wait_error(error: NoWait) -> WaitError {
