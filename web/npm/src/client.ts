@@ -77,6 +77,13 @@ let ids = 1;
 /** @internal Told why there will be no answers, and what has caused it. */
 export type Lost = (text: string, cause?: unknown) => void;
 
+/** @internal As `hear`, with the end of the channel as one more message, if there was none. */
+export const follow = (channel: Channel, f: (message: Message) => unknown): void => {
+    hear(channel, f);
+    // Only Node tells. Elsewhere, for a Worker that was ended, `timeoutMs` and its own error event are what there is.
+    listen(channel, 'close', () => f(['gone']));
+};
+
 /** @internal The asking side of a channel. */
 export class Client {
     readonly orders_ = new Map<number, Order>();
@@ -97,10 +104,8 @@ export class Client {
         readonly lost_: Lost,
         private readonly each_ = Infinity,
     ) {
-        hear(channel_, (message) => this.receive_(message));
+        follow(channel_, (message) => this.receive_(message));
         listen(channel_, 'messageerror', (event) => lost_('sent what cannot be read here', event));
-        // Only Node tells. Elsewhere, for a Worker that was ended, `timeoutMs` and its own error event are what there is.
-        listen(channel_, 'close', () => lost_('is gone'));
     }
 
     /**
@@ -175,7 +180,7 @@ export class Client {
         // In Node many messages are one macrotask.
         if (!this.channel_.on) restart();
         if (message[0] === 'ready') return this.changed_();
-        if (message[0] === 'gone') return this.lost_('has closed itself');
+        if (message[0] === 'gone') return this.lost_('is gone');
         if (message[0] === 'unread') return post(this.channel_, ['unread', [...this.orders_.keys()]]);
         this.worked_ = true;
         const order = this.orders_.get(message[1] as number);

@@ -99,16 +99,16 @@ export class Loop {
      *
      * Throws an ArgumentError for what is no function, as the promise of a function that was called already.
      */
-    readonly spawn: Spawn = ((body: (context: never) => unknown, options?: SpawnOptions) => this.start_(body, options, undefined)) as Spawn;
+    readonly spawn: Spawn = ((body: (context: never) => unknown, options?: SpawnOptions) => this.start_(body, options)) as Spawn;
 
     /** @internal */
-    start_(body: (context: never) => unknown, options: SpawnOptions | undefined, parent: Task<unknown> | undefined): Task<unknown> {
+    start_(body: (context: never) => unknown, options: SpawnOptions | undefined, parent?: Task<unknown>): Task<unknown> {
         callable(body, 'body');
         return this.make_(body, check(options, SPAWN), parent);
     }
 
     /** @internal As above, with options that were looked at. */
-    make_(body: (context: never) => unknown, options: SpawnOptions, parent: Task<unknown> | undefined): Task<unknown> {
+    make_(body: (context: never) => unknown, options: SpawnOptions, parent?: Task<unknown>): Task<unknown> {
         this.check_();
         // Those that end may still wait, but start nothing.
         if (this.closing_) throw new LoopClosedError();

@@ -135,7 +135,7 @@ const ROW = 4;
 export const post = (channel: Channel, message: Message, transfer?: object[]): void => channel.postMessage({ selkie: message }, transfer);
 
 /** @internal Calls `f` with the messages of the other side that are ours. */
-export const hear = (channel: Channel, f: (message: Message) => void): void =>
+export const hear = (channel: Channel, f: (message: Message) => unknown): void =>
     listen(channel, 'message', (data: { selkie?: Message } | undefined) => data?.selkie && f(data.selkie));
 
 /**

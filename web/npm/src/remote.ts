@@ -1,11 +1,11 @@
 // Loops elsewhere: a loop gives out a port, and whoever has it submits calls by name, as closures cannot be sent.
 
 import { open, options as check, refuse } from './arguments.js';
-import { Client, ORDER, type SubmitOptions, order } from './client.js';
+import { Client, ORDER, type SubmitOptions, follow, order } from './client.js';
 import { WorkerError, disposable } from './errors.js';
 import type { Loop } from './loop.js';
 import type { JobArguments, JobResult } from './pool.js';
-import { type Channel, type Functions, type Interface, listen, post, serve } from './protocol.js';
+import { type Channel, type Functions, type Interface, post, serve } from './protocol.js';
 import type { Priority, Task, TaskContext } from './task.js';
 
 /** A `MessagePort`, of a page or of Node. */
@@ -20,19 +20,18 @@ export function endpoint(loop: Loop, functions: Functions): Port {
     const { port1, port2 } = new MessageChannel();
     const channel = port1 as unknown as Channel;
     serve(channel, functions, ([, name, , , priority], f, args, done, failed) => {
-        let task: Task<unknown>;
         try {
-            task = loop.start_((context: TaskContext) => f(...args(() => context.signal)), { name, priority: priority as Priority }, undefined);
+            const task = loop.start_((context: TaskContext) => f(...args(() => context.signal)), { name, priority: priority as Priority });
+            task.then(done, failed);
+            return (reason) => task.cancel(reason);
         } catch (error) {
             failed(error);
             return () => {};
         }
-        task.then(done, failed);
-        return (reason) => task.cancel(reason);
     });
     port1.start();
     // In Node it holds its thread, which is there to be asked, for as long as the loop lives and the other side does not close.
-    loop.pause_(undefined, (pause) => listen(channel, 'close', () => pause.fail_(0))).catch(() => {
+    loop.pause_(undefined, (pause) => follow(channel, ([what]) => what === 'gone' && pause.fail_(0))).catch(() => {
         // Browsers do not tell when a port has lost its other side.
         post(channel, ['gone']);
         port1.close();
@@ -83,6 +82,7 @@ export class RemoteLoop<M extends Interface<M> = Functions> {
         if (this.over_) return;
         this.over_ = error;
         this.client_.fail_(error);
+        post(this.client_.channel_, ['gone']);
         this.client_.channel_.close!();
     }
 }

@@ -798,6 +798,26 @@ test('a call of a loop that is closed, or whose Worker has ended, ends by a Work
     await loop.close();
 });
 
+test('a connection that is closed ends on its other side too', async ({ selkie }) => {
+    const [here, there] = [await selkie.createLoop(), await selkie.createLoop()];
+    const { close } = MessagePort.prototype;
+    let closed = 0;
+    MessagePort.prototype.close = function () {
+        closed += 1;
+        return close.call(this);
+    };
+    try {
+        const remote = selkie.connectLoop(here, selkie.endpoint(there, { add: (a, b) => a + b }));
+        equal([await remote.submit('add', [1, 2]), closed], [3, 0]);
+        remote.close();
+        for (let tries = 0; tries < 100 && closed < 2; tries += 1) await here.sleep(20);
+        equal([closed, thrown(() => remote.submit('add', [1, 2])).code], [2, 'pool-closed']);
+    } finally {
+        MessagePort.prototype.close = close;
+    }
+    await Promise.all([here.close(), there.close()]);
+});
+
 test('two loops of one thread talk by a port', async ({ selkie }) => {
     const [here, there] = [await selkie.createLoop(), await selkie.createLoop()];
     let seen;
