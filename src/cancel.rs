@@ -56,12 +56,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{scheduler, task::TaskRef};
+use crate::{places::Places, scheduler, task::TaskRef};
 
 /// The scopes that are under way in one task, innermost last, and the one being polled.
 #[derive(Default)]
 pub(crate) struct Scopes {
-    live: Vec<Rc<Scope>>,
+    live: Places<Rc<Scope>>,
     current: Option<Rc<Scope>>,
     took: bool,
     /// A future of the task is being cut off.
@@ -86,6 +86,8 @@ impl Scopes {
 }
 
 struct Scope {
+    /// Its place among those of its task.
+    key: Cell<u64>,
     parent: Option<Rc<Scope>>,
     /// Unfinished scopes directly inside.
     children: Cell<usize>,
@@ -329,10 +331,7 @@ fn leave(task: &TaskRef, scope: &Rc<Scope>) {
     if let Some(parent) = &scope.parent {
         parent.children.set(parent.children.get() - 1);
     }
-    let gone = task.cold(|cold| {
-        let index = cold.scopes.live.iter().position(|s| Rc::ptr_eq(s, scope))?;
-        Some(cold.scopes.live.remove(index))
-    });
+    let gone = task.cold(|cold| cold.scopes.live.remove(scope.key.get()));
     drop(gone);
 }
 
@@ -360,6 +359,7 @@ impl<F: Future> Future for CatchCancel<F> {
                     parent.children.set(parent.children.get() + 1);
                 }
                 let scope = Rc::new(Scope {
+                    key: Cell::new(0),
                     parent,
                     children: Cell::new(0),
                     cancelled: Cell::new(false),
@@ -367,7 +367,7 @@ impl<F: Future> Future for CatchCancel<F> {
                     waker: RefCell::default(),
                 });
                 task.cold(|cold| {
-                    cold.scopes.live.push(scope.clone());
+                    scope.key.set(cold.scopes.live.insert(scope.clone()));
                     cold.scopes.cancel = Some(cancel_leaves);
                 });
                 this.scope = Some((TaskRef::clone(&task), scope.clone()));

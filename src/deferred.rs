@@ -14,11 +14,10 @@ use std::{
 };
 
 use crate::{
-    IntoTask,
-    borrowers::Borrowers,
-    context,
+    IntoTask, context,
     error::{InvalidState, JoinError, TaskError},
     event_loop::{EventLoop, Owner},
+    places::Borrowers,
     scheduler::{wake, with_current},
     task::{AnyTask, spawn, waits_for_text},
 };

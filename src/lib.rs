@@ -73,7 +73,6 @@
 #![deny(unsafe_code)]
 
 mod as_completed;
-mod borrowers;
 #[allow(unsafe_code)]
 mod cancel;
 mod census;
@@ -97,6 +96,7 @@ pub mod local;
 mod loop_local;
 mod loop_thread;
 pub mod os;
+mod places;
 #[allow(unsafe_code)]
 mod pool;
 mod queue;

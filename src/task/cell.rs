@@ -35,11 +35,11 @@ use super::{
 };
 use crate::{
     Priority,
-    borrowers::Borrowers,
     cancel::Scopes,
     context::Variables,
     error::{JoinError, discard},
     inbox::{Kind, Link},
+    places::Borrowers,
     scheduler::{Scheduler, current_scheduler},
     timers::Node,
 };

@@ -1,17 +1,19 @@
-//! Those who wait for a result that they only borrow: of a task or of a [`Deferred`](crate::Deferred).
+//! Things that come, may leave in any order, and are met in the order in which they came.
 //!
-//! There may be any number, each of which may come back with another waker, or leave. A step costs little however many there are: keys
-//! go up, so a place is found by halves, and one that was left stays empty until most are.
+//! There may be any number, and a step costs little however many there are: keys go up, so a place is found by halves, and one that was
+//! left stays empty until most are.
 
 use std::{mem, task::Waker};
 
-#[derive(Default)]
-pub(crate) struct Borrowers {
+pub(crate) struct Places<T> {
     /// By key, which is the order in which they came.
-    places: Vec<(u64, Option<Waker>)>,
+    all: Vec<(u64, Option<T>)>,
     empty: usize,
     next_key: u64,
 }
+
+/// Those who wait for a result that they only borrow: of a task or of a [`Deferred`](crate::Deferred).
+pub(crate) type Borrowers = Places<Waker>;
 
 #[cfg(test)]
 thread_local! {
@@ -25,35 +27,36 @@ fn count_step() {
     STEPS.set(STEPS.get() + 1);
 }
 
-impl Borrowers {
-    fn find(&mut self, key: u64) -> Option<&mut Option<Waker>> {
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), empty: 0, next_key: 0 }
+    }
+}
+
+impl<T> Places<T> {
+    /// Answers the key.
+    pub(crate) fn insert(&mut self, item: T) -> u64 {
+        let key = self.next_key;
+        self.all.push((key, Some(item)));
+        self.next_key += 1;
+        key
+    }
+
+    fn find(&mut self, key: u64) -> Option<&mut Option<T>> {
         let key_of = |place: &(u64, _)| {
             count_step();
             place.0
         };
-        let place = self.places.binary_search_by_key(&key, key_of).ok()?;
-        Some(&mut self.places[place].1)
+        let place = self.all.binary_search_by_key(&key, key_of).ok()?;
+        Some(&mut self.all[place].1)
     }
 
-    /// Has `waker` told, instead of the one that has come with this key before, which is for the caller to drop. The key is the
-    /// caller's from now on.
-    pub(crate) fn add(&mut self, key: &mut Option<u64>, waker: Waker) -> Option<Waker> {
-        if let Some(place) = key.and_then(|key| self.find(key)) {
-            return place.replace(waker);
-        }
-        // It is new, or was told in vain and queues again.
-        *key = Some(self.next_key);
-        self.places.push((self.next_key, Some(waker)));
-        self.next_key += 1;
-        None
-    }
-
-    /// Takes a waker out, for the caller to drop. `None` if it was told.
-    pub(crate) fn remove(&mut self, key: u64) -> Option<Waker> {
+    /// Takes one out, for the caller to drop. `None` if it is not there any more.
+    pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
         let gone = self.find(key)?.take()?;
         self.empty += 1;
-        if 2 * self.empty > self.places.len() {
-            self.places.retain(|place| {
+        if 2 * self.empty > self.all.len() {
+            self.all.retain(|place| {
                 count_step();
                 place.1.is_some()
             });
@@ -62,10 +65,27 @@ impl Borrowers {
         Some(gone)
     }
 
-    /// Those to be told, in the order in which they came.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.all.iter().filter_map(|place| place.1.as_ref())
+    }
+
+    /// Takes all out.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.empty = 0;
-        mem::take(&mut self.places).into_iter().filter_map(|place| place.1)
+        mem::take(&mut self.all).into_iter().filter_map(|place| place.1)
+    }
+}
+
+impl Borrowers {
+    /// Has `waker` told, instead of the one that has come with this key before, which is for the caller to drop. The key is the
+    /// caller's from now on.
+    pub(crate) fn add(&mut self, key: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+        if let Some(place) = key.and_then(|key| self.find(key)) {
+            return place.replace(waker);
+        }
+        // It is new, or was told in vain and queues again.
+        *key = Some(self.insert(waker));
+        None
     }
 }
 
@@ -105,7 +125,7 @@ mod tests {
             assert!(borrowers.remove(key).is_none());
         }
         let steps = STEPS.get() - before;
-        assert!(borrowers.places.len() <= 2);
+        assert!(borrowers.all.len() <= 2);
         borrowers.take().for_each(Waker::wake);
         assert_eq!(told.0.load(Ordering::Relaxed), 1);
         // Whoever was told leaves in vain, and may come again.
