@@ -105,7 +105,7 @@ export class Client {
         private readonly each_ = Infinity,
     ) {
         follow(channel_, (message) => this.receive_(message));
-        listen(channel_, 'messageerror', (event) => lost_('sent what cannot be read here', event));
+        listen(channel_, 'messageerror', (event) => lost_('sent what cannot be read', event));
     }
 
     /**

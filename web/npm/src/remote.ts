@@ -73,7 +73,7 @@ export class RemoteLoop<M extends Interface<M> = Functions> {
 
     /** Ends the connection; what is under way is rejected with a WorkerError. */
     close(): void {
-        this.lost_(new WorkerError('pool-closed', 'the connection was closed'));
+        this.lost_(new WorkerError('pool-closed', 'the connection is closed'));
     }
 
     declare readonly [Symbol.asyncDispose]: () => Promise<void>;
