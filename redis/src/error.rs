@@ -2,6 +2,8 @@ use std::{error, fmt, sync::Arc, time::Duration};
 
 use redis::RedisError;
 
+use crate::link::code;
+
 /// Why something that needs Redis could not be done.
 ///
 /// Cheap to clone. What Redis or the client said is the [`source`](error::Error::source).
@@ -65,7 +67,16 @@ impl fmt::Display for Error {
             Kind::Address(error) => {
                 write!(f, "not an address of Redis (redis://[user:password@]host[:port][/database]): {error}")
             }
-            Kind::Refused(error) => write!(f, "Redis refuses: {error}"),
+            Kind::Refused(error) => {
+                write!(f, "Redis refuses: {error}")?;
+                match code(error) {
+                    Some("WRONGTYPE") => f.write_str(
+                        ". Somebody else has put something under a key of this queue: remove it, or give the queue another name",
+                    ),
+                    Some("NOPERM") => f.write_str(". The user of the address needs the right to it"),
+                    _ => Ok(()),
+                }
+            }
             Kind::Unreachable(error, after) => {
                 write!(f, "Redis cannot be reached, tried for {after:?}: {error}")
             }

@@ -463,7 +463,8 @@ fn a_submission_that_is_refused_adds_nothing() {
                 let job = |id: &str| NewJob::new("x", &()).unwrap().id(format!("{part}-{id}"));
                 [job("now"), job("later").delay(ms(60_000))]
             };
-            assert!(queue.submit_all(jobs()).await.unwrap_err().is_refused(), "{part}");
+            let error = queue.submit_all(jobs()).await.unwrap_err();
+            assert!(error.is_refused() && error.to_string().contains("another name"), "{part}: {error}");
             ask::<()>(&server, &["DEL", &key]);
             assert_eq!(queue.counts().await.unwrap().open(), 0, "{part}");
             assert!(queue.submit_all(jobs()).await.unwrap().iter().all(Option::is_some), "{part}");
