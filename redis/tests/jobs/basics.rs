@@ -135,7 +135,6 @@ fn a_worker_runs_on_a_loop_that_is_not_inside_tokio() {
     });
 }
 
-/// Rows: F49.
 /// In which some answers have another form.
 fn the_address_may_ask_for_the_newer_protocol() {
     run(async {
@@ -158,6 +157,7 @@ fn the_address_may_ask_for_the_newer_protocol() {
     });
 }
 
+/// Rows: F49.
 fn no_more_is_taken_than_can_run() {
     run(async {
         let server = server();
