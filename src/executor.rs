@@ -134,7 +134,7 @@ impl Executor {
             Inner::Workers(workers) => workers.spawn(future),
             Inner::Simulated(simulated) => {
                 let shared = simulated.spawn(future).ok_or(PoolError::ShutDown)?;
-                Ok(RemoteTask::new(shared).simulated())
+                Ok(RemoteTask::new(shared).simulated(simulated.handle.scheduler().thread()))
             }
         }
     }

@@ -46,7 +46,7 @@ use crate::{
     error::{JoinError, discard, panic_message},
     os,
     remote::{Producer, channel},
-    scheduler::with_current,
+    scheduler::{ThreadNumber, with_current},
     submit::Job,
     testing,
 };
@@ -118,7 +118,8 @@ pub(crate) struct Shared {
     id: u64,
     max: usize,
     name: String,
-    simulated: bool,
+    /// The thread whose simulation it belongs to.
+    simulated: Option<ThreadNumber>,
     initializer: Option<Initializer>,
     /// The jobs that were taken and have not gone. Closed by a shutdown.
     census: Census,
@@ -203,7 +204,10 @@ impl ThreadPool {
     ) -> Result<RemoteTask<R>, PoolError> {
         let (job, task) = Job::new(f, ());
         self.inner.submit(job)?;
-        Ok(if self.inner.shared.simulated { task.simulated() } else { task })
+        Ok(match self.inner.shared.simulated {
+            Some(by) => task.simulated(by),
+            None => task,
+        })
     }
 
     /// Calls `f` with each item on the pool's threads, and gives the results in the order of the items.
@@ -483,7 +487,8 @@ impl Shared {
         if let Some(reason) = self.broken() {
             return Err(JoinError::broken(reason));
         }
-        let initialized = if self.simulated { self.lock().initialized } else { WORKER.get() == self.id };
+        let initialized =
+            if self.simulated.is_some() { self.lock().initialized } else { WORKER.get() == self.id };
         if initialized {
             return Ok(());
         }
@@ -492,7 +497,7 @@ impl Shared {
         os::guard(&mut || initialized = catch_unwind(AssertUnwindSafe(initialize)));
         let reason = match initialized {
             Ok(Ok(())) => {
-                match self.simulated {
+                match self.simulated.is_some() {
                     true => self.lock().initialized = true,
                     false => WORKER.set(self.id),
                 }

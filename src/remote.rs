@@ -144,10 +144,10 @@ impl<T: Send> RemoteTask<T> {
         }
     }
 
-    /// Says that a simulation owes the result, without one of its loops.
-    pub(crate) fn simulated(self) -> Self {
+    /// Says that a simulation of that thread owes the result, without one of its loops.
+    pub(crate) fn simulated(self, by: ThreadNumber) -> Self {
         if let End::Shared(shared) = &self.end {
-            shared.set_simulated();
+            shared.set_simulated(by);
         }
         self
     }

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "one thread runs a simulation, so the lock is free")]
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     future::Future,
@@ -22,7 +22,7 @@ use crate::{
     EventLoop, RunError,
     error::{JoinError, contain},
     event_loop::Owner,
-    scheduler::random,
+    scheduler::{ThreadNumber, random},
     sync::{order::wanted_by, owner_of},
     task::AnyTask,
 };
@@ -114,8 +114,6 @@ struct Running {
 }
 
 thread_local! {
-    /// How many simulations this thread has.
-    static SIMS: Cell<usize> = const { Cell::new(0) };
     static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
     /// The loop that is about to be given to its platform.
     static DRIVEN: RefCell<Weak<Owner>> = const { RefCell::new(Weak::new()) };
@@ -131,11 +129,6 @@ pub(crate) fn works() -> Option<Arc<dyn Platform>> {
 /// To be called right before a loop is given to a platform that nests: a platform knows no loop, only its turns.
 pub(crate) fn driven(event_loop: Weak<Owner>) {
     DRIVEN.set(event_loop);
-}
-
-/// Whether this thread has a simulation, which gets no further while the thread waits.
-pub(crate) fn is_here() -> bool {
-    SIMS.get() > 0 || RUNNING.with_borrow(|running| !running.is_empty())
 }
 
 impl World {
@@ -570,7 +563,8 @@ impl Default for Sim {
 impl Sim {
     /// A world at time zero, where everything runs in the order in which it became ready.
     pub fn new() -> Self {
-        SIMS.set(SIMS.get() + 1);
+        // Also between its runs others may wait for its jobs, which get no further while this thread waits.
+        ThreadNumber::here().enter();
         Self { world: Arc::new(World { state: Mutex::default() }), loops: RefCell::default() }
     }
 
@@ -774,12 +768,12 @@ fn same(a: &EventLoop, b: &EventLoop) -> bool {
 /// Nobody gives turns to the loops of its "threads" any more: they close. Nor does anybody run its jobs.
 impl Drop for Sim {
     fn drop(&mut self) {
-        SIMS.set(SIMS.get() - 1);
         self.world.state().left_alone = true;
         self.world.end_threads();
         if self.loops.get_mut().iter().all(|event_loop| event_loop.strong_count() == 0) {
             self.world.lose_jobs();
         }
+        ThreadNumber::leave();
     }
 }
 

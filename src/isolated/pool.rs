@@ -17,8 +17,11 @@ use serde::de::DeserializeOwned;
 
 use super::{Call, diverts, job, workers::Shared};
 use crate::{
-    PoolError, PoolShutdown, RemoteTask, WaitError, error::JoinError, os, pool::Ahead,
-    scheduler::with_current,
+    PoolError, PoolShutdown, RemoteTask, WaitError,
+    error::JoinError,
+    os,
+    pool::Ahead,
+    scheduler::{ThreadNumber, with_current},
 };
 
 /// Child processes, or Web Workers, that run [isolated](macro@crate::isolated) functions.
@@ -311,7 +314,8 @@ impl IsolatedPoolBuilder {
     /// As [`IsolatedPool::new`].
     pub fn build(self) -> Result<IsolatedPool, Unavailable> {
         let here = with_current(|scheduler| scheduler.platform().clone());
-        let simulated = here.filter(|platform| platform.nests()).map(|world| Arc::downgrade(&world));
+        let world = here.filter(|platform| platform.nests());
+        let simulated = world.map(|world| (Arc::downgrade(&world), ThreadNumber::here()));
         if simulated.is_none() {
             if os::is_isolated_worker() {
                 return Err(Unavailable::new(

@@ -48,13 +48,14 @@ use crate::{
     error::{JoinError, contain},
     os,
     remote::{Producer, channel},
+    scheduler::ThreadNumber,
 };
 
 pub(super) struct Shared {
     pub(super) max: usize,
     pub(super) options: IsolateOptions,
-    /// The loop in which a simulated pool was made. Weak, because the world owns what the pool gives it.
-    pub(super) simulated: Option<Weak<dyn Platform>>,
+    /// The loop in which a simulated pool was made, and its thread. Weak, because the world owns what the pool gives it.
+    pub(super) simulated: Option<(Weak<dyn Platform>, ThreadNumber)>,
     /// The thread that workers belong to.
     home: os::Home,
     hello: Vec<u8>,
@@ -172,7 +173,7 @@ impl Shared {
     pub(super) fn new(
         max: NonZeroUsize,
         options: IsolateOptions,
-        simulated: Option<Weak<dyn Platform>>,
+        simulated: Option<(Weak<dyn Platform>, ThreadNumber)>,
     ) -> Self {
         Self {
             max: max.get(),
@@ -210,7 +211,10 @@ impl Shared {
         state.jobs += 1;
         drop(state);
         self.pump();
-        Ok(if self.simulated.is_some() { task.simulated() } else { task })
+        Ok(match self.simulated {
+            Some((_, by)) => task.simulated(by),
+            None => task,
+        })
     }
 
     /// Takes no more jobs.
@@ -329,7 +333,7 @@ impl Shared {
         let events = Arc::new(Events { pool: self.clone(), id });
         let started = match &self.simulated {
             None => os::spawn_isolate(options, events),
-            Some(made_in) => match simulated::world(made_in) {
+            Some((made_in, _)) => match simulated::world(made_in) {
                 Some(world) => Ok(simulated::spawn(&world, &options.name, &self.hello, events)),
                 None => Err(simulated::OVER),
             },

@@ -18,7 +18,11 @@ use std::{
 use selkie_platform::Unavailable;
 
 use super::{Backend, Initializer, Inner, Shared, ThreadPool};
-use crate::{census::Census, os, scheduler::with_current};
+use crate::{
+    census::Census,
+    os,
+    scheduler::{ThreadNumber, with_current},
+};
 
 /// How long a thread may be idle, unless said otherwise.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
@@ -119,7 +123,7 @@ impl PoolBuilder {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             max: self.threads.get(),
             name: self.name,
-            simulated: world.is_some(),
+            simulated: world.is_some().then(ThreadNumber::here),
             initializer: self.initializer,
             census: Census::default(),
             is_broken: AtomicBool::new(false),

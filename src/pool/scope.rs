@@ -92,10 +92,10 @@ impl<'scope, 'env> PoolScope<'scope, 'env> {
         let (job, task) = unsafe { Job::borrowing(f, OpenJob(self.open.clone())) };
         let shared = &self.pool.shared;
         let slot = job.slot();
-        if shared.simulated {
+        if let Some(by) = shared.simulated {
             shared.check()?;
             self.open.slots().extend(slot.map(|slot| (slot, Some(job))));
-            return Ok(task.simulated());
+            return Ok(task.simulated(by));
         }
         self.pool.submit(job)?;
         if WORKER.get() == shared.id {
@@ -109,7 +109,7 @@ impl<'scope, 'env> PoolScope<'scope, 'env> {
     /// It has to, for they borrow: so neither a panic nor a trap of what runs here passes by.
     pub(super) fn finish(&self) {
         // Any other thread would be one more than the pool may have.
-        let helps = self.pool.shared.simulated || WORKER.get() == self.pool.shared.id;
+        let helps = self.pool.shared.simulated.is_some() || WORKER.get() == self.pool.shared.id;
         let next = || if helps { self.open.slots().pop_front() } else { None };
         let mut trapped = false;
         while let Some((slot, job)) = next() {

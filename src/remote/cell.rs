@@ -66,7 +66,6 @@ use crate::{
     os,
     scheduler::{Scheduler, ThreadNumber},
     sync::{AtomicBool, AtomicU32, AtomicWaker, Ordering, fence},
-    testing,
 };
 
 const SET: u32 = 1 << 0;
@@ -200,8 +199,8 @@ pub(crate) struct Shared<T, W: ?Sized = dyn Work> {
     cancelled: AtomicBool,
     /// The work has begun.
     started: AtomicBool,
-    /// A simulation owes the result, without one of its loops.
-    simulated: AtomicBool,
+    /// The number of the thread whose simulation owes the result, without one of its loops. Zero if none does.
+    simulated: AtomicU32,
     value: UnsafeCell<Option<Result<T, JoinError>>>,
     /// Stands for `value` in the models, which report an access that is not ordered with another.
     #[cfg(selkie_loom)]
@@ -239,7 +238,7 @@ impl<T: Send, W> Shared<T, W> {
             stage: Stage::new(),
             cancelled: AtomicBool::new(false),
             started: AtomicBool::new(false),
-            simulated: AtomicBool::new(false),
+            simulated: AtomicU32::new(0),
             value: UnsafeCell::new(None),
             #[cfg(selkie_loom)]
             watched: loom::cell::UnsafeCell::new(()),
@@ -386,17 +385,14 @@ impl<T: Send> Shared<T> {
     }
 
     /// See [`RemoteTask::simulated`].
-    pub(super) fn set_simulated(&self) {
-        self.simulated.store(true, Ordering::Relaxed);
+    pub(super) fn set_simulated(&self, by: ThreadNumber) {
+        self.simulated.store(by.get(), Ordering::Relaxed);
     }
 
     /// See [`RemoteTask::debtor`].
     pub(super) fn debtor(&self) -> Option<ThreadNumber> {
-        // What is simulated has no thread of its own.
-        if self.simulated.load(Ordering::Relaxed) {
-            return testing::is_here().then(ThreadNumber::here);
-        }
-        self.debtor.as_ref().map(|debtor| debtor.thread())
+        let simulated = || ThreadNumber::of(self.simulated.load(Ordering::Relaxed));
+        self.debtor.as_ref().map(|debtor| debtor.thread()).or_else(simulated)
     }
 
     /// See [`RemoteTask::is_done`].

@@ -2,27 +2,27 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// A thread that loops belong to, or will. No two have the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ThreadNumber(usize);
+pub(crate) struct ThreadNumber(u32);
 
 /// Where there is one thread only, nobody asks for its number.
 const MANY: bool = cfg!(any(not(target_family = "wasm"), target_feature = "atomics"));
 
 thread_local! {
     /// The number of this thread, once it was asked for.
-    static NUMBER: Cell<usize> = const { Cell::new(0) };
-    /// How many loops belong to this thread.
+    static NUMBER: Cell<u32> = const { Cell::new(0) };
+    /// How many loops and simulations belong to this thread.
     static LOOPS: Cell<usize> = const { Cell::new(0) };
 }
 
 impl ThreadNumber {
     /// One that has not begun.
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -39,12 +39,21 @@ impl ThreadNumber {
         }
     }
 
-    /// This thread and another one that it waits for, if somebody may wait for this one, as it has loops.
-    pub(crate) fn waits_for(self) -> Option<[usize; 2]> {
-        (LOOPS.get() > 0).then(|| [Self::here().0, self.0])
+    /// What [`get`](Self::get) has answered. Zero is nobody's, or of the only one.
+    pub(crate) fn of(number: u32) -> Option<Self> {
+        (number > 0).then_some(Self(number))
     }
 
-    /// It is this one, and has one loop more.
+    pub(crate) fn get(self) -> u32 {
+        self.0
+    }
+
+    /// This thread and another one that it waits for, if somebody may wait for this one, as it has loops or simulations.
+    pub(crate) fn waits_for(self) -> Option<[usize; 2]> {
+        (LOOPS.get() > 0).then(|| [Self::here().0 as usize, self.0 as usize])
+    }
+
+    /// It is this one, and has one loop or simulation more.
     pub(crate) fn enter(self) {
         if MANY {
             NUMBER.set(self.0);
@@ -52,7 +61,7 @@ impl ThreadNumber {
         }
     }
 
-    /// This one has one loop less.
+    /// This one has one less.
     pub(crate) fn leave() {
         if MANY {
             LOOPS.set(LOOPS.get() - 1);

@@ -4,6 +4,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -393,6 +394,79 @@ fn blocking_on_a_simulation_that_does_not_run_is_refused() {
         results.sort();
         assert_eq!(results, [1, 2]);
         drop((worker, pool));
+    }
+}
+
+/// Rows: F47, F75. Nor when it was dropped, and a loop of it would run the job.
+#[test]
+fn blocking_on_what_a_simulation_has_left_is_refused() {
+    if crate::harness::HOST_BLOCKS {
+        let sim = Sim::new();
+        let event_loop = sim.event_loop();
+        let submitted = event_loop.run_until_complete(async {
+            let pool = ThreadPool::new(1).unwrap();
+            (pool.submit(|| 2).unwrap(), pool)
+        });
+        let (mut job, pool) = submitted.unwrap();
+        drop(sim);
+        assert_eq!(job.wait(Some(Duration::from_millis(50))).unwrap_err(), WaitError::WouldDeadlock);
+        assert_eq!(event_loop.run_until_complete(job).unwrap().unwrap(), 2);
+        drop(pool);
+    }
+}
+
+/// Rows: F47, F75. Another thread runs it, also if this one has a simulation of its own.
+#[test]
+fn a_job_of_another_threads_simulation_may_be_waited_for() {
+    if crate::harness::HOST_BLOCKS {
+        let (give, taken) = mpsc::channel();
+        let (go, went) = mpsc::channel();
+        let threads = ThreadPool::new(1).unwrap();
+        let mut runs = threads
+            .submit(move || {
+                let sim = Sim::new();
+                let pool = sim.run(async move {
+                    let pool = ThreadPool::new(1).unwrap();
+                    give.send(pool.submit(|| 2).unwrap()).unwrap();
+                    pool
+                });
+                went.recv().unwrap();
+                sim.run(sleep(Duration::from_secs(1)));
+                drop(pool);
+            })
+            .unwrap();
+        let _own = Sim::new();
+        let mut job = taken.recv().unwrap();
+        assert_eq!(job.wait(Some(Duration::from_millis(1))).unwrap_err(), WaitError::TimedOut);
+        go.send(()).unwrap();
+        assert_eq!(job.wait(None).unwrap().unwrap(), 2);
+        runs.wait(None).unwrap().unwrap();
+    }
+}
+
+/// Rows: F47, F75. One waits for a job of the other's simulation, and the other, which has no loop just then, for it.
+#[test]
+fn a_circle_through_a_simulation_is_refused() {
+    if crate::harness::HOST_BLOCKS {
+        let sim = Sim::new();
+        let (mut job, pool) = sim.run(async {
+            let pool = ThreadPool::new(1).unwrap();
+            (pool.submit(|| 2).unwrap(), pool)
+        });
+        let limit = Some(Duration::from_secs(5));
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let mut other = worker.handle().submit(async move || job.wait(limit)).unwrap();
+        match other.wait(limit) {
+            Ok(refused) => assert_eq!(refused.unwrap().unwrap_err(), WaitError::WouldDeadlock),
+            // The worker has come first, and waits.
+            Err(refused) => {
+                assert_eq!(refused, WaitError::WouldDeadlock);
+                sim.run(sleep(Duration::from_secs(1)));
+                assert_eq!(other.wait(None).unwrap().unwrap().unwrap().unwrap(), 2);
+            }
+        }
+        worker.join(None).unwrap();
+        drop(pool);
     }
 }
 
