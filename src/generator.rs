@@ -135,6 +135,11 @@ impl<Y, S, R> Generator<'_, Y, S, R> {
 
     /// As [`prime`](Self::prime), for a body that also awaits other things.
     ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, once it was polled, leaves the body where it is. It is primed then: [`send_async`](Self::send_async) goes
+    /// on to its first value, and what that sends is not seen.
+    ///
     /// # Panics
     ///
     /// If it was primed before.

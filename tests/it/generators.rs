@@ -1,5 +1,6 @@
 //! Generators: both ways, to the end, through each other, with and without a loop.
 
+use futures::FutureExt;
 use selkie::{Generator, Step, Yielder, generator, sleep, spawn_lazy, yield_now};
 
 use crate::harness::{OnDrop, test};
@@ -152,6 +153,24 @@ behaviour! {
         t.log("task");
         other.await.unwrap();
     } => ["sent 2", "task", "other"]
+}
+
+behaviour! {
+    /// Rows: F79. A step that is given up leaves the body where it is; the next one goes on, and what that sends is not seen.
+    async fn a_step_that_is_given_up_is_gone_on_with(t) {
+        let mut sums = generator(async move |outside: Yielder<u8, u8>| {
+            yield_now().await;
+            let sent = outside.give(1).await;
+            yield_now().await;
+            sent + outside.give(2).await
+        });
+        assert_eq!(sums.prime_async().now_or_never(), None);
+        assert_eq!(sums.send_async(100).await, Step::Yielded(1));
+        assert_eq!(sums.send_async(10).now_or_never(), None);
+        assert_eq!(sums.send_async(100).await, Step::Yielded(2));
+        assert_eq!(sums.send_async(3).await, Step::Returned(13));
+        t.log("done");
+    } => ["done"]
 }
 
 behaviour! {
