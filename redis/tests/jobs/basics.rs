@@ -37,6 +37,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::a_delayed_job_waits_for_its_time", a_delayed_job_waits_for_its_time),
         ("basics::an_id_is_taken_once", an_id_is_taken_once),
         ("basics::a_submission_that_is_refused_adds_nothing", a_submission_that_is_refused_adds_nothing),
+        ("basics::a_right_that_is_missing_is_named", a_right_that_is_missing_is_named),
         ("basics::an_id_that_is_free_again_has_no_outcome", an_id_that_is_free_again_has_no_outcome),
         ("basics::a_watch_tells_what_happens", a_watch_tells_what_happens),
         ("basics::blocking_handlers_run_beside_the_loop", blocking_handlers_run_beside_the_loop),
@@ -470,6 +471,17 @@ fn a_submission_that_is_refused_adds_nothing() {
             assert!(queue.submit_all(jobs()).await.unwrap().iter().all(Option::is_some), "{part}");
             ask::<()>(&server, &["DEL", "selkie:{tests}:jobs", "selkie:{tests}:later"]);
         }
+    });
+}
+
+fn a_right_that_is_missing_is_named() {
+    run(async {
+        let server = server();
+        let rights = ["ACL", "SETUSER", "some", "on", ">word", "~*", "&*", "+@all", "-eval", "-evalsha"];
+        ask::<()>(&server, &rights);
+        let url = server.url().replace("redis://", "redis://some:word@");
+        let error = JobQueue::open(&url, "tests").unwrap().submit("x", &()).await.unwrap_err();
+        assert!(error.is_refused() && error.to_string().ends_with("needs the right to it"), "{error}");
     });
 }
 
