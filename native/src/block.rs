@@ -24,19 +24,19 @@ pub enum NoWait {
 }
 
 /// Which thread waits for which, by their numbers.
-static EDGES: Mutex<Option<HashMap<usize, usize>>> = Mutex::new(None);
+static EDGES: Mutex<Option<HashMap<u32, u32>>> = Mutex::new(None);
 
-fn edges() -> MutexGuard<'static, Option<HashMap<usize, usize>>> {
+fn edges() -> MutexGuard<'static, Option<HashMap<u32, u32>>> {
     EDGES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An edge, until dropped.
 struct Edge {
-    here: usize,
+    here: u32,
 }
 
 impl Edge {
-    fn add([here, there]: [usize; 2]) -> Result<Self, NoWait> {
+    fn add([here, there]: [u32; 2]) -> Result<Self, NoWait> {
         let mut edges = edges();
         let edges = edges.get_or_insert_default();
         let mut next = Some(there);
@@ -83,7 +83,7 @@ impl Wake for Unpark {
 ///
 /// [`NoWait::TimedOut`] after `timeout`, [`NoWait::WouldDeadlock`] at once.
 pub fn block(
-    edge: Option<[usize; 2]>,
+    edge: Option<[u32; 2]>,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), NoWait> {

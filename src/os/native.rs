@@ -68,7 +68,7 @@ pub(crate) fn may_wait() -> bool {
 
 /// Blocks until `poll` answers `true`. `edge` is this thread and another one that has to do something for it, by their numbers.
 pub(crate) fn block(
-    edge: Option<[usize; 2]>,
+    edge: Option<[u32; 2]>,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), WaitError> {

@@ -49,8 +49,8 @@ impl ThreadNumber {
     }
 
     /// This thread and another one that it waits for, if somebody may wait for this one, as it has loops or simulations.
-    pub(crate) fn waits_for(self) -> Option<[usize; 2]> {
-        (LOOPS.get() > 0).then(|| [Self::here().0 as usize, self.0 as usize])
+    pub(crate) fn waits_for(self) -> Option<[u32; 2]> {
+        (LOOPS.get() > 0).then(|| [Self::here().0, self.0])
     }
 
     /// It is this one, and has one loop or simulation more.

@@ -48,15 +48,15 @@ pub enum NoWait {
 }
 
 /// Which thread waits for which, by their numbers.
-static EDGES: Spin<BTreeMap<usize, usize>> = Spin::new(BTreeMap::new());
+static EDGES: Spin<BTreeMap<u32, u32>> = Spin::new(BTreeMap::new());
 
 /// An edge, until dropped.
 struct Edge {
-    here: usize,
+    here: u32,
 }
 
 impl Edge {
-    fn add([here, there]: [usize; 2]) -> Result<Self, NoWait> {
+    fn add([here, there]: [u32; 2]) -> Result<Self, NoWait> {
         let mut edges = lock(&EDGES);
         let mut next = Some(there);
         while let Some(node) = next {
@@ -97,7 +97,7 @@ impl std::task::Wake for Unpark {
 ///
 /// [`NoWait`].
 pub fn block(
-    edge: Option<[usize; 2]>,
+    edge: Option<[u32; 2]>,
     timeout: Option<Duration>,
     poll: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), NoWait> {

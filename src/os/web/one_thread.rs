@@ -20,7 +20,7 @@ pub(crate) fn may_wait() -> bool {
 
 /// Nothing here may block.
 pub(crate) fn block(
-    _: Option<[usize; 2]>,
+    _: Option<[u32; 2]>,
     _: Option<Duration>,
     _: &mut dyn FnMut(&Waker) -> bool,
 ) -> Result<(), WaitError> {
