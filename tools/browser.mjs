@@ -3,14 +3,17 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { chromedriver, geckodriver, root } from "./lib.mjs";
+import { chromedriver, geckodriver, root, scratch, temporary } from "./lib.mjs";
 
 /** Starts a driver; resolves to `{ page, close }`, where `page(url)` resolves to a fresh browser that shows `url`. */
 export async function browser(name = "chromium") {
     const firefox = name === "firefox";
     const program = firefox ? geckodriver() : chromedriver();
     if (!program) throw new Error(`the driver of ${name} is missing: run \`npx -y rust-just setup\``);
-    const driver = spawn(program, ["--port=0", ...(firefox ? ["--websocket-port=0"] : [])], { stdio: ["ignore", "pipe", "inherit"] });
+    const driver = spawn(program, ["--port=0", ...(firefox ? ["--websocket-port=0"] : [])], {
+        // Firefox reports of itself; what a driver has to say of its start is on its standard output.
+        stdio: ["ignore", "pipe", firefox ? "ignore" : "inherit"], env: { ...process.env, ...temporary(scratch()) },
+    });
     const port = await new Promise((found, failed) => {
         let text = "";
         driver.stdout.on("data", (chunk) => {

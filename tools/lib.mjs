@@ -1,8 +1,8 @@
 // What the other tools share: where things are, how to run a program, how to print.
 
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, readFileSync, statSync } from "node:fs";
-import { homedir } from "node:os";
+import { accessSync, constants, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -45,6 +45,17 @@ export function which(...names) {
     }
     return undefined;
 }
+
+/** A folder for a moment, which goes when this process ends. */
+export function scratch() {
+    // A short name, as a browser makes sockets below it, whose paths may have about a hundred characters.
+    const folder = mkdtempSync(join(tmpdir(), "selkie-"));
+    process.on("exit", () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+    return folder;
+}
+
+/** The environment of a browser's driver: what browsers leave behind when they are killed, 100 MB each, goes with `folder`. */
+export const temporary = (folder) => ({ TMPDIR: folder, TEMP: folder, TMP: folder });
 
 /** What a program prints, without the white space around it; undefined when it cannot run or fails. */
 export function capture(program, ...args) {

@@ -2,12 +2,12 @@
 // `node tools/program.mjs`; what it prints has to be the same on both.
 
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bindgen } from "./bindgen.mjs";
 import { browser } from "./browser.mjs";
-import { dim, green, red, root } from "./lib.mjs";
+import { dim, green, red, root, scratch } from "./lib.mjs";
 import { serve } from "./serve.mjs";
 import { prepare } from "./setup.mjs";
 
@@ -77,7 +77,7 @@ function check(where, text) {
 }
 
 prepare(["rust", "linker", "wasm", "bindgen", "chromium"]);
-const folder = join(mkdtempSync(join(tmpdir(), "selkie-")), "program");
+const folder = join(scratch(), "program");
 const target = join(root, "target", "program");
 
 function cargo(...args) {
@@ -125,17 +125,13 @@ async function page() {
     }
 }
 
-try {
-    must("new", "--quiet", "--vcs=none", folder);
-    must("add", "--quiet", "--offline", "selkie", "--path", root);
-    // The versions that everything else here is tested with.
-    copyFileSync(join(root, "Cargo.lock"), join(folder, "Cargo.lock"));
-    writeFileSync(join(folder, "src", "main.rs"), MAIN);
-    const ok = [await native(), await page()];
-    const passed = ok.filter(Boolean).length;
-    // As the test harnesses close, for tools/test.mjs to count.
-    console.log(`test result: ${passed === ok.length ? "ok" : "FAILED"}. ${passed} passed; ${ok.length - passed} failed; 0 ignored`);
-    process.exitCode = passed === ok.length ? 0 : 1;
-} finally {
-    rmSync(join(folder, ".."), { recursive: true, force: true });
-}
+must("new", "--quiet", "--vcs=none", folder);
+must("add", "--quiet", "--offline", "selkie", "--path", root);
+// The versions that everything else here is tested with.
+copyFileSync(join(root, "Cargo.lock"), join(folder, "Cargo.lock"));
+writeFileSync(join(folder, "src", "main.rs"), MAIN);
+const ok = [await native(), await page()];
+const passed = ok.filter(Boolean).length;
+// As the test harnesses close, for tools/test.mjs to count.
+console.log(`test result: ${passed === ok.length ? "ok" : "FAILED"}. ${passed} passed; ${ok.length - passed} failed; 0 ignored`);
+process.exitCode = passed === ok.length ? 0 : 1;

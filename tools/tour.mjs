@@ -1,9 +1,10 @@
 // Plays the tour in headless Chromium, on virtual and on real time, and fails if a scenario does: `node tools/tour.mjs`.
 
 import { spawn } from "node:child_process";
-import { cpSync, readFileSync } from "node:fs";
+import { cpSync } from "node:fs";
 import { join } from "node:path";
-import { chromedriver, green, red, root, run } from "./lib.mjs";
+import { browser } from "./browser.mjs";
+import { green, red, root, run } from "./lib.mjs";
 
 const PAGE = join("web", "tour");
 const WASM = "wasm32-unknown-unknown";
@@ -23,14 +24,6 @@ function start(program, args, pattern) {
         child.on("error", reject);
         child.on("exit", (status) => reject(new Error(`${program} ended with status ${status}: ${text}`)));
     });
-}
-
-/** A command of the WebDriver protocol. */
-async function command(address, method, body) {
-    const response = await fetch(address, { method, body: body && JSON.stringify(body) });
-    const { value } = await response.json();
-    if (!response.ok) throw new Error(`${value.error}: ${value.message}`);
-    return value;
 }
 
 /** What the page has to show, one line for each event that is not right. */
@@ -55,21 +48,20 @@ function wrongWorkers(scenario, lanes) {
 }
 
 /** Plays everything; answers for each scenario whether it was right. */
-async function play(session, clock, threads) {
-    const execute = (script) => command(`${session}/execute/sync`, "POST", { script, args: [] });
+async function play(page, clock, threads) {
     const until = async (script, limit) => {
         const end = Date.now() + limit;
-        while (!(await execute(`return ${script}`))) {
+        while (!(await page.run(`return ${script}`))) {
             if (Date.now() > end) throw new Error(`${script} does not come true within ${limit / 1000} s`);
             // Seldom: each look takes time from the page.
             await new Promise((resolve) => setTimeout(resolve, 500));
         }
     };
     await until(`"ready" in document.documentElement.dataset || !document.getElementById("problem").hidden`, 20_000);
-    await execute(`document.querySelector('#clock input[value="${clock}"]').click(); document.getElementById("all").click()`);
+    await page.run(`document.querySelector('#clock input[value="${clock}"]').click(); document.getElementById("all").click()`);
     await until(`document.documentElement.dataset.result !== "open" && document.querySelector("#all span").textContent === "Play all"`, 180_000);
     const results = [];
-    for (const { name, passed, wrong, ends, lanes } of await execute(SCENARIOS)) {
+    for (const { name, passed, wrong, ends, lanes } of await page.run(SCENARIOS)) {
         if (threads) wrong.push(...wrongWorkers(name, lanes));
         // A lane whose task has not ended would be a step that the page has missed.
         const open = ends.filter((end) => !["done", "cancelled"].includes(end));
@@ -90,23 +82,20 @@ async function main() {
     if (!built || !run("node", [join("tools", "web-threads.mjs"), "tour", threads])) return 1;
     const served = (folder) => start("node", [join("tools", "serve.mjs"), folder, "0"], /(http:\S+)/);
     const pages = [await served(PAGE), await served(threads)];
-    const port = await start(chromedriver(), ["--port=0"], /started successfully on port (\d+)/);
-    const driver = `http://localhost:${port}/session`;
-    const options = JSON.parse(readFileSync(join(root, "webdriver.json"), "utf8"))["goog:chromeOptions"];
-    const capabilities = { alwaysMatch: { "goog:chromeOptions": options } };
-    const { sessionId } = await command(driver, "POST", { capabilities });
-    const session = `${driver}/${sessionId}`;
+    const chromium = await browser();
     let failed = 0;
     let played = 0;
     try {
+        const page = await chromium.page("about:blank");
         for (const [clock, threads] of [["virtual", 0], ["real", 0], ["real", 1]]) {
-            await command(`${session}/url`, "POST", { url: pages[threads] });
-            const results = await play(session, clock, threads);
+            await page.go(pages[threads]);
+            const results = await play(page, clock, threads);
             played += results.length;
             failed += results.filter((passed) => !passed).length;
         }
+        await page.close();
     } finally {
-        await command(session, "DELETE");
+        chromium.close();
     }
     const ok = failed === 0 && played > 0;
     console.log(`test result: ${ok ? "ok" : "FAILED"}. ${played - failed} passed; ${failed} failed; 0 ignored`);

@@ -8,11 +8,10 @@
 // Chromium and the server is a proxy.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { Agent, createServer, request } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { bindgenRunner, chromedriver, locked, root } from "./lib.mjs";
+import { bindgenRunner, chromedriver, locked, root, scratch, temporary } from "./lib.mjs";
 
 const CONNECTIONS = 2;
 
@@ -28,8 +27,8 @@ env.WASM_BINDGEN_TEST_DRIVER_TIMEOUT ??= "60";
 const isFirefox = Boolean(env.GECKODRIVER);
 if (!isFirefox) env.CHROMEDRIVER ??= chromedriver() ?? "chromedriver";
 
-const folder = mkdtempSync(join(tmpdir(), "selkie-runner-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+const folder = scratch();
+Object.assign(env, temporary(folder));
 if (!env.WASM_BINDGEN_TEST_WEBDRIVER_JSON) {
     // Cargo starts a test in the folder of its package, so the path has to be a full one.
     env.WASM_BINDGEN_TEST_WEBDRIVER_JSON = join(folder, "webdriver.json");

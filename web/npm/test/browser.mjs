@@ -1,11 +1,11 @@
 // Headless browsers for the tests of the package: the Chromium that is installed, by playwright-core, and the Firefox, by its
 // WebDriver.
 
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
-import { geckodriver, root, which } from '../../../tools/lib.mjs';
+import { browser } from '../../../tools/browser.mjs';
+import { root, which } from '../../../tools/lib.mjs';
 
 /** Starts the browser. */
 export function launch() {
@@ -38,45 +38,23 @@ async function resultOf(url, ask, ms) {
     throw new Error(`${url} gave no result within ${ms} ms`);
 }
 
-/** Starts Firefox with its driver, on a port that is free. */
+/** Starts Firefox. */
 export async function launchFirefox() {
-    const program = geckodriver();
-    if (!program) throw new Error('geckodriver is missing: run `npx -y rust-just setup deep`');
-    const driver = spawn(program, ['--port', '0'], { stdio: ['ignore', 'pipe', 'ignore'] });
-    const ended = new Promise((_, reject) => {
-        driver.on('error', reject);
-        driver.on('exit', (code) => reject(new Error(`geckodriver ended with ${code}`)));
-    });
-    ended.catch(() => {});
-    const listening = new Promise((resolve) => {
-        let said = '';
-        driver.stdout.on('data', (text) => {
-            const found = /Listening on \S+:(\d+)/.exec((said += text));
-            if (found) resolve(`http://127.0.0.1:${found[1]}/session`);
-        });
-    });
-    const address = await Promise.race([listening, ended]);
-    const call = async (method, path, body) => {
-        const response = await fetch(`${address}${path}`, { method, body: body && JSON.stringify(body), headers: { 'content-type': 'application/json' } });
-        const { value } = await response.json();
-        if (!response.ok) throw new Error(`geckodriver: ${value.message}`);
-        return value;
-    };
+    const firefox = await browser('firefox');
     try {
-        const headless = { 'moz:firefoxOptions': { args: ['-headless'] } };
-        const { sessionId } = await call('POST', '', { capabilities: { alwaysMatch: headless } });
+        const page = await firefox.page('about:blank');
         return {
             visit: async (url, ms = 60_000) => {
-                await call('POST', `/${sessionId}/url`, { url });
-                return resultOf(url, () => call('POST', `/${sessionId}/execute/sync`, { script: 'return document.body?.dataset.result', args: [] }), ms);
+                await page.go(url);
+                return resultOf(url, () => page.run('return document.body?.dataset.result'), ms);
             },
             close: async () => {
-                await call('DELETE', `/${sessionId}`).catch(() => {});
-                driver.kill();
+                await page.close().catch(() => {});
+                firefox.close();
             },
         };
     } catch (error) {
-        driver.kill();
+        firefox.close();
         throw error;
     }
 }

@@ -2,15 +2,15 @@
 // `node test/types.mjs`.
 
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { scratch } from '../../../tools/lib.mjs';
 import { pack } from '../tools/pack.mjs';
 import { examples } from '../tools/readme.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), 'selkie-types-'));
+const folder = scratch();
 const tsc = join(here, '..', 'node_modules', 'typescript', 'bin', 'tsc');
 
 /** As [title, what is compiled, options, what else]. */
@@ -23,27 +23,23 @@ const CASES = [
 ];
 
 let failed = 0;
-try {
-    const target = join(folder, 'node_modules', 'selkie');
-    mkdirSync(target, { recursive: true });
-    if (spawnSync('tar', ['-xzf', pack(), '-C', target, '--strip-components=1'], { stdio: 'inherit' }).status !== 0) throw new Error('tar fails');
-    symlinkSync(join(here, '..', 'node_modules', '@types'), join(folder, 'node_modules', '@types'), 'junction');
-    symlinkSync(join(here, '..', 'node_modules', 'undici-types'), join(folder, 'node_modules', 'undici-types'), 'junction');
-    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
-    for (const [name, code] of Object.entries(examples)) writeFileSync(join(folder, name), code);
-    for (const [title, file, options, others = []] of CASES) {
-        if (!others.length) copyFileSync(join(here, 'types', `${file}.ts`), join(folder, `${file}.ts`));
-        const compilerOptions = { target: 'es2022', strict: true, noEmit: true, skipLibCheck: false, exactOptionalPropertyTypes: true, ...options };
-        writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file, ...others].map((name) => `${name}.ts`) }));
-        const done = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
-        console.log(`test types: ${title} ... ${done.status === 0 ? 'ok' : 'FAILED'}`);
-        if (done.status !== 0) {
-            failed += 1;
-            console.log(done.stdout);
-        }
+const target = join(folder, 'node_modules', 'selkie');
+mkdirSync(target, { recursive: true });
+if (spawnSync('tar', ['-xzf', pack(), '-C', target, '--strip-components=1'], { stdio: 'inherit' }).status !== 0) throw new Error('tar fails');
+symlinkSync(join(here, '..', 'node_modules', '@types'), join(folder, 'node_modules', '@types'), 'junction');
+symlinkSync(join(here, '..', 'node_modules', 'undici-types'), join(folder, 'node_modules', 'undici-types'), 'junction');
+writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+for (const [name, code] of Object.entries(examples)) writeFileSync(join(folder, name), code);
+for (const [title, file, options, others = []] of CASES) {
+    if (!others.length) copyFileSync(join(here, 'types', `${file}.ts`), join(folder, `${file}.ts`));
+    const compilerOptions = { target: 'es2022', strict: true, noEmit: true, skipLibCheck: false, exactOptionalPropertyTypes: true, ...options };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file, ...others].map((name) => `${name}.ts`) }));
+    const done = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
+    console.log(`test types: ${title} ... ${done.status === 0 ? 'ok' : 'FAILED'}`);
+    if (done.status !== 0) {
+        failed += 1;
+        console.log(done.stdout);
     }
-} finally {
-    rmSync(folder, { recursive: true, force: true });
 }
 console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${CASES.length - failed} passed; ${failed} failed; 0 ignored`);
 process.exitCode = failed ? 1 : 0;
