@@ -128,7 +128,8 @@ for (const host of hosts) {
         if (running) begins = true;
         if (running) binary = basename(running[1].replaceAll("\\", "/")).replace(/-[0-9a-f]+(\.\w+)?$/, "");
         if (/^\s*Doc-tests /.test(line)) binary = undefined;
-        const begun = line.match(/^test (\S+)(?: - should panic)? +\.\.\. (ok|FAILED|FAIL|ignored)?/);
+        // Not always where a line begins: a process that a test has started may be in the middle of one.
+        const begun = line.match(/\btest (\S+)(?: - should panic)? +\.\.\. (ok|FAILED|FAIL|ignored)?/);
         const late = unsaid && line.match(/^(ok|FAILED|ignored)/);
         if (begun) unsaid = begun[2] ? undefined : begun[1];
         const [name, word] = begun?.[2] ? [begun[1], begun[2]] : late ? [unsaid, late[1]] : [];
