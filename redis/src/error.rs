@@ -16,6 +16,7 @@ enum Kind {
     Refused(RedisError),
     Unreachable(RedisError, Duration),
     Payload(String, serde_json::Error),
+    TooLarge(usize),
     Reply(&'static str),
     Own(String),
 }
@@ -37,6 +38,20 @@ impl Error {
         Self(Arc::new(Kind::Payload(what.into(), error)))
     }
 
+    pub(crate) fn too_large(bytes: usize) -> Self {
+        Self(Arc::new(Kind::TooLarge(bytes)))
+    }
+
+    /// Whether Redis takes no text of this length. It tells so as far as it reads what is sent.
+    pub(crate) fn is_too_large(&self) -> bool {
+        match &*self.0 {
+            Kind::Refused(error) => {
+                error.detail().is_some_and(|detail| detail.contains("invalid bulk length"))
+            }
+            kind => matches!(kind, Kind::TooLarge(_)),
+        }
+    }
+
     pub(crate) fn reply(what: &'static str) -> Self {
         Self(Arc::new(Kind::Reply(what)))
     }
@@ -55,9 +70,9 @@ impl Error {
         matches!(*self.0, Kind::Refused(_))
     }
 
-    /// A value could not be turned into JSON, or back.
+    /// A value could not be turned into JSON, or back, or is larger than Redis takes, which is 512 MB.
     pub fn is_payload(&self) -> bool {
-        matches!(*self.0, Kind::Payload(..))
+        matches!(*self.0, Kind::Payload(..) | Kind::TooLarge(_))
     }
 }
 
@@ -74,6 +89,9 @@ impl fmt::Display for Error {
                         ". Somebody else has put something under a key of this queue: remove it, or give the queue another name",
                     ),
                     Some("NOPERM") => f.write_str(". The user of the address needs the right to it"),
+                    _ if self.is_too_large() => f.write_str(
+                        ". Something in it is larger than `proto-max-bulk-len` of the server: keep it elsewhere, and send where it is",
+                    ),
                     _ => Ok(()),
                 }
             }
@@ -81,6 +99,12 @@ impl fmt::Display for Error {
                 write!(f, "Redis cannot be reached, tried for {after:?}: {error}")
             }
             Kind::Payload(what, error) => write!(f, "{what}: {error}"),
+            Kind::TooLarge(bytes) => {
+                write!(
+                    f,
+                    "{bytes} bytes are more than Redis takes at once: keep them elsewhere, and send where they are"
+                )
+            }
             Kind::Reply(what) => write!(f, "Redis answers in another form than expected: {what}"),
             Kind::Own(what) => f.write_str(what),
         }
@@ -92,7 +116,7 @@ impl error::Error for Error {
         match &*self.0 {
             Kind::Address(error) | Kind::Refused(error) | Kind::Unreachable(error, _) => Some(error),
             Kind::Payload(_, error) => Some(error),
-            Kind::Reply(_) | Kind::Own(_) => None,
+            Kind::TooLarge(_) | Kind::Reply(_) | Kind::Own(_) => None,
         }
     }
 }

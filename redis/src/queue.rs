@@ -31,7 +31,7 @@ use crate::{
     wire::{self, GROUP, Keys, unique},
 };
 
-/// How long a repeated submission is known as one, and an id of the user's choice as taken.
+/// How long a repeated submission is known as one, and an id of the user's choice as taken once its job is ready.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
 /// How long to trust that Redis would have told.
@@ -105,14 +105,17 @@ impl NewJob {
     ///
     /// # Errors
     ///
-    /// [`is_payload`](Error::is_payload) if `args` cannot be JSON, as a map whose keys are no strings.
+    /// [`is_payload`](Error::is_payload) if `args` cannot be JSON, as a map whose keys are no strings, or are longer than 512 MB.
     pub fn new(name: impl Into<String>, args: &impl Serialize) -> Result<Self, Error> {
         let name = name.into();
         let args = wire::json(format!("the arguments of `{name}` cannot be JSON"), args)?;
+        if args.len() > wire::LARGEST {
+            return Err(Error::too_large(args.len()));
+        }
         Ok(Self { name, args, id: None, delay: Duration::ZERO })
     }
 
-    /// An id of your choice: a second job with it, within an hour, is not added.
+    /// An id of your choice: a second job with it, within an hour from when the first one is ready, is not added.
     ///
     /// The way to make a submission safe against your own crash: take the id from what causes the job.
     pub fn id(mut self, id: impl Into<String>) -> Self {
@@ -233,11 +236,11 @@ impl JobQueue {
             .ok_or_else(|| Error::reply("a job with an id of its own was refused"))
     }
 
-    /// Adds many jobs, 500 to a round trip. `None` stands for a job whose [`id`](NewJob::id) is taken.
+    /// Adds many jobs, 500 to a round trip, or as many as make a megabyte. `None` stands for a job whose [`id`](NewJob::id) is taken.
     ///
     /// # Errors
     ///
-    /// As [`submit`](Self::submit). What came before the failure, in whole 500s, has been added.
+    /// As [`submit`](Self::submit). What came before the failure, in whole round trips, has been added.
     pub async fn submit_all(
         &self,
         jobs: impl IntoIterator<Item = NewJob>,
@@ -250,7 +253,9 @@ impl JobQueue {
             call.key(&self.keys.stream).key(&self.keys.later).key(&self.keys.totals).key(token);
             call.arg(millis(TOKEN_LIFE));
             let mut chunk = Vec::new();
-            for job in jobs.by_ref().take(CHUNK) {
+            let mut bytes = 0;
+            while let Some(job) = jobs.next_if(|_| chunk.len() < CHUNK && bytes < wire::FULL) {
+                bytes += job.args.len();
                 let chosen = job.id.is_some();
                 let id = job.id.unwrap_or_else(unique);
                 if chosen {

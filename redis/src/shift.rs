@@ -73,14 +73,14 @@ use crate::{
     Error, JobId, Retry,
     handlers::{Again, Failure, Handlers, Job, Unfit, set_current},
     link::is_passing_for_worker,
-    wire::Entry,
+    wire::{Entry, FULL, LARGEST},
 };
 
 /// How long a read waits for a job. A shutdown waits for that long too.
 const READ_WAIT: Duration = Duration::from_secs(1);
 /// The timekeeper's longest sleep: how late a delayed job is at most, if this worker did not delay it itself.
 const LOOK_WAIT: Duration = Duration::from_secs(1);
-/// Verdicts in one round trip. Redis does nothing else while it executes them.
+/// Verdicts in one round trip, if they are short. Redis does nothing else while it executes them.
 const BATCH: usize = 256;
 /// How long a cancelled job may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(1);
@@ -133,6 +133,42 @@ pub(crate) enum What {
     Retry { error: String, wait: Duration, attempt: u32 },
     Dead { kind: &'static str, error: String },
     Back,
+}
+
+impl Verdict {
+    fn text(&self) -> &str {
+        match &self.what {
+            What::Done { outcome: text, .. }
+            | What::Retry { error: text, .. }
+            | What::Dead { error: text, .. } => text,
+            What::Back => "",
+        }
+    }
+
+    /// Has Redis keep why it does not keep the text. Running the job again would make the same.
+    fn shorten(&mut self) {
+        let bytes = self.text().len();
+        let what = if matches!(self.what, What::Done { .. }) { "result" } else { "error" };
+        let short = format!(
+            "its {what} has {bytes} bytes, more than Redis takes at once: keep it elsewhere, and return where it is"
+        );
+        match &mut self.what {
+            What::Done { .. } => self.what = What::Dead { kind: "failed", error: short },
+            What::Retry { error, .. } | What::Dead { error, .. } => *error = short,
+            What::Back => {}
+        }
+    }
+}
+
+/// As many of the verdicts as go in one round trip.
+fn batch(verdicts: &[Verdict]) -> usize {
+    let mut bytes = 0;
+    let fits = |verdict: &&Verdict| {
+        let fits = bytes < FULL;
+        bytes += verdict.text().len();
+        fits
+    };
+    verdicts.iter().take(BATCH).take_while(fits).count()
 }
 
 /// What the owner of a worker chooses.
@@ -634,11 +670,9 @@ impl<S: Source> Shift<S> {
                 self.judged.wait().await;
                 continue;
             }
-            if batch.len() > BATCH {
-                let rest = batch.split_off(BATCH);
-                self.verdicts.borrow_mut().splice(0..0, rest);
-            }
-            if let Err(error) = self.source.settle(&batch).await {
+            let rest = batch.split_off(self::batch(&batch));
+            self.verdicts.borrow_mut().splice(0..0, rest);
+            if let Err(error) = self.bring(&mut batch).await {
                 return self.fail(error);
             }
             let now = Instant::now();
@@ -662,6 +696,20 @@ impl<S: Source> Shift<S> {
             }
             self.numbers.known.store(self.known.borrow().len() as u64, Ordering::Relaxed);
             self.room.set();
+        }
+    }
+
+    /// Redis may take less than it does by default, and then tells so.
+    async fn bring(&self, batch: &mut [Verdict]) -> Result<(), Error> {
+        batch.iter_mut().filter(|verdict| verdict.text().len() > LARGEST).for_each(Verdict::shorten);
+        loop {
+            let error = match self.source.settle(batch).await {
+                Err(error) if error.is_too_large() => error,
+                result => return result,
+            };
+            // No server takes less than a megabyte.
+            let longest = batch.iter_mut().max_by_key(|verdict| verdict.text().len());
+            longest.filter(|verdict| verdict.text().len() >= FULL).ok_or(error)?.shorten();
         }
     }
 

@@ -218,7 +218,7 @@ impl Worker {
     /// An async function that runs on the loop, for jobs called `name`.
     ///
     /// It takes what the job's arguments deserialize to, and its result is the job's outcome. An `Err` or a panic fails the attempt,
-    /// and only that.
+    /// and only that. A result of more than 512 MB, or of more than the server takes, fails the job.
     ///
     /// # Examples
     ///

@@ -1,6 +1,7 @@
 -- Adds jobs, once however often it is sent.
 -- KEYS  stream, later, totals, token, then two for each job that has an id of its user's choice: the id, its outcome
--- ARGV  life of the token and of such keys in ms, then for each job: id, name, args, delay in ms, "1" if the id is its user's choice
+-- ARGV  life of the token and of such keys in ms, of these behind the delay, then for each job: id, name, args, delay in ms, "1" if the
+--       id is its user's choice
 -- Answers a string with one letter for each job: "1" added, "0" there already. A repeat gets the answer of the first.
 local known = redis.call('GET', KEYS[4])
 if known then return known end
@@ -15,14 +16,15 @@ local chosen = 3
 local added = 0
 for i = 2, #ARGV, 5 do
     local fresh = true
+    local delay = tonumber(ARGV[i + 3])
     if ARGV[i + 4] == '1' then
         chosen = chosen + 2
-        fresh = redis.call('SET', KEYS[chosen], '1', 'NX', 'PX', ARGV[1])
+        -- A job that is still to come has its id for itself.
+        fresh = redis.call('SET', KEYS[chosen], '1', 'NX', 'PX', string.format('%d', ARGV[1] + delay))
         -- That of an earlier job.
         if fresh then redis.call('DEL', KEYS[chosen + 1]) end
     end
     if fresh then
-        local delay = tonumber(ARGV[i + 3])
         local fields = {'id', ARGV[i], 'name', ARGV[i + 1], 'args', ARGV[i + 2], 'attempt', '1', 'at', string.format('%d', now + delay)}
         if delay > 0 then
             redis.call('ZADD', KEYS[2], string.format('%d', now + delay), cmsgpack.pack(fields))

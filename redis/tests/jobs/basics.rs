@@ -56,8 +56,42 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::an_outcome_is_what_was_returned", an_outcome_is_what_was_returned),
         ("basics::times_may_be_for_ever", times_may_be_for_ever),
         ("basics::an_id_may_be_any_text", an_id_may_be_any_text),
+        ("basics::what_is_larger_than_redis_takes_fails_alone", what_is_larger_than_redis_takes_fails_alone),
         ("basics::a_watch_that_is_not_read_ends_in_a_gap", a_watch_that_is_not_read_ends_in_a_gap),
     ]
+}
+
+fn what_is_larger_than_redis_takes_fails_alone() {
+    run(async {
+        let server = server();
+        ask::<()>(&server, &["CONFIG", "SET", "proto-max-bulk-len", "1mb"]);
+        let queue = queue(&server);
+        let large = 2 << 20;
+        let error = queue.submit("make", &"x".repeat(large)).await.unwrap_err();
+        assert!(error.to_string().contains("`proto-max-bulk-len`"), "{error}");
+        let sizes = [3, large, 5, large + 1];
+        let ids = queue.submit_all(sizes.map(|size| NewJob::new("make", &size).unwrap())).await.unwrap();
+        let complaint = NewJob::new("complain", &large).unwrap().id("complaint");
+        queue.submit_all([complaint]).await.unwrap();
+        let worker = Worker::new(queue.clone())
+            .register("make", async |size: usize| Ok::<_, Infallible>("x".repeat(size)))
+            .register("complain", async |size: usize| Err::<(), _>(Failure::permanent("x".repeat(size))));
+        let report = drain(&queue, worker).await;
+        assert_eq!((report.done, report.dead, report.unsettled), (2, 3, 0));
+        for (size, id) in sizes.into_iter().zip(ids) {
+            let outcome = queue.outcome::<String>(&id.unwrap()).await.unwrap().unwrap();
+            match outcome {
+                Ok(text) => assert!(text.len() == size && size < large),
+                Err(failed) => assert_eq!(
+                    failed.error,
+                    format!(
+                        "its result has {} bytes, more than Redis takes at once: keep it elsewhere, and return where it is",
+                        size + r#"{"ok":""}"#.len()
+                    )
+                ),
+            }
+        }
+    });
 }
 
 fn an_outcome_is_what_was_returned() {
@@ -449,6 +483,15 @@ fn an_id_is_taken_once() {
         });
         drain(&queue, worker).await;
         assert_eq!(notes.all(), ["1", "2"]);
+        // As long as its job has not begun, and an hour.
+        let hour = 3_600_000;
+        for (id, delay) in [("soon", 0), ("tomorrow", 24 * hour)] {
+            queue.submit_all([NewJob::new("count", &5).unwrap().id(id).delay(ms(delay))]).await.unwrap();
+            let left: u64 = ask(&server, &["PTTL", &format!("selkie:{{tests}}:id:{id}")]);
+            assert!((delay + hour - 60_000..=delay + hour).contains(&left), "{id}: {left} ms");
+        }
+        let forever = NewJob::new("count", &6).unwrap().id("never").delay(Duration::MAX);
+        assert!(queue.submit_all([forever]).await.unwrap()[0].is_some());
     });
 }
 
