@@ -39,8 +39,10 @@
 //!
 //! # What can be sent
 //!
-//! Whatever serde can write and read, with all that its attributes do; bytes stay bytes. What cannot is an error of the compiler,
-//! be it an argument or the result:
+//! Whatever serde can write and read as JSON, with all that its attributes do, and besides maps with keys of any type, and floats that
+//! are infinite or NaN. As there, `Some(None)` and `Some(())` come back as `None`: say what is meant by an enum. Bytes travel twice as
+//! fast in a `ByteBuf` of the crate serde_bytes, or under its attribute, as in a `Vec<u8>`. What cannot be sent is an error of the
+//! compiler, be it an argument or the result:
 //!
 //! ```compile_fail,E0277
 //! #[selkie::isolated]

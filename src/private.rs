@@ -28,8 +28,8 @@ where
     F::Output: TestOutput + 'static,
 {
     let chosen = std::env::var("SELKIE_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    let seeds = match (options.seeds, chosen) {
-        (Some(_), Some(seed)) => Some(seed..seed + 1),
+    let seeds = match (options.seeds, chosen.and_then(|seed| Some(seed..seed.checked_add(1)?))) {
+        (Some(_), Some(chosen)) => Some(chosen),
         (seeds, _) => seeds,
     };
     let Some(seeds) = seeds.filter(|seeds| !seeds.is_empty()) else { return Sim::new().run(f()) };

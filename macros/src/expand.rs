@@ -148,7 +148,14 @@ fn try_isolated(options: TokenStream, item: TokenStream) -> Result<TokenStream> 
     for (place, parameter) in function.signature.inputs.iter().enumerate() {
         let FnArg::Typed(parameter) = parameter else { continue };
         let parameter_name = match &*parameter.pat {
-            Pat::Ident(pattern) if pattern.subpat.is_none() => pattern.ident.clone(),
+            Pat::Ident(pattern) if pattern.subpat.is_none() => {
+                let mut name = pattern.ident.clone();
+                // It is used here, and clippy would tell the user. It meets none of our own names, which begin otherwise.
+                if name.to_string().starts_with('_') {
+                    name.set_span(Span::mixed_site().located_at(name.span()));
+                }
+                name
+            }
             pattern => own(&format!("argument_{place}"), pattern.span()),
         };
         let ty = &parameter.ty;

@@ -122,7 +122,7 @@ impl Function {
                                 "a worker reads its arguments for one job: remove `'static`",
                             );
                         }
-                        // The codec writes an empty one as a list, which cannot be borrowed as bytes.
+                        // The codec writes one as a list of numbers, which cannot be borrowed as bytes.
                         if matches!(&*reference.elem, Type::Slice(slice) if is_u8(&slice.elem)) {
                             errors.add(parameter.ty.span(), "bytes are copied to a worker: take a `Vec<u8>`");
                         }

@@ -36,7 +36,8 @@ use proc_macro::TokenStream;
 /// ```
 ///
 /// Attributes and docs of the function stay on it. A program that needs options for its loop calls `selkie::run`
-/// or a `Runner` from a plain `main`.
+/// or a `Runner` from a plain `main`. Where Cargo.toml gives the crate another name, this and the other attributes need
+/// `extern crate other_name as selkie;` at the root.
 ///
 /// # Errors
 ///

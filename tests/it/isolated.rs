@@ -1,6 +1,6 @@
 //! Isolated pools: what is the same for child processes, Web Workers and the simulator.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use selkie::{
     ContextVar, IsolatedPool, PoolError, RemoteSet, ThreadPool, isolated, isolated::Call, sleep, spawn,
@@ -79,13 +79,56 @@ struct Everything {
     large: u128,
     small: (i8, char, bool),
     nothing: (),
+    tagged: Vec<Tagged>,
+    keys: BTreeMap<(Option<i8>, char), [u8; 2]>,
+    address: IpAddr,
+    float: f32,
+    blob: Blob,
     #[serde(flatten)]
     flat: Flat,
+    #[serde(flatten)]
+    others: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(tag = "kind")]
+enum Tagged {
+    Bytes { bytes: Vec<u8> },
+    Address { address: IpAddr },
+}
+
+/// Bytes that say so.
+#[derive(Clone, Debug, PartialEq)]
+struct Blob(Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_byte_buf(Visitor)
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(untagged)]
 enum Untagged {
+    Small(u8),
     Number(i64),
     Text { text: String },
     List(Vec<u32>),
@@ -187,7 +230,9 @@ fn gives_a_bomb() -> Bomb {
     Bomb { read: false }
 }
 
+/// What the attribute makes of it uses the argument: not for a lint to tell the user.
 #[isolated]
+#[deny(clippy::used_underscore_binding)]
 fn takes_unwritable(_value: Unwritable) {}
 
 #[isolated]
@@ -214,6 +259,7 @@ fn everything() -> Everything {
         map: [("one".to_owned(), Some(1.5)), ("none".to_owned(), None)].into(),
         skipped: None,
         untagged: vec![
+            Untagged::Small(7),
             Untagged::Number(-7),
             Untagged::Text { text: "ü".to_owned() },
             Untagged::List(vec![1, 300, 70_000]),
@@ -221,7 +267,16 @@ fn everything() -> Everything {
         large: u128::MAX - 1,
         small: (-128, '🦭', true),
         nothing: (),
+        tagged: vec![
+            Tagged::Bytes { bytes: vec![1, 200] },
+            Tagged::Address { address: [127, 0, 0, 1].into() },
+        ],
+        keys: [((None, 'a'), [1, 2]), ((Some(-1), 'ü'), [3, 4])].into(),
+        address: [0, 0, 0, 0, 0, 0, 0, 1].into(),
+        float: f32::NEG_INFINITY,
+        blob: Blob(vec![0; 300]),
         flat: Flat { last: Err("no".to_owned()) },
+        others: [("more".to_owned(), vec![1, 2, 255])].into(),
     }
 }
 
@@ -244,6 +299,19 @@ behaviour! {
         assert!((1..=2).contains(&pool.workers()) && pool.max_workers() == 2);
         pool.shutdown().await;
         assert_eq!(pool.workers(), 0);
+    }
+}
+
+#[isolated]
+fn same_options(options: Vec<Option<Option<u8>>>, unit: Option<()>) -> (Vec<Option<Option<u8>>>, Option<()>) {
+    (options, unit)
+}
+
+behaviour! {
+    /// Rows: F40. As in JSON, which is what types are made for.
+    async fn an_option_of_nothing_comes_back_as_none(t) {
+        let result = same_options(vec![None, Some(None), Some(Some(1))], Some(())).run_here();
+        assert_eq!(result.unwrap(), (vec![None, None, Some(Some(1))], None));
     }
 }
 

@@ -108,7 +108,8 @@ function end(id, kind, text) {
   workers.delete(id);
   clearTimeout(state.timer);
   state.worker?.terminate();
-  tell(id, kind, encoder.encode(text));
+  // How it ended may be more than there is room for, but that it did is always told.
+  if (tell(id, kind, encoder.encode(text)) === REFUSED) tell(id, kind, new Uint8Array());
 }
 
 /** It has nothing to do, until `post`. */

@@ -164,7 +164,7 @@ extern "C" fn take(length: f64) -> f64 {
 
 /// Called by the host, after `take`.
 extern "C" fn event(worker: f64, kind: i32, _address: f64, _length: f64) -> i32 {
-    let message = TAKEN.take();
+    let mut message = TAKEN.take();
     let ended = kind != MESSAGE && kind != IDLE;
     let events = PAGE.with_borrow_mut(|page| match ended {
         true => page.workers.remove(&(worker as u64)),
@@ -174,7 +174,7 @@ extern "C" fn event(worker: f64, kind: i32, _address: f64, _length: f64) -> i32 
     let mut answer = 0;
     // Callbacks of users run in it.
     host::guard(&mut || {
-        let message = message.clone();
+        let message = std::mem::take(&mut message);
         match kind {
             MESSAGE => events.message(message),
             IDLE => answer = i32::from(events.idle()),
