@@ -61,7 +61,7 @@ export class LoopClosedError extends SelkieError {
 /** The scheduler itself failed, which is a bug of this package: all that ran on the loop is rejected with this. */
 export class LoopCrashedError extends SelkieError {
     constructor(cause: unknown) {
-        super('loop-crashed', 'the scheduler failed, and with it all tasks of the loop: make another with createLoop()', cause, 'LoopCrashedError');
+        super('loop-crashed', 'the scheduler failed: make another with createLoop()', cause, 'LoopCrashedError');
     }
 }
 

@@ -151,7 +151,7 @@ export class Loop {
         callable(body, 'body');
         const controller = new AbortController();
         const start = (pause: Pause<T>): Undo => {
-            void settled.then(() => body(controller.signal)).then((value) => pause.give_(value), (error: unknown) => pause.fail_(error));
+            pause.follow_(settled.then(() => body(controller.signal)));
             return (left, reason) => left && controller.abort(reason);
         };
         return this.pause_(signalOf(options), start, ms);
@@ -254,6 +254,9 @@ export class Loop {
      * Cancels all tasks, waits until they have ended but no longer than `timeoutMs` (10 s), and closes the loop.
      *
      * What has not ended by then, and what waits for anything of the loop, is rejected with a LoopClosedError. Idempotent.
+     *
+     * What a task fails with as it cleans up is reported as at any other time. One that awaits this itself is waited for until the
+     * time is over.
      */
     close(options?: { timeoutMs?: number | undefined }): Promise<void> {
         const { timeoutMs = 10_000 } = check(options, { timeoutMs: time });
@@ -271,7 +274,7 @@ export class Loop {
         if (left.length) {
             let over: ReturnType<typeof setTimeout> | undefined;
             const tooLong = new Promise((resolve) => (over = setTimeout(resolve, Math.min(limit, LONGEST))));
-            await Promise.race([Promise.all(left.map((task) => task.ended())), tooLong, this.quiet_()]);
+            await Promise.race([Promise.all(left.map((task) => task.over_())), tooLong, this.quiet_()]);
             clearTimeout(over);
         }
         if (this.over_) return;
@@ -333,7 +336,8 @@ export class Loop {
     /** @internal A promise that `start` has settled; see `Pause`. What it answers is called at the end. */
     pause_<T>(by: AbortSignal | Task<unknown> | undefined, start: (pause: Pause<T>) => Undo | void, ms = Infinity, late?: () => T): Promise<T> {
         this.check_();
-        if (by && 'aborted' in by && by.aborted) return Promise.reject(by.reason);
+        const signal = by as AbortSignal | undefined;
+        if (signal?.aborted) return Promise.reject(signal.reason);
         return new Promise((resolve, reject) => {
             const pause = new Pause<T>(this, by, resolve, reject);
             pause.ms_ = ms;

@@ -42,9 +42,9 @@ export class Pause<T> implements Leaver {
             loop_.wasm_.timer_(this.slot_, ms_);
         }
         // Last, as a cancel that is owed to the task is raised at once.
-        if (!by_) return;
-        if ('aborted' in by_) onAbort(by_, this);
-        else by_.hold_(this);
+        const task = by_ as Task<unknown> | undefined;
+        if (task?.hold_) task.hold_(this);
+        else onAbort(by_ as AbortSignal | undefined, this);
     }
 
     /** The operation has ended. */
@@ -64,6 +64,11 @@ export class Pause<T> implements Leaver {
         if (this.end_(false)) this.reject_(reason);
     }
 
+    /** Ends as `what` does. */
+    follow_(what: PromiseLike<T>): void {
+        what.then((value) => this.give_(value), (error: unknown) => this.fail_(error));
+    }
+
     leave_(reason: unknown): void {
         if (this.end_(true, reason)) this.reject_(reason);
     }
@@ -75,8 +80,9 @@ export class Pause<T> implements Leaver {
         loop_.pauses_.delete(this);
         // Before whoever leaves is rejected.
         if (loop_.revoke_(this.slot_)) this.resolve_(0 as T);
-        if (by_ && 'aborted' in by_) offAbort(by_, this);
-        else by_?.holds_?.delete(this);
+        // Whichever it is.
+        offAbort(by_ as AbortSignal, this);
+        (by_ as Task<unknown>)?.holds_?.delete(this);
         // Last, as it may call the application.
         this.undo_?.(left, reason);
         return true;

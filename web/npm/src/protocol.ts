@@ -106,7 +106,8 @@ export interface JobContext {
     transfer<T>(value: T, transfer: object[]): T;
 }
 
-const JOB: unique symbol = Symbol('job');
+/** The same in all entries of the package: what is made for a Worker may also be given out by a loop. */
+const JOB: unique symbol = Symbol.for('selkie');
 
 /** A function that wants to know about its job; from `job`. */
 export interface Job<A extends unknown[], R> {
@@ -163,7 +164,7 @@ export function serve(
     ) => (reason: unknown) => void,
     immediate?: (f: () => void) => void,
 ): () => void {
-    if (typeof functions !== 'object' || functions === null) refuse('functions', 'an object of functions', functions);
+    if (!functions || typeof functions !== 'object') refuse('functions', 'an object of functions', functions);
     const cancels = new Map<number, (reason: unknown) => void>();
     const words: Int32Array[] = [];
     /** Jobs that came ahead, and those before them wait themselves. */

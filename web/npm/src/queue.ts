@@ -74,7 +74,12 @@ export class Queue<T> extends Thing {
         return this.add_(item, this.place_(options));
     }
 
-    /** Takes an item, and waits while there is none. Given up, no item is lost. Rejects with a QueueClosedError at the end. */
+    /**
+     * Takes an item, and waits while there is none. Rejects with a QueueClosedError at the end.
+     *
+     * Given up by its signal, no item is lost. An item that is a promise, or a task, is awaited by who awaits this: put it into an
+     * object, or use `tryTake`.
+     */
     async take(options?: WaitOptions): Promise<T> {
         const by = this.begin_(options);
         // An immediate close drops the others of these.
@@ -106,7 +111,10 @@ export class Queue<T> extends Thing {
         if (immediate) this.items_ = new Slots();
     }
 
-    /** The items, until the queue is closed. */
+    /**
+     * The items, until the queue is closed. In a task: `for await (const item of queue[Symbol.asyncIterator]({ signal: ctx.signal }))`,
+     * as a cancel ends the wait for the next one by the signal only.
+     */
     async *[Symbol.asyncIterator](options?: WaitOptions): AsyncGenerator<T, void, undefined> {
         for (;;) {
             let item: T;

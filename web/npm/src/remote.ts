@@ -13,15 +13,16 @@ export type Port = typeof globalThis extends { MessagePort: { prototype: infer P
 
 /**
  * A port by which others call these functions as tasks of this loop: give it away with `postMessage(.., [port])`, and
- * connect to it by `connectLoop`. A call that is cancelled there cancels its task here.
+ * connect to it by `connectLoop`. A call that is cancelled there cancels its task here, and so does the end of the connection.
  */
 export function endpoint(loop: Loop, functions: Functions): Port {
     open(loop);
     const { port1, port2 } = new MessageChannel();
     const channel = port1 as unknown as Channel;
+    const gone = new AbortController();
     serve(channel, functions, ([, name, , , priority], f, args, done, failed) => {
         try {
-            const task = loop.start_((context: TaskContext) => f(...args(() => context.signal)), { name, priority: priority as Priority });
+            const task = loop.start_((context: TaskContext) => f(...args(() => context.signal)), { name, priority: priority as Priority, signal: gone.signal });
             task.then(done, failed);
             return (reason) => task.cancel(reason);
         } catch (error) {
@@ -35,6 +36,7 @@ export function endpoint(loop: Loop, functions: Functions): Port {
         // Browsers do not tell when a port has lost its other side.
         post(channel, ['gone']);
         port1.close();
+        gone.abort();
     });
     return port2 as Port;
 }
@@ -71,7 +73,7 @@ export class RemoteLoop<M extends Interface<M> = Functions> {
         });
     }
 
-    /** Ends the connection; what is under way is rejected with a WorkerError. */
+    /** Ends the connection; what is under way is rejected with a WorkerError, and cancelled there. */
     close(): void {
         this.lost_(new WorkerError('pool-closed', 'the connection is closed'));
     }
@@ -89,7 +91,7 @@ export class RemoteLoop<M extends Interface<M> = Functions> {
 
 /** Connects to a loop elsewhere by the port that its `endpoint` made. `M` is the type of the functions that it gave out. */
 export function connectLoop<M extends Interface<M> = Functions>(loop: Loop, port: Port): RemoteLoop<M> {
-    if (!(port as MessagePort | undefined)?.start) refuse('port', 'a MessagePort, from `endpoint`', port);
+    if (!(port as MessagePort | undefined)?.start) refuse('port', 'a port of `endpoint`', port);
     open(loop);
     return new RemoteLoop<M>(loop, port as unknown as Channel);
 }

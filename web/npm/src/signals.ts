@@ -6,13 +6,9 @@ export interface Leaver {
 }
 
 class Listeners extends Set<Leaver> {
-    constructor(readonly signal_: AbortSignal) {
-        super();
-    }
-
-    handleEvent(): void {
-        listened.delete(this.signal_);
-        for (const one of this) one.leave_(this.signal_.reason);
+    handleEvent({ target }: Event): void {
+        listened.delete(target as AbortSignal);
+        for (const one of this) one.leave_((target as AbortSignal).reason);
     }
 }
 
@@ -24,8 +20,7 @@ export function onAbort(signal: AbortSignal | undefined, one: Leaver): void {
     if (signal.aborted) return one.leave_(signal.reason);
     let all = listened.get(signal);
     if (!all) {
-        all = new Listeners(signal);
-        listened.set(signal, all);
+        listened.set(signal, (all = new Listeners()));
         signal.addEventListener('abort', all, { once: true });
     }
     all.add(one);
@@ -33,7 +28,8 @@ export function onAbort(signal: AbortSignal | undefined, one: Leaver): void {
 
 /** @internal */
 export function offAbort(signal: AbortSignal | undefined, one: Leaver): void {
-    const all = signal && listened.get(signal);
+    // What is no signal has none.
+    const all = listened.get(signal!);
     if (!all?.delete(one) || all.size) return;
     listened.delete(signal!);
     signal!.removeEventListener('abort', all);

@@ -1,6 +1,6 @@
 // A task: a function that the scheduler runs step by step, with a state, an outcome, and a way to end it.
 
-import { type Rules, callable, signal, text, time } from './arguments.js';
+import { type Rules, callable, refuse, signal, text, time } from './arguments.js';
 import { ArgumentError, SelkieError, aborted, asyncDispose, define, tell, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
 import { SLICE, type Start, settled } from './engine.js';
@@ -46,7 +46,10 @@ export interface TaskContext {
     yield(): Wait<void>;
     /** Whether this task has run for so long that others, and the page, should get a turn. */
     shouldYield(): boolean;
-    /** Waits for a task, which is cancelled with this one, or for a promise, which is then left alone. */
+    /**
+     * Waits for a task, which is cancelled with this one, or for a promise, which is then left alone. So for that of a queue or a lock,
+     * which would take what nobody has any more, hand in the signal as well: `ctx.wait(queue.take({ signal: ctx.signal }))`.
+     */
     wait<T>(what: PromiseLike<T>): Wait<T>;
     /** Waits for a task without cancelling it with this one. */
     shield<T>(task: PromiseLike<T>): Wait<T>;
@@ -109,7 +112,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     readonly id: number;
     readonly name: string;
     readonly priority: Priority;
-    /** The task that spawned it through its context. */
+    /** The task that spawned it through its context. If that has ended, this one lets go of it when it spawns others. */
     readonly parent: Task<unknown> | undefined;
 
     /** @internal */ slot_ = -1;
@@ -124,10 +127,10 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     /** What an async body's promise came to, or what a generator waits for: 0 for not yet, 1 for `input_`, 2 for throwing it. */
     private ready_ = 0;
     private input_: unknown;
-    /** Which wait it is: the end of an earlier one is of no interest. */
-    private wait_ = 0;
     /** What ends by a cancel as well: the task that a generator waits for, or that an async body has returned. */
     private on_: Task<unknown> | undefined;
+    /** Which wait it is, as the end of an earlier one is of no interest; called when it is left. */
+    private left_: ((ready: number) => unknown) | undefined;
     /** It was asked to end, and has not been told. */
     private request_ = false;
     /** The body was told by its signal only: the next await of its context raises it. */
@@ -156,6 +159,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.name = options.name ?? `task ${id}`;
         this.priority = options.priority ?? 'user-visible';
         this.parent = parent;
+        // Those that end by spawning the next would keep all before them.
+        if (parent?.parent?.done()) (parent as { parent: unknown }).parent = undefined;
         this.body_ = body;
         const { signal, timeoutMs } = options;
         if (signal?.aborted) {
@@ -254,10 +259,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     get promise(): Promise<T> {
         this.observed_ = true;
         return (this.promise_ ??= new Promise((resolve, reject) => {
-            this.onEnd_(() => {
-                if (this.state_ === 'done') resolve(this.outcome_ as T);
-                else reject(this.outcome_);
-            });
+            this.onEnd_(() => (this.state_ === 'done' ? resolve : reject)(this.outcome_ as T));
         }));
     }
 
@@ -285,6 +287,11 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     /** Resolves when it has ended, however it did. */
     ended(): Promise<void> {
         this.observed_ = true;
+        return this.over_();
+    }
+
+    /** @internal As `ended`, for who does not look at how it did. */
+    over_(): Promise<void> {
         return new Promise((resolve) => this.onEnd_(resolve));
     }
 
@@ -302,10 +309,14 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         else waiters_.add(f);
     }
 
-    /** @internal */
-    offEnd_(f: () => void): void {
-        if (this.waiters_ === f) this.waiters_ = undefined;
-        else if (typeof this.waiters_ === 'object') this.waiters_.delete(f);
+    /** @internal As `onEnd_`; answers how to undo that. */
+    watch_(f: () => void): () => void {
+        this.onEnd_(f);
+        return () => {
+            if (this.waiters_ === f) this.waiters_ = undefined;
+            // A function has no such method.
+            else (this.waiters_ as Set<() => void> | undefined)?.delete?.(f);
+        };
     }
 
     // ---- What the scheduler calls.
@@ -362,63 +373,59 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
             this.input_ = undefined;
             this.ready_ = 1;
             if (this.request_) {
-                this.wait_ += 1;
+                this.left_ = void this.left_?.(0);
                 this.deliver_();
                 this.on_ = undefined;
                 turn = this.generator_!.throw(this.reason_);
             } else turn = ready_ === 2 ? this.generator_!.throw(input_) : this.generator_!.next(input_);
             if (turn.done) return this.end_('done', turn.value);
             const step = turn.value;
-            if (step instanceof Task) {
-                this.attend_(step, false);
+            if (step instanceof Task && step !== this) {
+                this.attend_(step);
                 if (!this.ready_) return WAIT;
             } else if (step instanceof Request) {
                 if (step.what_ !== WAIT) return step.what_;
-                this.ready_ = 0;
-                if (step.on_ instanceof Task) this.attend_(step.on_, step.shield_!);
+                if (step.on_ instanceof Task) this.attend_(step.on_, step.shield_);
                 // What is no promise may throw, or answer at once: then the wake would end what the generator waits for next.
                 else this.listen_(Promise.resolve(step.on_!));
                 if (!this.ready_) return WAIT;
             } else {
                 this.ready_ = 2;
-                this.input_ = new ArgumentError('yield', 'use `yield*` with a task or what the context gives');
+                this.input_ = new ArgumentError('yield', 'use `yield*` with another task or what the context gives');
             }
         }
     }
 
     /** Waits for another task, or takes its outcome if it has one. */
-    private attend_(task: Task<unknown>, shield: boolean): void {
-        task.observed_ = true;
-        if (task.done()) {
-            this.take_(task);
-            return;
-        }
+    private attend_(task: Task<unknown>, shield?: boolean): void {
+        if (task.done()) return this.take_(task);
         this.ready_ = 0;
         if (!shield) this.on_ = task;
-        const wait = ++this.wait_;
-        task.onEnd_(() => {
-            if (wait !== this.wait_ || this.done()) return;
-            this.on_ = undefined;
+        this.left_ = task.watch_(() => {
+            this.on_ = this.left_ = undefined;
             this.take_(task);
             this.loop_.wake_(this.slot_);
         });
     }
 
+    /** Not before its end: what a task fails with that nobody waits for any more is not looked at. */
     private take_(task: Task<unknown>): void {
+        task.observed_ = true;
         this.ready_ = task.state_ === 'done' ? 1 : 2;
         this.input_ = task.outcome_;
     }
 
     private listen_(promise: PromiseLike<unknown>): void {
         this.ready_ = 0;
-        const wait = ++this.wait_;
         const settle = (ready: number) => (input: unknown) => {
             // What is no promise may answer twice.
-            if (wait !== this.wait_ || this.ready_ || this.done()) return;
+            if (this.left_ !== settle) return;
+            this.left_ = undefined;
             this.ready_ = ready;
             this.input_ = input;
             this.loop_.wake_(this.slot_);
         };
+        this.left_ = settle;
         promise.then(settle(1), settle(2));
     }
 
@@ -426,12 +433,12 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     private deliver_(): void {
         if (!this.request_) return;
         this.request_ = false;
-        const holds = this.holds_;
-        this.holds_ = undefined;
+        // What begins to wait as it hears of this is not asked. What refuses is, the next time.
+        const holds = [...(this.holds_ ?? [])];
         this.controller_?.abort(this.reason_);
         this.on_?.cancel(this.reason_);
-        if (holds?.size) holds.forEach((one) => one.leave_(this.reason_));
-        else this.owed_ = !this.generator_;
+        this.owed_ = !holds.length && !this.generator_;
+        holds.forEach((one) => one.leave_(this.reason_));
     }
 
     private fail_(error: unknown): number {
@@ -442,13 +449,13 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     end_(state: TaskState, outcome: unknown): number {
         this.state_ = state;
         this.outcome_ = outcome;
-        this.body_ = this.generator_ = this.context_ = this.holds_ = this.on_ = undefined;
+        this.body_ = this.generator_ = this.context_ = this.holds_ = this.on_ = this.left_ = undefined;
         offAbort(this.by_, this);
         this.loop_.revoke_(this.timer_);
         const waiters = this.waiters_;
         this.waiters_ = undefined;
         if (typeof waiters === 'function') waiters();
-        else if (waiters) for (const one of waiters) one();
+        else for (const one of waiters ?? []) one();
         if (state === 'failed' && !this.observed_) this.unhandled_();
         if (this.slot_ >= 0) tell(() => this.loop_.observer_?.ended?.(this));
         return END;
@@ -472,7 +479,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
 
 define(Task.prototype, asyncDispose, function (this: Task<unknown>) {
     this.cancel();
-    return this.ended();
+    return this.over_();
 });
 
 /** @internal The context of both forms: which of them depends on what the body turned out to be. */
@@ -496,8 +503,7 @@ export class Context {
 
     shouldYield(): boolean {
         const now = performance.now();
-        if (!this.since_) this.since_ = now;
-        return now - this.since_ >= SLICE;
+        return now - (this.since_ ||= now) >= SLICE;
     }
 
     sleep(ms: number): unknown {
@@ -516,10 +522,15 @@ export class Context {
 
     wait(what: PromiseLike<unknown>, shield = false): unknown {
         callable(what?.then, 'the `then` of what to wait for');
+        if (what === this.task) refuse('what to wait for', 'another task', what);
         if (this.stepwise_) return new Request(WAIT, what, shield);
         return this.loop.pause_(this.task, (pause) => {
-            what.then((value) => pause.give_(value), (error: unknown) => pause.fail_(error));
-            return (left, reason) => left && !shield && what instanceof Task && what.cancel(reason);
+            if (!(what instanceof Task)) return pause.follow_(what);
+            const stop = what.watch_(() => pause.follow_(what));
+            return (left, reason) => {
+                stop();
+                if (left && !shield) what.cancel(reason);
+            };
         });
     }
 

@@ -24,7 +24,12 @@ const quiet = (): Promise<void> =>
         }
     });
 
-/** A loop whose time passes only when it is told to; from `createTestLoop`. */
+/**
+ * A loop whose time passes only when it is told to; from `createTestLoop`.
+ *
+ * The host's own work has its chance after every turn, but is not waited for: of a file, a Worker or a timer of the host that a task
+ * waits for nothing is known here. Stand in for it, or test that with a loop of `createLoop`.
+ */
 export class TestLoop extends Loop {
     private wanted_ = true;
     private next_ = -1;
@@ -74,7 +79,8 @@ export class TestLoop extends Loop {
             if (task.done()) return task.promise;
             const seed = this.seed_ === undefined ? '' : ` (seed ${this.seed_})`;
             const names = this.tasks().map(({ name }) => name);
-            throw new SelkieError('deadlock', `nothing can go on${seed}; what waits: ${names.join(', ')}`);
+            const text = `nothing can go on${seed}; what waits: ${names.join(', ')}. What only the host can end, as a fetch, is not waited for`;
+            throw new SelkieError('deadlock', text);
         });
     }
 
@@ -100,15 +106,16 @@ export class TestLoop extends Loop {
 
     /** Runs what is ready at this time. */
     private async settle_(done: () => boolean = () => false): Promise<void> {
+        const ready = (): boolean => this.wanted_ && !this.over() && !done();
         do {
-            while (this.wanted_ && !this.over() && !done()) {
+            if (ready()) {
                 this.wanted_ = false;
                 this.next_ = this.wasm_.turn_();
                 if (this.next_ === -1) this.wanted_ = true;
             }
             do await quiet();
             while (isResuming());
-        } while (this.wanted_ && !this.over() && !done());
+        } while (ready());
     }
 
     private over(): boolean {

@@ -56,13 +56,12 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
     // The task tells of it, if it ever begins.
     all.catch(() => {});
     const settle = (at: number, ok: boolean) => (value: unknown): void => {
-        left -= 1;
         if (!ok && !returnErrors) {
             over = true;
             return reject(value);
         }
         results[at] = !returnErrors ? value : ok ? { status: 'fulfilled', value } : { status: 'rejected', reason: value };
-        if (left === 0 && !over) resolve(results);
+        if ((left -= 1) === 0 && !over) resolve(results);
     };
     const attend = (task: Task<unknown>, at: number, ours: number): void => {
         busy += ours;
@@ -73,7 +72,7 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
             settle(at, task.state === 'done')(task.outcome_);
             // Not for one that has ended at once: that is within `more`.
             if (running.delete(task)) more();
-            if (running.size === 0) ending?.();
+            if (!running.size) ending?.();
         });
     };
     const more = (): void => {
@@ -92,7 +91,7 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
         context = given;
         more();
         // Without members there is nothing that a turn would be for.
-        return list.length === 0 ? results : all;
+        return list.length ? all : results;
     };
     const task = loop.start_(body as (context: never) => unknown, { name: 'gather', ...spawn }, loop.running_);
     task.hold_({
@@ -100,9 +99,7 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
             over = true;
             ending = () => reject(reason);
             for (const one of [...running]) one.cancel(reason);
-            if (running.size === 0) ending();
-            // They may refuse, and be asked again.
-            else task.hold_(this);
+            if (!running.size) ending();
         },
     });
     return task;
@@ -119,11 +116,7 @@ function tasksOf<T extends Task<unknown>>(tasks: Iterable<T>): T[] {
 
 /** Calls `f` with each task that has ended, and those that do. Answers how to end that. */
 function watch<T extends Task<unknown>>(list: T[], f: (task: T) => void): () => void {
-    const ends = list.map((task) => {
-        const end = (): void => f(task);
-        task.onEnd_(end);
-        return () => task.offEnd_(end);
-    });
+    const ends = list.map((task) => task.watch_(() => f(task)));
     return () => ends.forEach((end) => end());
 }
 

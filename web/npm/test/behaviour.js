@@ -513,6 +513,33 @@ test('a failure that nobody looks at is told, a cancel is not', async ({ selkie 
     await loop.close();
 });
 
+test('what a task fails with that is waited for no longer is told', async ({ selkie }) => {
+    const told = [];
+    const loop = await selkie.createLoop({ onUnhandled: (error) => told.push(error) });
+    const failing = (what, ms) => loop.spawn(async (ctx) => {
+        await ctx.sleep(ms).catch(() => {});
+        throw what;
+    });
+    const bodies = (what, ms) => [(ctx) => ctx.shield(failing(`${what} async`, ms)), function* (ctx) { yield* ctx.shield(failing(`${what} stepwise`, ms)); },
+        (ctx) => ctx.wait(failing(`${what} waited`, ms)), function* () { yield* failing(`${what} stepwise waited`, ms); }];
+    equal((await loop.gather(bodies('looked at', 1), { returnErrors: true })).map(({ status }) => status), ['rejected', 'rejected', 'rejected', 'rejected']);
+    for (const body of bodies('left', 10)) loop.spawn(body).cancel();
+    while (told.length < 4) await loop.sleep(1);
+    equal(told.sort(), ['left async', 'left stepwise', 'left stepwise waited', 'left waited']);
+    await loop.close();
+});
+
+test('a task that waits for itself is told so', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    const bodies = [(ctx) => ctx.wait(ctx.task), async (ctx) => ctx.shield(ctx.task),
+        function* (ctx) { yield* ctx.wait(ctx.task); }, function* (ctx) { yield* ctx.shield(ctx.task); }, function* (ctx) { yield* ctx.task; }];
+    for (const body of bodies) {
+        const error = await rejection(loop.spawn(body));
+        ok(error instanceof selkie.ArgumentError && error.message.includes('another task'), String(error));
+    }
+    await loop.close();
+});
+
 timed('what a body waits for may be no promise: it may throw, or answer on the spot and more than once', async ({ loop, log }) => {
     const thenables = {
         throws: { then() { throw new Error('of then'); } },
@@ -807,6 +834,29 @@ timed('cancelling a group cancels its tasks and rejects with the reason', async 
     whole.cancel(reason);
     await loop.runUntilIdle();
     equal([(await rejection(whole)) === reason, log], [true, ['a: start', 'a: Error']]);
+});
+
+timed('a group is cancelled again and again, until its body and its tasks end', async ({ loop, log }) => {
+    const stubborn = (name, left) => async (ctx) => {
+        while (left > 0) {
+            try {
+                await ctx.sleep(60_000);
+            } catch (reason) {
+                log.push(`${name}: ${reason}`);
+                left -= 1;
+                if (!left) throw reason;
+            }
+        }
+    };
+    const task = loop.withGroup(async (group, ctx) => {
+        group.spawn(stubborn('child', 2));
+        await stubborn('body', 3)(ctx);
+    });
+    for (const reason of ['one', 'two', 'three']) {
+        equal([task.cancel(reason), task.done()], [true, false]);
+        await loop.advance(1);
+    }
+    equal([log, task.state, task.error()], [['child: one', 'body: one', 'child: two', 'body: two', 'body: three'], 'cancelled', 'three']);
 });
 
 timed('an open group is closed once, and takes nothing after', async ({ loop, log }) => {
@@ -1207,6 +1257,23 @@ timed('a wait outside of its own `with` is refused, also when there was one befo
     equal([(await rejection(one.with(() => other.wait()))).code, lock.locked], ['invalid-state', false]);
 });
 
+timed('a second wait beside the first is refused, also while another has the lock', async ({ loop, selkie, log }) => {
+    const condition = new selkie.Condition(loop);
+    const waits = condition.with(async () => {
+        const first = condition.wait();
+        const other = await condition.lock.acquire();
+        log.push((await rejection(condition.wait())).code);
+        other();
+        await first;
+        log.push(condition.lock.locked);
+    });
+    await loop.advance(1);
+    condition.notifyAll();
+    await loop.advance(1);
+    log.push(await Promise.race([waits, 'waits']));
+    equal([log, condition.lock.locked], [['invalid-state', true, undefined], false]);
+});
+
 timed('a barrier serves round after round, and a reset sends only those away who wait', async ({ loop, selkie }) => {
     const barrier = new selkie.Barrier(loop, 2);
     for (let round = 0; round < 2; round += 1) {
@@ -1281,6 +1348,24 @@ test('close cancels all tasks, waits for them, and rejects what is left', async 
     await closing;
     equal([log, (await rejection(task)).code, (await rejection(stubborn)).code, (await taking).code, loop.closed], [['cleaned'], 'loop-closed', 'loop-closed', 'loop-closed', true]);
     for (const f of [() => loop.spawn(() => 1), () => loop.sleep(1), () => loop.soon(() => {}), () => loop.now(), () => queue.tryTake()]) equal(thrown(f).name, 'LoopClosedError', String(f));
+});
+
+test('what a task fails with as it cleans up is told, also if it was cancelled by the end of its loop or of a block', async ({ selkie }) => {
+    const told = [];
+    const loop = await selkie.createLoop({ onUnhandled: (error) => told.push(error) });
+    const failing = (what) => loop.spawn(async (ctx) => {
+        try {
+            await ctx.sleep(60_000);
+        } catch {
+            throw what;
+        }
+    });
+    await failing('block')[Symbol.asyncDispose]();
+    failing('loop');
+    failing('looked at').ended();
+    await loop.close();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    equal(told, ['block', 'loop']);
 });
 
 test('what a body does after the end of its loop is refused, and meets no other loop', async ({ selkie }) => {
@@ -1450,8 +1535,26 @@ test('a run that cannot go on names what waits', async ({ testing, selkie }) => 
     loop.spawn(() => new selkie.Queue(loop).take(), { name: 'consumer' });
     const error = await rejection(loop.run(() => new Promise(() => {})));
     equal([error.code, error.message.includes('consumer') && error.message.includes('main')], ['deadlock', true]);
+    let timer;
+    const outside = await rejection(loop.run(() => new Promise((resolve) => (timer = setTimeout(resolve, 10_000)))));
+    clearTimeout(timer);
+    equal([outside.code, outside.message.includes('only the host')], ['deadlock', true]);
     equal(await loop.run(function* (ctx) { yield* ctx.sleep(86_400_000); return loop.now(); }), 86_400_000);
     await loop.close();
+});
+
+timed('a generator that yields until the host has done something sees it on virtual time too', async ({ loop }) => {
+    const turns = await loop.run(function* (ctx) {
+        let happened = false;
+        setTimeout(() => (happened = true));
+        let count = 0;
+        while (!happened && count < 100_000) {
+            yield* ctx.yield();
+            count += 1;
+        }
+        return count;
+    });
+    ok(turns < 100_000, `${turns} turns without one of the host`);
 });
 
 // ---- Many

@@ -2,13 +2,14 @@
 
 import * as selkie from '../dist/index.js';
 import * as testing from '../dist/testing.js';
+import { job } from '../dist/worker.js';
 import { tests as behaviour } from './behaviour.js';
 import { runAll } from './harness.js';
 import { tests as frames } from './frames.js';
 import { tests as pool } from './pool.js';
 
 const host = {
-    selkie, testing,
+    selkie, testing, job,
     worker: (name) => new Worker(new URL(`./workers/${name}.page.js`, import.meta.url), { type: 'module' }),
     listen: (worker, f) => worker.addEventListener('message', ({ data }) => f(data), { once: true }),
     address: new URL('../dist/loop.wasm', import.meta.url),
