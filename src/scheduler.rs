@@ -140,9 +140,11 @@ pub(crate) struct Scheduler {
     taken: RefCell<Taken>,
     /// The platform gives turns.
     pub(crate) driven: Cell<bool>,
+    /// The main task has ended, or the loop ends: nobody is asked to end more than once for that.
+    pub(crate) ending: Cell<bool>,
     /// Turns come from a host whose own callbacks may spawn between them.
     pub(crate) hosted: Cell<bool>,
-    stop: Cell<bool>,
+    pub(crate) stop: Cell<bool>,
     closing: Cell<bool>,
     orphaned: Cell<bool>,
     /// The last one that was given to a task. A multiple of `IDS` is the last of those that were taken.
@@ -210,7 +212,7 @@ impl Scheduler {
             since_background: Cell::new(0),
             since_clock: Cell::new(0),
             looked: Cell::new(0),
-            now: Cell::new(nanos(platform.now())),
+            now: Cell::new(nanos(platform.now()).min(NEVER - 1)),
             slice: Cell::new(nanos(platform.slice())),
             timers: Timers::new(nanos(platform.grain())),
             fired: RefCell::default(),
@@ -224,6 +226,7 @@ impl Scheduler {
             calling: Cell::new(None),
             taken: RefCell::default(),
             driven: Cell::new(false),
+            ending: Cell::new(false),
             hosted: Cell::new(false),
             stop: Cell::new(false),
             closing: Cell::new(false),

@@ -37,6 +37,8 @@ use crate::{
 ///   jobs end are chosen by the seed. The same seed gives the same run on every target. A test that holds for a thousand
 ///   seeds relies on no order.
 /// - With [`Faults`], workers die, wakes are late, loops close and jobs are slow, at moments that the seed chooses.
+/// - What a blocking job itself gives to threads, where no loop runs, goes to those of the host: it takes no virtual time, and a
+///   run that waits for nothing else takes that for a deadlock. Give such work from the tasks of a loop.
 /// - When every task waits and nothing can wake one, the run ends with a [`Deadlock`] that lists who waits for what, and names the
 ///   circle if tasks wait for each other's locks.
 ///
@@ -79,12 +81,16 @@ struct State {
     /// The shortest and the longest, if the user has said so.
     job_time: Option<(Duration, Duration)>,
     faults: Faults,
+    /// The loops of [`Sim::event_loop`] that have not closed.
+    open: usize,
     /// The run that ended last did so because nothing could go on.
     stuck: bool,
     /// A loop is being put on a "thread" of this world.
     starting: bool,
     /// Its [`Sim`] has gone.
     left_alone: bool,
+    /// Its jobs are being dropped.
+    losing: bool,
 }
 
 struct RunningJob {
@@ -123,7 +129,7 @@ thread_local! {
 
 /// The world whose job runs on this thread.
 pub(crate) fn works() -> Option<Arc<dyn Platform>> {
-    WORKS.with_borrow(Clone::clone)
+    WORKS.try_with(|works| works.borrow().clone()).ok().flatten()
 }
 
 /// To be called right before a loop is given to a platform that nests: a platform knows no loop, only its turns.
@@ -144,7 +150,9 @@ impl World {
     fn leave(&self, member: usize) {
         self.state().members.remove(&member);
         let key = self.key();
-        let gone = RUNNING.with_borrow_mut(|running| {
+        // With a thread that ends they may have gone already.
+        let gone = RUNNING.try_with(|running| {
+            let mut running = running.borrow_mut();
             let index = running.iter().position(|one| one.world == key && one.member == member)?;
             Some(running.swap_remove(index))
         });
@@ -162,16 +170,21 @@ impl World {
         left.into_iter().for_each(|member| self.leave(member));
     }
 
-    /// Drops the jobs, which may keep this world by the handle of a loop.
+    /// Drops the jobs if nobody will run them any more: they may keep this world by the handle of a loop.
     fn lose_jobs(&self) {
-        let next = || {
-            let mut state = self.state();
-            let running = state.running.pop_first().map(|(_, running)| running.job);
-            running.or_else(|| state.jobs.pop_front())
-        };
-        while let Some(job) = next() {
-            contain(|| drop(job));
+        let mut state = self.state();
+        // A job that goes may leave another one.
+        if !state.left_alone || state.open > 0 || std::mem::replace(&mut state.losing, true) {
+            return;
         }
+        loop {
+            let running = state.running.pop_first().map(|(_, running)| running.job);
+            let Some(job) = running.or_else(|| state.jobs.pop_front()) else { break };
+            drop(state);
+            contain(|| drop(job));
+            state = self.state();
+        }
+        state.losing = false;
     }
 
     /// A place for another loop.
@@ -312,6 +325,23 @@ impl Drop for Busy<'_> {
     }
 }
 
+/// What each loop of a [`Sim`] has as a value of its own, which goes when the loop closes.
+struct Open(std::sync::Weak<World>);
+
+impl Open {
+    /// No [`LoopLocal`](crate::LoopLocal) has this key.
+    const KEY: u64 = 0;
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(world) = self.0.upgrade() {
+            world.state().open -= 1;
+            world.lose_jobs();
+        }
+    }
+}
+
 /// One loop's place in a world.
 struct Member {
     world: Arc<World>,
@@ -368,6 +398,13 @@ impl Platform for Member {
         }
         let _leave = Leave(self);
         loop {
+            let mut state = self.world.state();
+            if !state.members.contains_key(&self.id) {
+                // A run inside of a job, or of another loop's turn, has given it its last turn.
+                state.stuck = false;
+                return Driven::Finished;
+            }
+            drop(state);
             match self.world.step() {
                 Step::Stuck => {
                     self.world.state().stuck = true;
@@ -430,6 +467,7 @@ impl Platform for Member {
 
     fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {
         self.world.state().jobs.push_back(job);
+        self.world.lose_jobs();
         Ok(())
     }
 
@@ -642,6 +680,9 @@ impl Sim {
     /// makes loops that run at the same time. These close when the simulation is dropped.
     pub fn event_loop(&self) -> EventLoop {
         let event_loop = EventLoop::with_platform(Arc::new(self.world.join()));
+        self.world.state().open += 1;
+        let open = Rc::new(Open(Arc::downgrade(&self.world)));
+        event_loop.scheduler().locals.set(Open::KEY, Some(open));
         let mut loops = self.loops.borrow_mut();
         loops.retain(|other| other.strong_count() > 0);
         loops.push(event_loop.downgrade());
@@ -705,20 +746,52 @@ impl Sim {
             }
         });
         let pending = loops.iter().flat_map(|event_loop| event_loop.scheduler().pending());
-        let tasks: Vec<_> = pending.filter(|task| task.is_task()).map(|task| AnyTask::new(&task)).collect();
-        let waiting = tasks.iter().map(|task| {
-            let waits_for = task.waits_for().unwrap_or_else(|| "something outside of selkie".to_owned());
+        let tasks = pending.filter(|task| task.is_task()).map(|task| AnyTask::new(&task)).collect();
+        let tasks = Tasks::new(tasks);
+        let waiting = tasks.all.iter().map(|task| {
+            let awaited =
+                tasks.awaited_by(task).map(|task| task.name().to_string()).or_else(|| task.waits_for());
+            let waits_for = awaited.unwrap_or_else(|| "something outside of selkie".to_owned());
             format!("{} waits for {waits_for}", task.name())
         });
         Deadlock { waiting: waiting.collect(), circle: circle(&tasks), seed: self.seed() }
     }
 }
 
+/// The tasks of a deadlock. There may be many, so they are found by what they are known by.
+struct Tasks {
+    all: Vec<AnyTask>,
+    /// Places, by the bits of the id that a waiting task remembers of whom it awaits.
+    by_id: BTreeMap<usize, usize>,
+}
+
+impl Tasks {
+    fn new(all: Vec<AnyTask>) -> Self {
+        let by_id = all.iter().enumerate().map(|(place, task)| (task.id() as usize & Self::BITS, place));
+        Self { by_id: by_id.collect(), all }
+    }
+
+    const BITS: usize = usize::MAX >> 1;
+
+    fn find(&self, id: u64) -> Option<&AnyTask> {
+        self.by_id.get(&(id as usize & Self::BITS)).map(|&place| &self.all[place])
+    }
+
+    fn awaited_by(&self, task: &AnyTask) -> Option<&AnyTask> {
+        self.find(task.awaits()?)
+    }
+
+    /// The one that is the owner of locks.
+    fn owner(&self, owner: u64) -> Option<&AnyTask> {
+        self.find(owner >> 1).filter(|task| owner_of(task.id()) == owner)
+    }
+}
+
 /// Tasks that wait for each other's locks and ends, one line each; empty if none do.
-fn circle(tasks: &[AnyTask]) -> Vec<String> {
+fn circle(tasks: &Tasks) -> Vec<String> {
     let owner = |task: &AnyTask| owner_of(task.id());
     let name = |holder: u64| {
-        let known = tasks.iter().find(|task| owner(task) == holder);
+        let known = tasks.owner(holder);
         known.map_or_else(|| format!("Task-{}", holder >> 1), |task| task.name().to_string())
     };
     // Who has to go on before each can, and why.
@@ -732,16 +805,17 @@ fn circle(tasks: &[AnyTask]) -> Vec<String> {
             };
             next.push((wanted.holder, format!("{} waits for {}, which {whose}", name(waiter), wanted.text)));
         }
-        let awaited = tasks.iter().find(|task| owner(task) == waiter).and_then(AnyTask::awaits);
-        if let Some(task) = awaited
-            .and_then(|id| tasks.iter().find(|task| task.id() as usize & (usize::MAX >> 1) == id as usize))
-        {
+        if let Some(task) = tasks.owner(waiter).and_then(|task| tasks.awaited_by(task)) {
             next.push((owner(task), format!("{} waits for {}", name(waiter), task.name())));
         }
         next
     };
     let mut seen = BTreeSet::new();
-    for task in tasks {
+    for task in &tasks.all {
+        if !seen.insert(owner(task)) {
+            // It was on the way from another one, which led to no circle.
+            continue;
+        }
         // Depth first; the path is the way to the task that is looked at.
         let mut path = vec![(owner(task), next(owner(task)), String::new())];
         while let Some((_, open, why)) = path.last_mut() {
@@ -750,11 +824,10 @@ fn circle(tasks: &[AnyTask]) -> Vec<String> {
                 continue;
             };
             *why = text;
-            if let Some(start) = path.iter().position(|(on_path, ..)| *on_path == holder) {
-                return path.drain(start..).map(|(.., why)| why).collect();
-            }
             if seen.insert(holder) {
                 path.push((holder, next(holder), String::new()));
+            } else if let Some(start) = path.iter().position(|(on_path, ..)| *on_path == holder) {
+                return path.drain(start..).map(|(.., why)| why).collect();
             }
         }
     }
@@ -770,9 +843,7 @@ impl Drop for Sim {
     fn drop(&mut self) {
         self.world.state().left_alone = true;
         self.world.end_threads();
-        if self.loops.get_mut().iter().all(|event_loop| event_loop.strong_count() == 0) {
-            self.world.lose_jobs();
-        }
+        self.world.lose_jobs();
         ThreadNumber::leave();
     }
 }

@@ -84,6 +84,8 @@ pub(crate) struct Cold {
     pub(crate) cancel_message: Option<Arc<str>>,
     /// A cancel was raised again with no scope around: the next turn ends the task.
     pub(crate) resumed: bool,
+    /// It was asked to end because its loop does.
+    pub(crate) asked: bool,
     pub(crate) scopes: Scopes,
     /// Is told of the end at once, before anybody is woken.
     pub(crate) end_hook: Option<Rc<dyn EndHook>>,
