@@ -34,7 +34,7 @@ impl<P: Fn() + Send + Sync + 'static> Platform for GuestPlatform<P> {
     }
 
     fn drive(&self, _: Rc<dyn Turn>) -> Driven {
-        unreachable!("a loop that cannot block is not run, and a guest is not started")
+        panic!("a guest gets its turns from its own host: call `EventLoop::turn` there")
     }
 
     fn pend(&self) {

@@ -67,7 +67,7 @@ impl Locals {
     }
 
     /// The old value, which is for the caller to drop.
-    fn set(&self, key: u64, value: Option<Rc<dyn Any>>) -> Option<Rc<dyn Any>> {
+    pub(crate) fn set(&self, key: u64, value: Option<Rc<dyn Any>>) -> Option<Rc<dyn Any>> {
         // On a closed loop the value is dropped, after the borrow, which was made later.
         let mut values = self.0.borrow_mut();
         let values = values.as_mut()?;

@@ -21,6 +21,7 @@ use crate::{
     IntoTask,
     cancel::Cut,
     error::{JoinError, TimedOut},
+    scheduler::wake,
     sleep::{Sleep, sleep, sleep_until},
 };
 
@@ -216,7 +217,7 @@ impl Deadline {
         self.shared.moved.set(true);
         let waker = self.shared.waker.borrow_mut().take();
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
         true
     }

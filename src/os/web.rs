@@ -224,7 +224,8 @@ thread_local! {
     static DEFAULT: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
 }
 
-/// The loop that `spawn` uses where none runs: made and started on first use, and never stopped.
+/// The loop that `spawn` uses where none runs: made and started on first use, and again on the next use after somebody has stopped
+/// or closed it.
 ///
 /// A thread that blocks gives a loop no turns between, so there is none.
 pub(crate) fn default_loop() -> Option<EventLoop> {
@@ -234,7 +235,12 @@ pub(crate) fn default_loop() -> Option<EventLoop> {
     let made = DEFAULT.try_with(|default| {
         let mut default = default.borrow_mut();
         match &*default {
-            Some(event_loop) if !event_loop.is_closed() => (event_loop.clone(), false),
+            Some(event_loop) if !event_loop.is_closed() => {
+                let scheduler = event_loop.scheduler();
+                // It may have been told to, and not have come to it.
+                scheduler.stop.set(false);
+                (event_loop.clone(), !scheduler.driven.get())
+            }
             _ => {
                 let event_loop = EventLoop::new();
                 *default = Some(event_loop.clone());
@@ -242,8 +248,8 @@ pub(crate) fn default_loop() -> Option<EventLoop> {
             }
         }
     });
-    let (event_loop, new) = made.ok()?;
-    if new {
+    let (event_loop, is_idle) = made.ok()?;
+    if is_idle {
         event_loop.drive(false);
     }
     Some(event_loop)

@@ -39,6 +39,8 @@ use crate::{
 pub struct PoolScope<'scope, 'env: 'scope> {
     pool: &'env Arc<Inner>,
     open: Arc<Open>,
+    /// Whether the thread that waits at the end runs jobs itself. Any other would be one more than the pool may have.
+    helps: bool,
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
@@ -70,6 +72,7 @@ impl<'scope, 'env> PoolScope<'scope, 'env> {
                 waiter: AtomicWaker::new(),
                 slots: Mutex::default(),
             }),
+            helps: pool.shared.simulated.is_some() || WORKER.get() == pool.shared.id,
             scope: PhantomData,
             env: PhantomData,
         }
@@ -98,7 +101,8 @@ impl<'scope, 'env> PoolScope<'scope, 'env> {
             return Ok(task.simulated(by));
         }
         self.pool.submit(job)?;
-        if WORKER.get() == shared.id {
+        // Whichever thread this is: nobody else may be there to run it.
+        if self.helps {
             self.open.slots().extend(slot.map(|slot| (slot, None)));
         }
         Ok(task)
@@ -108,9 +112,7 @@ impl<'scope, 'env> PoolScope<'scope, 'env> {
     ///
     /// It has to, for they borrow: so neither a panic nor a trap of what runs here passes by.
     pub(super) fn finish(&self) {
-        // Any other thread would be one more than the pool may have.
-        let helps = self.pool.shared.simulated.is_some() || WORKER.get() == self.pool.shared.id;
-        let next = || if helps { self.open.slots().pop_front() } else { None };
+        let next = || if self.helps { self.open.slots().pop_front() } else { None };
         let mut trapped = false;
         while let Some((slot, job)) = next() {
             let returned = contain(|| {

@@ -14,9 +14,11 @@ use std::{
 };
 
 use futures::{FutureExt, executor::LocalPool};
-use selkie::{EventLoop, Next, RunError, interval, sleep, spawn, testing::ManualClock, yield_now};
+use selkie::{
+    EventLoop, Next, RunError, Task, interval, sleep, sleep_until, spawn, testing::ManualClock, yield_now,
+};
 
-use crate::test;
+use crate::{harness::OnDrop, test};
 
 #[test]
 /// Rows: X38.
@@ -233,6 +235,37 @@ fn never_does_not_come() {
     sleeps.cancel();
     ticks.cancel();
     while guest.turn().unwrap() == Next::Now {}
+}
+
+#[test]
+/// Rows: F20, X38. Nor if the clock had come to its end before there was a loop.
+fn never_does_not_come_to_a_loop_that_is_made_at_the_end_of_time() {
+    let clock = ManualClock::new();
+    clock.set(Duration::MAX);
+    let guest = clock.guest(None, || ());
+    let sleeps = guest.spawn(sleep_until(Duration::MAX)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(guest.turn().unwrap(), Next::Idle);
+    }
+    assert!(sleeps.cancel());
+    while guest.turn().unwrap() == Next::Now {}
+}
+
+#[test]
+/// Rows: F07, X38.
+fn a_guest_runs_in_its_turns() {
+    let guest = EventLoop::guest(|| ());
+    let is_running = || EventLoop::current().is_some_and(|event_loop| event_loop.is_running());
+    let (lazily, seen) = (Task::builder().lazy(), OnDrop(move || assert!(!is_running(), "it is closing")));
+    let asks = guest.spawn_with(lazily, async move { is_running() }).unwrap();
+    assert!(!guest.is_running());
+    while !asks.is_finished() {
+        guest.turn().unwrap();
+    }
+    assert!(asks.try_into_result().unwrap().unwrap());
+    assert!(!guest.is_running());
+    let _ = guest.call_later(Duration::MAX, move || drop(seen)).unwrap();
+    guest.close().unwrap();
 }
 
 #[test]

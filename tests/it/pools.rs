@@ -1017,6 +1017,27 @@ mod threads {
         assert_eq!(job.wait(None).unwrap().unwrap(), Err(WaitError::WouldDeadlock));
     }
 
+    /// Rows: F71. The thread of the scope is the only one that could run the job, whoever has submitted it.
+    #[test]
+    fn a_scope_of_a_full_pool_ends_also_with_jobs_that_other_threads_submit() {
+        let (pool, beside) = (ThreadPool::new(1).unwrap(), ThreadPool::new(1).unwrap());
+        let inner = pool.clone();
+        let mut job = pool
+            .submit(move || {
+                let mut ran = false;
+                let scope = inner.scope(|scope| {
+                    let beside = beside.scope(|others| {
+                        others.submit(|| scope.submit(|| ran = true).unwrap().detach()).unwrap().detach();
+                    });
+                    beside.unwrap();
+                });
+                scope.unwrap();
+                ran
+            })
+            .unwrap();
+        assert!(job.wait(Some(Duration::from_secs(10))).unwrap().unwrap());
+    }
+
     /// Scopes on every thread of a full pool, each of which needs its own jobs to end; panics pass when all have ended.
     ///
     /// Rows: F71.

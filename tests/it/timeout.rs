@@ -5,7 +5,8 @@ use std::{
     future::{Future, pending},
     pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -13,6 +14,8 @@ use selkie::{
     Deadline, TaskGroup, TimedOut, WaitForError, catch_cancel, current_task, sleep, sleep_until, spawn,
     spawn_lazy, timeout, timeout_at, timeout_scope, wait_for, yield_now,
 };
+
+use crate::harness::Reports;
 
 /// Logs when it is dropped.
 struct Dropped(crate::harness::T, &'static str);
@@ -204,6 +207,30 @@ behaviour! {
         if t.is_sim() {
             assert_eq!(t.now(), start);
         }
+    }
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: X08. Whoever polls the scope may have a waker of any kind.
+    async fn a_waker_that_panics_takes_nobody_along_who_moves_a_deadline(t) {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("in a waker (expected by a test)");
+            }
+        }
+        let reports = Reports::of_current();
+        let kept: Rc<Cell<Option<Deadline>>> = Rc::default();
+        let keep = kept.clone();
+        let mut scope = pin!(timeout_scope(t.secs(1.0), async |limit| {
+            keep.set(Some(limit));
+            pending::<()>().await;
+        }));
+        assert!(scope.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Panics)))).is_pending());
+        assert!(kept.take().unwrap().reschedule(Some(t.now())));
+        assert!(reports.take()[0].contains("a waker panicked"));
+        assert_eq!(scope.await, Err(TimedOut));
     }
 }
 

@@ -939,3 +939,26 @@ async fn background_tasks_hold_up_no_sleep_of_a_normal_one() {
     // Promised are 50 ms at most; see above for why they are held on average.
     assert!(mean < ms(50) && latest < ms(1000), "late by {mean:?}, the latest by {latest:?}");
 }
+
+/// Difference: F03. Nobody can run the thread's own loop again, so whoever spawns next does.
+#[test]
+async fn the_loop_of_the_page_goes_on_with_the_next_spawn_after_a_stop() {
+    let (event_loop, ended) =
+        (spawn(async { EventLoop::current().unwrap() }).await.unwrap(), shared::<Cell<bool>>());
+    let flag = ended.clone();
+    let waits = spawn(async move {
+        sleep(ms(5)).await;
+        flag.set(true);
+    });
+    event_loop.stop();
+    pause(30.0).await;
+    assert!(!event_loop.is_running() && !ended.get());
+    let next = spawn(async { sleep(ms(1)).await });
+    pause(100.0).await;
+    assert!(next.is_finished() && waits.is_finished() && ended.get());
+    assert!(event_loop.is_running());
+    event_loop.stop();
+    let next = spawn(async { sleep(ms(1)).await });
+    pause(100.0).await;
+    assert!(next.is_finished(), "it came before the stop took effect");
+}

@@ -21,6 +21,10 @@ use crate::{EventLoop, RunError};
 ///
 /// [`RunError::Closed`], and [`RunError::Nested`] if this loop runs already.
 ///
+/// # Panics
+///
+/// For a loop that is [driven from outside](EventLoop::guest): its host gives it its turns.
+///
 /// # Examples
 ///
 /// ```
