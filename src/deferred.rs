@@ -64,7 +64,7 @@ struct Source(AnyTask);
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.0.cancel_with_owner();
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     future::{Future, IntoFuture},
     marker::PhantomData,
     pin::Pin,
+    ptr,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -23,7 +24,7 @@ use crate::{
     remote_call::{RemoteHandle, remote_call},
     scheduler::{Scheduler, ThreadNumber, current_scheduler, with_current},
     sleep::nanos,
-    task::{AnyTask, CALLBACK, Setup, Task, TaskRef, visible},
+    task::{AnyTask, CALLBACK, EndHook, Setup, Task, TaskRef, visible},
     testing,
     timers::NEVER,
 };
@@ -122,6 +123,7 @@ impl EventLoop {
         F::Output: 'static,
     {
         let main = self.prepare(context::Context::current(), future)?;
+        go_on(self.scheduler());
         self.run_task(main)
     }
 
@@ -157,6 +159,7 @@ impl EventLoop {
     /// one is what a browser and Node answer, where nothing may block; `os::web::run_forever` is the same as a future.
     pub fn run_forever(&self) -> Result<(), RunError> {
         self.check_run()?;
+        go_on(self.scheduler());
         self.drive(false);
         Ok(())
     }
@@ -200,13 +203,19 @@ impl EventLoop {
     /// Makes the loop return after its present round: what is ready now still runs.
     ///
     /// Before a run it makes that run end after one round that does not wait. Mirrors `loop.stop`.
+    ///
+    /// # Platform-specific
+    ///
+    /// - **Web:** the thread's default loop, which [`spawn`](crate::spawn) makes, goes on with the next spawn outside of a loop.
     pub fn stop(&self) {
         self.scheduler().stop();
     }
 
-    /// Whether the loop runs, or a host that cannot block gives it turns.
+    /// Whether the loop runs, or a host that cannot block gives it turns. One that is [driven from outside](Self::guest) runs in
+    /// its turns.
     pub fn is_running(&self) -> bool {
-        self.scheduler().driven.get()
+        let scheduler = self.scheduler();
+        scheduler.driven.get() || (ptr::eq(current_scheduler(), scheduler) && !scheduler.is_closed())
     }
 
     /// Ends the loop for good: pending tasks and callbacks are dropped, and reported if they are tasks.
@@ -506,8 +515,9 @@ pub(crate) async fn shut_down(limit: Duration) {
     let Some(event_loop) = EventLoop::current() else { return };
     // The task that runs this is quiet, and so is not among them.
     let tasks = event_loop.all_tasks();
+    event_loop.scheduler().ending.set(true);
     for task in &tasks {
-        task.cancel();
+        task.cancel_with_owner();
     }
     let mut over = crate::sleep(limit);
     for task in &tasks {
@@ -524,6 +534,32 @@ pub(crate) async fn shut_down(limit: Duration) {
     }
     if let Some(jobs) = event_loop.scheduler().jobs.get() {
         (jobs.wait)(jobs.clone(), over).await;
+    }
+}
+
+/// Of a main task: the tasks that it has asked to end with it are not asked again when the loop ends, a moment later.
+struct MainEnd;
+
+impl EndHook for MainEnd {
+    fn ended(&self, main: &TaskRef) {
+        let scheduler = main.scheduler();
+        scheduler.ending.set(true);
+        for task in scheduler.pending() {
+            task.note_asked(task.is_asked());
+        }
+    }
+}
+
+fn note_end_of(main: &TaskRef) {
+    main.cold(|cold| cold.end_hook = Some(Rc::new(MainEnd)));
+}
+
+/// A main task has ended before, but not the loop: it runs again.
+fn go_on(scheduler: &Scheduler) {
+    if scheduler.ending.replace(false) {
+        for task in scheduler.pending() {
+            task.note_asked(false);
+        }
     }
 }
 
@@ -598,6 +634,8 @@ impl Runner {
         let event_loop = self.event_loop()?;
         let main = event_loop.prepare(self.context.clone(), future)?;
         let (handle, id, raw) = (event_loop.handle(), main.id(), main.raw().clone());
+        go_on(raw.scheduler());
+        note_end_of(&raw);
         // Held until the run has ended.
         let _interrupt = event_loop.scheduler().platform().on_interrupt(Box::new(move || {
             // A closed loop has no task to cancel.
@@ -608,13 +646,16 @@ impl Runner {
             });
         }));
         let result = event_loop.run_task(main);
+        // If somebody else has stopped the loop, its end is not that of a later run.
+        raw.cold(|cold| cold.end_hook = None);
         self.context = context::Context(raw.context());
         result
     }
 
     /// Ends what still runs, and the loop. Idempotent; also done by dropping the runner.
     ///
-    /// All tasks are asked to end; those that have not after the limit are dropped and reported by name. Functions that the
+    /// All tasks are asked to end, each once: not again those that the last run's future has asked as it ended, nor those whose
+    /// awaits are given up meanwhile. Those that have not ended after the limit are dropped and reported by name. Functions that the
     /// loop gave to [`to_thread`](crate::to_thread) are waited for within the same limit, as
     /// `loop.shutdown_default_executor` does; a [`ThreadPool`](crate::ThreadPool) is its owner's to shut down. Then the loop
     /// closes.
@@ -647,8 +688,9 @@ impl fmt::Debug for Runner {
 
 /// Runs `future` on a new loop of this thread and returns its output; then ends what is left in good order.
 ///
-/// When `future` is complete all other tasks are asked to end, and what runs by [`to_thread`](crate::to_thread) is waited
-/// for. Tasks that have not ended after 10 seconds are dropped, and reported by name. Mirrors [`asyncio.run`](https://docs.python.org/3/library/asyncio-runner.html#asyncio.run).
+/// When `future` is complete all other tasks are asked to end, once each as by [`Runner::close`], and what runs by
+/// [`to_thread`](crate::to_thread) is waited for. Tasks that have not ended after 10 seconds are dropped, and reported by name.
+/// Mirrors [`asyncio.run`](https://docs.python.org/3/library/asyncio-runner.html#asyncio.run).
 ///
 /// # Panics
 ///
@@ -707,6 +749,7 @@ pub(crate) fn set_main<F>(
     let scheduler = event_loop.owner.scheduler.clone();
     let main = event_loop.spawn_with(Task::builder().lazy(), future).expect("the loop is open");
     main.raw().mark_quiet();
+    note_end_of(main.raw());
     let main = main.into_future();
     let rest = async move {
         done(main.await);

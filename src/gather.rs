@@ -379,7 +379,7 @@ impl Joint {
     fn cancel(&self, tasks: &impl Tasks) {
         tasks.each(&mut |task| {
             if self.members.remove_pending(task) {
-                task.cancel(None);
+                task.cancel_with_owner();
             }
         });
     }

@@ -39,7 +39,31 @@ pub(crate) fn block(
 ///
 /// Mirrors [`concurrent.futures.Future`](https://docs.python.org/3/library/concurrent.futures.html#future-objects). It can be
 /// awaited in a task of any loop, polled by any executor, waited for by a thread that may block, or asked now and then.
-/// Dropping it detaches: the work goes on and its result is dropped.
+/// Dropping it detaches: the work goes on and its result is dropped. **Difference**: so does a cancel of the task that awaits it, and a
+/// [`timeout`](crate::timeout()) around, where `asyncio.wrap_future` passes the cancel on. To have that, lend it, and
+/// [`cancel`](Self::cancel) it afterwards:
+///
+/// ```
+/// use selkie::{Event, ThreadPool, timeout};
+/// use std::time::Duration;
+///
+/// static GATE: Event = Event::new();
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = ThreadPool::new(1)?;
+/// selkie::run(async move {
+///     let first = pool.submit(|| GATE.wait_blocking(None))?;
+///     let mut job = pool.submit(|| unreachable!())?;
+///     if timeout(Duration::from_millis(1), &mut job).await.is_err() {
+///         job.cancel(); // it waits for the pool's only thread, and never begins
+///     }
+///     GATE.set();
+///     first.await??;
+///     assert!(job.await.unwrap_err().is_cancelled());
+///     Ok(())
+/// })
+/// # }
+/// ```
 ///
 /// A loop that closes, a pool that is shut down, or a worker that dies leaves an error, so a wait always ends.
 #[must_use = "dropping it detaches the work: await it, wait for it, or say `detach()`"]

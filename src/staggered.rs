@@ -80,7 +80,7 @@ where
         }
     };
     for task in &race.tasks {
-        task.cancel();
+        task.raw().cancel_with_owner();
     }
     let members = race.members.clone();
     let ended = |cx: &mut std::task::Context<'_>| {
@@ -140,6 +140,7 @@ impl<T: 'static, E: 'static> Race<T, E> {
                             Ok(future) => spawn(future),
                             Err(payload) => spawn(async move { resume_unwind(payload) }),
                         };
+                        task.raw().index.set(self.tasks.len() as u32);
                         self.members.add(task.raw());
                         self.tasks.push(task);
                     }
@@ -158,8 +159,7 @@ impl<T: 'static, E: 'static> Race<T, E> {
     async fn success_or_last_failure(&self, more: bool) -> Option<usize> {
         poll_fn(|cx| {
             while let Some(ended) = self.members.pop_done() {
-                let index = self.tasks.iter().position(|task| task.raw().as_ptr() == ended.as_ptr());
-                let index = index.expect("members are the tasks");
+                let index = ended.index.get() as usize;
                 if matches!(self.tasks[index].result(), Ok(Ok(Ok(_)))) {
                     return Poll::Ready(Some(index));
                 }
@@ -182,7 +182,7 @@ impl<T, E> Drop for Race<T, E> {
         for task in &self.tasks {
             if !task.is_finished() {
                 self.members.remove_pending(task.raw());
-                task.cancel();
+                task.raw().cancel_with_owner();
             }
         }
     }

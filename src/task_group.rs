@@ -23,7 +23,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     cancel::{Cancelled, Cut, Postponed, catch_cancel},
-    error::{JoinError, TaskError},
+    error::{JoinError, TaskError, discard},
     scheduler::{self, wake},
     task::{AnyTask, Builder, EndHook, Panic, Task, TaskRef, prepare, waits_for_text, with_spawner},
 };
@@ -101,7 +101,7 @@ impl<E> Inner<E> {
         }
         let children: Vec<TaskRef> = self.children.borrow().values().cloned().collect();
         for child in children {
-            child.cancel(None);
+            child.cancel_with_owner();
         }
         if !self.body_ended.get() {
             self.wake_parent();
@@ -204,7 +204,8 @@ impl<E: 'static> TaskGroup<E> {
         let group = Self { inner: inner.clone() };
 
         let mut cancelled = Postponed::default();
-        let outcome = catch_cancel(Body { future: Some(body(&group)), inner: &inner }).await;
+        let outcome =
+            Caught { future: Some(catch_cancel(Body { future: Some(body(&group)), inner: &inner })) }.await;
         inner.body_ended.set(true);
         let mut value = None;
         let mut panic = None;
@@ -214,13 +215,13 @@ impl<E: 'static> TaskGroup<E> {
                 *inner.body_error.borrow_mut() = Some(TaskError::Failed(error));
                 inner.abort();
             }
-            Ok(Ok(Err(payload))) => {
-                panic = Some(payload);
+            Ok(Ok(Err(in_hand))) => in_hand.into_iter().for_each(|request| cancelled.put(request)),
+            Ok(Err(request)) => {
+                cancelled.put(request);
                 inner.abort();
             }
-            Ok(Err(in_hand)) => in_hand.into_iter().for_each(|request| cancelled.put(request)),
-            Err(request) => {
-                cancelled.put(request);
+            Err(payload) => {
+                panic = Some(payload);
                 inner.abort();
             }
         }
@@ -475,16 +476,14 @@ pin_project! {
 }
 
 impl<F: Future, E> Future for Body<'_, F, E> {
-    /// `Err` when the group aborts, with the cancel that the body had in hand; inside `Ok`, the panic of the body.
-    type Output = Result<Result<F::Output, Panic>, Option<Cancelled>>;
+    /// `Err` when the group aborts, with the cancel that the body had in hand.
+    type Output = Result<F::Output, Option<Cancelled>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let (false, Some(future)) = (this.inner.aborting.get(), this.future.as_mut().as_pin_mut()) {
-            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-                Ok(Poll::Ready(output)) => return Poll::Ready(Ok(Ok(output))),
-                Err(payload) => return Poll::Ready(Ok(Err(payload))),
-                Ok(Poll::Pending) => {}
+            if let Poll::Ready(output) = future.poll(cx) {
+                return Poll::Ready(Ok(output));
             }
         }
         if this.inner.aborting.get() {
@@ -494,6 +493,36 @@ impl<F: Future, E> Future for Body<'_, F, E> {
         }
         drop(this.inner.parent.replace(Some(cx.waker().clone())));
         Poll::Pending
+    }
+}
+
+pin_project! {
+    /// Gives a panic of a future as a value, also one of its destructor: the children are to be waited for.
+    struct Caught<F> {
+        // `None` once it has panicked.
+        #[pin]
+        future: Option<F>,
+    }
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Result<F::Output, Panic>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            unreachable!("it is polled until it is ready")
+        };
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(payload) => {
+                // What is left of it may panic once more.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
+                    discard(payload);
+                }
+                Poll::Ready(Err(payload))
+            }
+        }
     }
 }
 
@@ -539,7 +568,9 @@ impl<F: Future, T, E> Future for Member<F, T, E> {
             this.inner.children.borrow_mut().remove(&task.id.get());
             this.inner.failed(error);
             this.inner.children.borrow_mut().insert(task.id.get(), TaskRef::clone(&task));
-            this.future.set(None);
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
+                task.report_drop_panic(task.scheduler(), payload);
+            }
         }
         // The error is the group's and there is no value, so the task ends at its next turn as if it was cancelled.
         task.request_end(Some("it failed, and its group has the error".into()));

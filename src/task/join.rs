@@ -110,7 +110,7 @@ impl<T> Drop for Join<T> {
         fn give_up<T>(task: Task<T>) {
             if !task.is_finished() {
                 task.raw.unwatch();
-                task.cancel();
+                task.raw.cancel_with_owner();
             }
         }
         if let Some(task) = self.task.take() {

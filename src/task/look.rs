@@ -142,6 +142,10 @@ impl AnyTask {
         self.raw.cancel(None)
     }
 
+    pub(crate) fn cancel_with_owner(&self) -> bool {
+        self.raw.cancel_with_owner()
+    }
+
     /// As [`cancel`](Self::cancel), with a message.
     pub fn cancel_with(&self, message: impl Into<Arc<str>>) -> bool {
         self.raw.cancel(Some(message.into()))

@@ -420,7 +420,7 @@ impl TaskRef {
     }
 
     #[cold]
-    fn report_drop_panic(&self, scheduler: &Scheduler, payload: Panic) {
+    pub(crate) fn report_drop_panic(&self, scheduler: &Scheduler, payload: Panic) {
         let message = format!("{} panicked while it was dropped: {}", self.label(), panic_message(&*payload));
         discard(payload);
         scheduler.report(&message, Some(self));
@@ -554,6 +554,29 @@ impl TaskRef {
         }
         self.request_end(message);
         true
+    }
+
+    /// Asks the task to end because whoever awaits it, its group, its race or its loop does, or has no more use for it. As the loop
+    /// ends that is done once: a second request would cut short what the task does to end.
+    pub(crate) fn cancel_with_owner(&self) -> bool {
+        // Without anything cold it has no scopes, and ends at the first request.
+        let is_last = self.scheduler().ending.get() && self.cold_if_any().is_some();
+        if is_last && self.cold(|cold| std::mem::replace(&mut cold.asked, true)) {
+            return false;
+        }
+        self.cancel(None)
+    }
+
+    /// Whether a request is under way that was not delivered.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.has(CANCEL)
+    }
+
+    /// Whether what it was asked counts as asked because its loop ends.
+    pub(crate) fn note_asked(&self, is_asked: bool) {
+        if self.cold_if_any().is_some() {
+            self.cold(|cold| cold.asked = is_asked);
+        }
     }
 
     /// Makes a cancel the next thing that the task sees.

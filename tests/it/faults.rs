@@ -330,6 +330,38 @@ fn a_job_that_owns_a_handle_goes_with_its_simulation() {
     assert!(job.is_finished() && job.try_take().unwrap().unwrap_err().is_lost());
 }
 
+/// Rows: F38, F45. Or with the last loop of it, if that comes after: in a run, or behind it.
+#[test]
+fn a_job_that_owns_a_handle_goes_with_the_last_loop_of_a_simulation_that_has_gone() {
+    for early in [true, false] {
+        let owned = Arc::new(());
+        let kept = owned.clone();
+        let sim = Sim::new();
+        sim.set_job_time(MS..=MS);
+        let event_loop = sim.event_loop();
+        let mut sim = Some(sim);
+        drop(if early { sim.take() } else { None });
+        let (mut job, pool, handle) = event_loop
+            .run_until_complete(async move {
+                drop(sim);
+                let handle = EventLoop::current().unwrap().handle();
+                let pool = ThreadPool::new(1).unwrap();
+                let own = handle.clone();
+                (pool.submit(move || drop((own, kept))).unwrap(), pool, handle)
+            })
+            .unwrap();
+        assert!(!job.is_finished(), "the loop may run again, and the job in it");
+        drop(event_loop);
+        assert_eq!(Arc::strong_count(&owned), 1);
+        assert!(job.is_finished() && job.try_take().unwrap().unwrap_err().is_lost());
+        // Nor will anybody run what comes now.
+        let mut late = pool.submit(|| ()).unwrap();
+        assert!(late.is_finished() && late.try_take().unwrap().unwrap_err().is_lost());
+        drop(handle);
+        assert!(pool.submit(|| ()).is_err());
+    }
+}
+
 /// Rows: F45. Loops on threads close with their simulation, or with the run that it did not outlive.
 #[test]
 fn loops_on_threads_close_with_the_run_of_a_simulation_that_has_gone() {
@@ -353,6 +385,54 @@ fn loops_on_threads_close_with_the_run_of_a_simulation_that_has_gone() {
         });
         ran.unwrap();
         assert_eq!(Arc::strong_count(&owned), 1);
+    }
+}
+
+thread_local! {
+    /// For what crosses threads, which in a simulation are one.
+    static SIM: RefCell<Option<Rc<Sim>>> = const { RefCell::new(None) };
+}
+
+/// Rows: F02, F03. Not with what else goes on in its world: here a loop on a thread that ticks for a century.
+#[test]
+fn a_run_ends_with_its_future_though_a_run_inside_of_another_has_given_the_last_turn() {
+    let second = Duration::from_secs(1);
+    let nested = || {
+        let sim = SIM.with_borrow(Clone::clone).unwrap();
+        sim.run(async { sleep(Duration::from_secs(10)).await });
+    };
+    for (in_a_job, stops) in [(false, false), (true, false), (false, true), (true, true)] {
+        let sim = Rc::new(Sim::new());
+        SIM.set(Some(sim.clone()));
+        let ran = sim.try_run(async move {
+            let worker = EventLoop::spawn_thread("worker").unwrap();
+            let works = async move || {
+                spawn_lazy(async {
+                    for _ in 0..50_000 {
+                        sleep(Duration::from_secs(65_536)).await;
+                    }
+                })
+                .detach();
+                sleep(MS).await;
+                if !in_a_job {
+                    nested();
+                }
+            };
+            worker.handle().submit(works).unwrap().detach();
+            if in_a_job {
+                spawn_lazy(async move { to_thread(nested).await.unwrap() }).detach();
+            }
+            std::mem::forget(worker);
+            EventLoop::current().unwrap().set_exception_handler(Some(Rc::new(|_| {})));
+            sleep(second).await;
+            if stops {
+                EventLoop::current().unwrap().stop();
+                std::future::pending::<()>().await;
+            }
+        });
+        SIM.set(None);
+        assert_eq!(ran.unwrap().is_err(), stops, "a stop is no deadlock");
+        assert_eq!(sim.elapsed(), 10 * second + if in_a_job { Duration::ZERO } else { MS });
     }
 }
 

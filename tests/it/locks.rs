@@ -2,6 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -10,10 +12,10 @@ use std::{
 use selkie::{
     Barrier, BoundedSemaphore, Condition, Event, EventLoop, LifoQueue, Lock, NotLocked, NotOwned,
     OverReleased, PriorityQueue, Queue, RLock, Semaphore, Task, WaitError, gather, local, lock_all, sleep,
-    spawn, testing::Sim, yield_now,
+    spawn, spawn_lazy, testing::Sim, yield_now,
 };
 
-use crate::harness::{Reports, T, test};
+use crate::harness::{HOST_BLOCKS, Reports, T, test};
 
 /// Numbers that follow the seed of the run: the order in which tasks run is the seed's.
 pub struct Dice(Cell<u64>);
@@ -879,6 +881,41 @@ fn the_circle_of_a_deadlock_may_go_through_an_await() {
         assert!(circle.iter().any(|line| line.ends_with(" waits for child")), "{deadlock}");
         assert!(circle.iter().any(|line| line.starts_with("child waits for \"it\"")), "{deadlock}");
     }
+}
+
+/// Rows: F56. To look at all of them for each would take minutes.
+#[test]
+fn the_report_of_a_deadlock_of_many_tasks_takes_no_time() {
+    const COUNT: usize = if HOST_BLOCKS { 30_000 } else { 10_000 };
+    async fn older_awaits_newer(count: usize) {
+        match count {
+            0 => std::future::pending().await,
+            _ => {
+                let newer: Pin<Box<dyn Future<Output = ()>>> = Box::pin(older_awaits_newer(count - 1));
+                spawn_lazy(newer).await.unwrap();
+            }
+        }
+    }
+    async fn newer_awaits_older(count: usize) {
+        let mut older = spawn_lazy(std::future::pending::<()>());
+        for _ in 1..count {
+            older = spawn_lazy(async move { older.await.unwrap() });
+        }
+        older.await.unwrap();
+    }
+    fn check(waits: impl Future<Output = ()> + 'static) {
+        let deadlock = Sim::new().try_run(async {
+            EventLoop::current().unwrap().set_exception_handler(Some(Rc::new(|_| {})));
+            waits.await;
+        });
+        let deadlock = deadlock.unwrap_err();
+        assert_eq!(deadlock.waiting().len(), COUNT + 1);
+        assert!(deadlock.circle().is_empty());
+        let awaiting = deadlock.waiting().iter().filter(|line| line.contains(" waits for Task-"));
+        assert_eq!(awaiting.count(), COUNT, "all but the last");
+    }
+    check(older_awaits_newer(COUNT));
+    check(newer_awaits_older(COUNT));
 }
 
 /// Threads that block share the primitives with each other, and with a loop.

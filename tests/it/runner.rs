@@ -1,6 +1,11 @@
 //! `Runner`: one loop and one context for several runs.
 
-use selkie::{ContextVar, EventLoop, LoopClosed, RunError, Runner, sleep, spawn, testing::Sim, yield_now};
+use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
+
+use selkie::{
+    ContextVar, Deferred, EventLoop, LoopClosed, RunError, Runner, catch_cancel, gather, sleep, spawn,
+    spawn_lazy, staggered_race, testing::Sim, timeout, yield_now,
+};
 
 use crate::harness::{HOST_BLOCKS, on_new_loops, test};
 
@@ -98,4 +103,106 @@ fn an_interrupt_that_cancels_main_lets_it_clean_up_and_ends_the_rest_in_good_ord
     let Err(RunError::Task(error)) = result else { panic!("main was cancelled") };
     assert_eq!(error.cancel_message(), Some("interrupted"));
     assert_eq!(event_loop.time().as_secs(), 2);
+}
+
+/// Logs when a cancel comes, and when what it does to end is done.
+async fn tidy(log: Log) {
+    let caught = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+    log.borrow_mut().push("begun");
+    for _ in 0..3 {
+        yield_now().await;
+    }
+    log.borrow_mut().push("done");
+    caught.resume().await;
+}
+
+type Log = Rc<RefCell<Vec<&'static str>>>;
+
+/// What `main` leaves is asked to end once, be it by whoever awaits it, by the end of the run, or both.
+fn ends_in_good_order<F: Future<Output = ()> + 'static>(main: impl Fn(Log) -> F) {
+    let log = Log::default();
+    let guest = selkie::guest(|_| std::future::ready(()), main(log.clone()));
+    let _ = futures::executor::block_on(guest);
+    assert_eq!(*log.borrow(), ["begun", "done"], "in a guest");
+    on_new_loops(|event_loop| {
+        let log = Log::default();
+        let mut runner = Runner::with_loop(event_loop);
+        let _ = runner.run(main(log.clone()));
+        runner.close();
+        assert_eq!(*log.borrow(), ["begun", "done"], "in a runner");
+    });
+}
+
+/// Rows: X16.
+#[test]
+fn what_a_cancelled_main_awaits_may_clean_up_to_the_end() {
+    ends_in_good_order(|log| async {
+        let main = selkie::current_task().unwrap();
+        let task = spawn(tidy(log));
+        spawn_lazy(async move { main.cancel() }).detach();
+        task.await.unwrap();
+    });
+    // By way of another task.
+    ends_in_good_order(|log| async {
+        let main = selkie::current_task().unwrap();
+        let task = spawn(async { gather([tidy(log)]).await });
+        spawn_lazy(async move { main.cancel() }).detach();
+        task.await.unwrap();
+    });
+}
+
+/// Rows: X16.
+#[test]
+fn what_main_gives_up_as_it_ends_may_clean_up_to_the_end() {
+    ends_in_good_order(|log| async {
+        assert!(timeout(Duration::ZERO, gather([tidy(log)])).await.is_err());
+    });
+}
+
+/// Rows: X16.
+#[test]
+fn what_a_younger_task_awaits_may_clean_up_to_the_end() {
+    ends_in_good_order(|log| async {
+        let task = spawn(tidy(log));
+        spawn(async { task.await.unwrap() }).detach();
+    });
+    ends_in_good_order(|log| async {
+        let tasks = [spawn(tidy(log))];
+        spawn(gather(tasks)).detach();
+    });
+    ends_in_good_order(|log| async {
+        let task = spawn(tidy(log));
+        let shared = Deferred::from_future(async { Ok::<_, String>(task.await) });
+        spawn(async { shared.await.unwrap() }).detach();
+    });
+    ends_in_good_order(|log| async {
+        let runner = || async {
+            tidy(log).await;
+            Ok::<_, String>(())
+        };
+        let mut race = Box::pin(staggered_race([runner], Duration::MAX));
+        assert!(futures::poll!(race.as_mut()).is_pending());
+        spawn(race).detach();
+    });
+}
+
+/// Rows: X16.
+#[test]
+fn who_has_refused_to_end_with_a_main_is_asked_when_the_loop_ends() {
+    on_new_loops(|event_loop| {
+        let log = Log::default();
+        let mut runner = Runner::with_loop(event_loop);
+        let stubborn = log.clone();
+        let _ = runner.run(async {
+            let task = spawn(async {
+                drop(catch_cancel(std::future::pending::<()>()).await);
+                tidy(stubborn).await;
+            });
+            assert!(timeout(Duration::ZERO, task).await.is_err());
+        });
+        let _ = runner.run(yield_now());
+        assert!(log.borrow().is_empty());
+        runner.close();
+        assert_eq!(*log.borrow(), ["begun", "done"]);
+    });
 }

@@ -1082,3 +1082,35 @@ fn a_context_that_panics_as_it_goes_keeps_no_pool_from_its_end() {
     drop(free);
     wait_for(pool.shutdown());
 }
+
+#[test]
+fn a_thread_may_end_with_a_simulation_whose_threads_have_loops() {
+    thread_local! {
+        static KEPT: RefCell<Option<Rc<Sim>>> = const { RefCell::new(None) };
+    }
+    for forgotten in [false, true] {
+        let owned = Arc::new(());
+        let kept = owned.clone();
+        let thread = std::thread::spawn(move || {
+            // Registered first, so dropped after what the simulator has in this thread.
+            KEPT.set(None);
+            let sim = Rc::new(Sim::new());
+            KEPT.set(Some(sim.clone()));
+            sim.run(async move {
+                let worker = EventLoop::spawn_thread("worker").unwrap();
+                let waits = async move || {
+                    let _kept = kept;
+                    std::future::pending::<()>().await;
+                };
+                worker.handle().submit(waits).unwrap().detach();
+                worker.started().unwrap().await.unwrap();
+                std::mem::forget(worker);
+            });
+            if forgotten {
+                std::mem::forget(sim);
+            }
+        });
+        thread.join().unwrap();
+        assert_eq!(Arc::strong_count(&owned), 1);
+    }
+}

@@ -160,6 +160,17 @@ behaviour! {
     }
 }
 
+behaviour! {
+    /// Rows: X33. To look through all for each one that ends would take half a minute.
+    async fn a_race_of_many_that_fail_takes_no_time(t) {
+        let count = if crate::harness::HOST_BLOCKS { 60_000 } else { 10_000 };
+        let race = staggered_race((0..count).map(|n| move || async move { Err::<(), _>(n) }), Duration::MAX);
+        let race = race.await;
+        assert!(race.winner.is_none() && race.errors.len() == count);
+        assert!(matches!(race.errors[count - 1], Some(TaskError::Failed(last)) if last == count - 1));
+    }
+}
+
 #[cfg(panic = "unwind")]
 behaviour! {
     /// Rows: X33.

@@ -1,6 +1,13 @@
 //! Groups of tasks.
 
-use std::{cell::RefCell, future::pending, pin::pin, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::{Future, pending},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::future::{join, select};
 use selkie::{
@@ -875,4 +882,69 @@ behaviour! {
         let error = parent.await.unwrap_err();
         assert_eq!(error.into_panic().downcast_ref(), Some(&"bug in the body"));
     } => ["child cleans up", "child clean"]
+}
+
+/// Panics when it is dropped.
+#[cfg(panic = "unwind")]
+struct Panics;
+
+#[cfg(panic = "unwind")]
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic!("in a destructor (expected by a test)");
+    }
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: X04, X05. The body is dropped as a child fails, or as the parent is cancelled.
+    async fn a_body_that_panics_as_it_is_dropped_waits_for_its_children(t) {
+        for fails in [true, false] {
+            let inner = t.clone();
+            let parent = spawn(async move {
+                TaskGroup::scope(async |group| {
+                    group.spawn(polite(inner.clone(), "child", 1.0)).detach();
+                    if fails {
+                        group.spawn(fail(inner.clone(), "fails", 0.5)).detach();
+                    }
+                    let _panics = Panics;
+                    pending::<()>().await;
+                })
+                .await
+            });
+            sleep(t.secs(0.25)).await;
+            let told = reports(async || {
+                if !fails {
+                    parent.cancel();
+                }
+                let error = parent.await.unwrap_err().into_panic();
+                assert_eq!(error.downcast_ref(), Some(&"in a destructor (expected by a test)"));
+            });
+            assert_eq!(told.await.len(), usize::from(fails), "what the child failed with");
+            t.log("over");
+        }
+    } => ["child cleans up", "child clean", "over", "child cleans up", "child clean", "over"]
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: X04. The panic of the destructor is no second error, and is reported.
+    async fn a_child_that_panics_as_it_is_dropped_has_failed_once(t) {
+        struct Fails(Panics);
+        impl Future for Fails {
+            type Output = Result<(), String>;
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+                Poll::Ready(Err("fails".to_owned()))
+            }
+        }
+        let told = reports(async || {
+            let result = TaskGroup::scope(async |group| {
+                group.spawn(Fails(Panics)).detach();
+                pending::<()>().await;
+            });
+            assert_eq!(texts(result.await), ["fails"]);
+        });
+        let told = told.await;
+        assert!(told.len() == 1 && told[0].contains("panicked while it was dropped"), "{told:?}");
+    }
 }
