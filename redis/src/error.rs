@@ -42,16 +42,6 @@ impl Error {
         Self(Arc::new(Kind::TooLarge(bytes)))
     }
 
-    /// Whether Redis takes no text of this length. It tells so as far as it reads what is sent.
-    pub(crate) fn is_too_large(&self) -> bool {
-        match &*self.0 {
-            Kind::Refused(error) => {
-                error.detail().is_some_and(|detail| detail.contains("invalid bulk length"))
-            }
-            kind => matches!(kind, Kind::TooLarge(_)),
-        }
-    }
-
     pub(crate) fn reply(what: &'static str) -> Self {
         Self(Arc::new(Kind::Reply(what)))
     }
@@ -70,7 +60,7 @@ impl Error {
         matches!(*self.0, Kind::Refused(_))
     }
 
-    /// A value could not be turned into JSON, or back, or is larger than Redis takes, which is 512 MB.
+    /// A value could not be turned into JSON, or back, or is larger than Redis takes, 512 MB if its `proto-max-bulk-len` says nothing else.
     pub fn is_payload(&self) -> bool {
         matches!(*self.0, Kind::Payload(..) | Kind::TooLarge(_))
     }
@@ -89,9 +79,6 @@ impl fmt::Display for Error {
                         ". Somebody else has put something under a key of this queue: remove it, or give the queue another name",
                     ),
                     Some("NOPERM") => f.write_str(". The user of the address needs the right to it"),
-                    _ if self.is_too_large() => f.write_str(
-                        ". Something in it is larger than `proto-max-bulk-len` of the server: keep it elsewhere, and send where it is",
-                    ),
                     _ => Ok(()),
                 }
             }
@@ -102,7 +89,7 @@ impl fmt::Display for Error {
             Kind::TooLarge(bytes) => {
                 write!(
                     f,
-                    "{bytes} bytes are more than Redis takes at once: keep them elsewhere, and send where they are"
+                    "{bytes} bytes are more than Redis takes at once, its `proto-max-bulk-len`: keep them elsewhere, and send where they are"
                 )
             }
             Kind::Reply(what) => write!(f, "Redis answers in another form than expected: {what}"),

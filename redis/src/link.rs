@@ -9,6 +9,7 @@
 //! its number, so that a late finder does not throw away its successor.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use std::{
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, aio::MultiplexedConnection};
 use selkie::Lock;
 
-use crate::{Error, io, retry::Retry};
+use crate::{Error, io, retry::Retry, wire::LARGEST};
 
 /// How long connecting, and any command that does not wait on purpose, may take.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -230,6 +231,18 @@ impl Link {
                 return Err(Error::unreachable(error, start.elapsed()));
             }
             selkie::sleep(pause).await;
+        }
+    }
+
+    /// The longest text that Redis takes. It has to be asked for before: Redis answers a longer one, and closes the connection without
+    /// having read it, which can overtake the answer.
+    pub(crate) async fn largest(&self, limit: Option<Duration>) -> Result<usize, Error> {
+        let get = redis::cmd("CONFIG").arg("GET").arg("proto-max-bulk-len").take();
+        let found = self.call(limit, async |c| get.query_async::<HashMap<String, usize>>(c).await).await;
+        match found {
+            // Not everybody may ask.
+            Err(error) if error.is_refused() => Ok(LARGEST),
+            found => Ok(found?.into_values().next().unwrap_or(LARGEST)),
         }
     }
 

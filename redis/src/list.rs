@@ -287,6 +287,10 @@ impl Source for List {
         Ok((Vec::new(), false))
     }
 
+    async fn largest(&self) -> Result<usize, Error> {
+        self.link.largest(None).await
+    }
+
     async fn settle(&self, verdicts: &[Verdict]) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Letter<'a> {

@@ -105,13 +105,10 @@ impl NewJob {
     ///
     /// # Errors
     ///
-    /// [`is_payload`](Error::is_payload) if `args` cannot be JSON, as a map whose keys are no strings, or are longer than 512 MB.
+    /// [`is_payload`](Error::is_payload) if `args` cannot be JSON, as a map whose keys are no strings.
     pub fn new(name: impl Into<String>, args: &impl Serialize) -> Result<Self, Error> {
         let name = name.into();
         let args = wire::json(format!("the arguments of `{name}` cannot be JSON"), args)?;
-        if args.len() > wire::LARGEST {
-            return Err(Error::too_large(args.len()));
-        }
         Ok(Self { name, args, id: None, delay: Duration::ZERO })
     }
 
@@ -225,7 +222,7 @@ impl JobQueue {
     ///
     /// # Errors
     ///
-    /// [`is_payload`](Error::is_payload) for arguments that cannot be JSON, [`is_unreachable`](Error::is_unreachable) and
+    /// [`is_payload`](Error::is_payload) for arguments that cannot be JSON or are larger than Redis takes, [`is_unreachable`](Error::is_unreachable) and
     /// [`is_refused`](Error::is_refused).
     #[doc(alias = "enqueue_job")]
     pub async fn submit(&self, name: &str, args: &impl Serialize) -> Result<JobId, Error> {
@@ -255,7 +252,11 @@ impl JobQueue {
             let mut chunk = Vec::new();
             let mut bytes = 0;
             while let Some(job) = jobs.next_if(|_| chunk.len() < CHUNK && bytes < wire::FULL) {
-                bytes += job.args.len();
+                let size = job.args.len();
+                if size > wire::FULL && size > self.link.largest(Some(self.patience)).await? {
+                    return Err(Error::too_large(size));
+                }
+                bytes += size;
                 let chosen = job.id.is_some();
                 let id = job.id.unwrap_or_else(unique);
                 if chosen {

@@ -73,7 +73,7 @@ use crate::{
     Error, JobId, Retry,
     handlers::{Again, Failure, Handlers, Job, Unfit, set_current},
     link::is_passing_for_worker,
-    wire::{Entry, FULL, LARGEST},
+    wire::{Entry, FULL},
 };
 
 /// How long a read waits for a job. A shutdown waits for that long too.
@@ -102,6 +102,8 @@ pub(crate) trait Source: 'static {
     async fn recover(&self, known: &[String], room: usize, first: bool) -> RedisResult<Vec<Entry>>;
     /// Takes up to `room` deliveries over from the dead; and whether there may be more.
     async fn claim(&self, room: usize) -> RedisResult<(Vec<Entry>, bool)>;
+    /// The longest text that it takes.
+    async fn largest(&self) -> Result<usize, Error>;
     /// Brings verdicts, as often as it takes.
     async fn settle(&self, verdicts: &[Verdict]) -> Result<(), Error>;
     async fn beat(&self, known: &[String], limit: Duration) -> Result<(), Error>;
@@ -699,18 +701,12 @@ impl<S: Source> Shift<S> {
         }
     }
 
-    /// Redis may take less than it does by default, and then tells so.
     async fn bring(&self, batch: &mut [Verdict]) -> Result<(), Error> {
-        batch.iter_mut().filter(|verdict| verdict.text().len() > LARGEST).for_each(Verdict::shorten);
-        loop {
-            let error = match self.source.settle(batch).await {
-                Err(error) if error.is_too_large() => error,
-                result => return result,
-            };
-            // No server takes less than a megabyte.
-            let longest = batch.iter_mut().max_by_key(|verdict| verdict.text().len());
-            longest.filter(|verdict| verdict.text().len() >= FULL).ok_or(error)?.shorten();
+        if batch.iter().any(|verdict| verdict.text().len() > FULL) {
+            let largest = self.source.largest().await?;
+            batch.iter_mut().filter(|verdict| verdict.text().len() > largest).for_each(Verdict::shorten);
         }
+        self.source.settle(batch).await
     }
 
     // The heart.

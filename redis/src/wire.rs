@@ -68,9 +68,9 @@ impl Keys {
     }
 }
 
-/// The longest text that Redis takes, if its owner has not changed that. It answers a longer one by closing the connection.
+/// The longest text that Redis takes, if its owner has not changed that.
 pub(crate) const LARGEST: usize = 512 << 20;
-/// When so many bytes are in a message, nothing more is added. Redis does nothing else while it executes it.
+/// When so many bytes are in a message, nothing more is added: Redis does nothing else while it executes it. It always takes so many.
 pub(crate) const FULL: usize = 1 << 20;
 
 /// 128 random bits.

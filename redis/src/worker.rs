@@ -413,6 +413,10 @@ impl Source for Stream {
         Ok((wire::entries(found)?, more))
     }
 
+    async fn largest(&self) -> Result<usize, Error> {
+        self.queue.link.largest(None).await
+    }
+
     async fn settle(&self, verdicts: &[Verdict]) -> Result<(), Error> {
         let keys = &self.queue.keys;
         let mut call = wire::SETTLE.prepare_invoke();
