@@ -3,7 +3,7 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { HOSTS } from "./hosts.mjs";
 import { bold, coloured, dim, green, heading, red, root, table, windows, yellow } from "./lib.mjs";
 import { prepare } from "./setup.mjs";
@@ -96,6 +96,13 @@ function cutShort(text) {
     return begun - (text.match(/^test result: /gm)?.length ?? 0);
 }
 
+/** What runners say of failed tests: at their ends, where libtest and wasm-bindgen-test begin with one of these lines and Node with the other. */
+function failures(text) {
+    const told = text.split(/^(?=failures:$|✖ failing tests:$)/m).slice(1).map((part) => part.split(/^test result: /m)[0].trim());
+    const most = 4000;
+    return (told.join("\n\n") || text.trim().slice(-most)).slice(0, most);
+}
+
 const builds = new Map();
 const results = [];
 for (const host of hosts) {
@@ -143,7 +150,7 @@ for (const host of hosts) {
         console.log(red("no test ran"));
         ok = false;
     }
-    results.push({ host, state: ok ? "ok" : "FAILED", ...sum, seconds });
+    results.push({ host, state: ok ? "ok" : "FAILED", ...sum, seconds, text });
 }
 
 heading("summary");
@@ -155,4 +162,8 @@ console.log(
             [host.title, state[is], passed, failed, ignored, seconds.toFixed(1)]),
     ]),
 );
+for (const { host, text } of results.filter((result) => result.state === "FAILED")) {
+    heading(`${host.title}: ${relative(root, join(logs, `${host.id}.log`))}`);
+    console.log(failures(text));
+}
 process.exitCode = results.some((result) => result.state === "FAILED") ? 1 : 0;
