@@ -1,6 +1,6 @@
 // What only a page can show: that it keeps drawing and hearing.
 
-import { equal, ok } from './harness.js';
+import { equal, ok, until } from './harness.js';
 
 export const tests = [];
 const test = (name, run) => tests.push({ name: `page: ${name}`, run });
@@ -132,7 +132,7 @@ test('a loop in a SharedWorker, which shares no memory, is called by its port, a
     const slow = remote.submit('sleep', [60_000], { timeoutMs: 20 });
     await slow.ended();
     let cancelled = 0;
-    for (let tries = 0; tries < 100 && !cancelled; tries += 1) cancelled = await remote.submit('cancelled', []);
+    await until(async () => (cancelled = await remote.submit('cancelled', [])));
     equal([slow.state, cancelled], ['cancelled', 1]);
     remote.close();
     await loop.close();

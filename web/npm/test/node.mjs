@@ -33,7 +33,7 @@ async function gone(loop, some, most = 1) {
     let kept = Infinity;
     // A collection that was under way has marked what it met before that ended, and the other side of a connection hears of its end
     // later. What is kept for good is there after any number.
-    for (let tries = 0; tries < 20 && kept > most; tries += 1) {
+    for (let tries = 0; tries < 500 && kept > most; tries += 1) {
         await loop.sleep(10);
         collect();
         kept = some.filter((one) => one.deref()).length;

@@ -1,6 +1,6 @@
 // Pools and loops elsewhere: what happens when something goes wrong. `worker(name)` makes a Worker of test/workers.
 
-import { equal, ok, rejection, thrown } from './harness.js';
+import { equal, ok, rejection, thrown, until } from './harness.js';
 
 export const tests = [];
 const test = (name, run) => tests.push({ name: `pool: ${name}`, run });
@@ -153,8 +153,8 @@ pooled('the kill of a job that ended in time does not meet the next one', { max:
 });
 
 pooled('a timeout counts from when the job begins', { max: 1, killAfterMs: 50 }, async ({ pool }) => {
-    const first = pool.run('wait', [200]);
-    const second = pool.run('wait', [1], { timeoutMs: 150 });
+    const first = pool.run('wait', [1500]);
+    const second = pool.run('wait', [1], { timeoutMs: 1000 });
     equal([await first, await second], ['waited', 'waited']);
     const third = pool.run('spin', [], { timeoutMs: 30 });
     equal([(await rejection(third)).name, third.state], ['TimeoutError', 'cancelled']);
@@ -231,22 +231,22 @@ pooled('Workers that have nothing to do are ended, down to the least', { min: 1,
     equal(pool.size, 1);
     await loop.gather([1, 2, 3].map(() => pool.run('wait', [30])));
     equal(made(), 3);
-    for (let tries = 0; tries < 100 && pool.size > 1; tries += 1) await loop.sleep(20);
+    await until(() => pool.size === 1);
     equal([pool.size, await pool.run('add', [1, 1])], [1, 2]);
 });
 
-pooled('a Worker is kept for as long after its last job as it may be idle, and no longer', { max: 1, idleMs: 300 }, async ({ pool, loop, made }) => {
+pooled('a Worker is kept for as long after its last job as it may be idle, and no longer', { max: 1, idleMs: 1000 }, async ({ pool, loop, made }) => {
     // Some of them end when the time since the first one is over, or nearly.
     for (let n = 0; n < 5; n += 1) {
-        await pool.run('wait', [50]);
-        await loop.sleep(50);
+        await pool.run('wait', [170]);
+        await loop.sleep(170);
     }
-    await pool.run('wait', [350]);
+    await pool.run('wait', [1150]);
     const ended = performance.now();
     equal([pool.size, made()], [1, 1]);
     while (pool.size && performance.now() - ended < 10_000) await loop.sleep(5);
     const kept = performance.now() - ended;
-    ok(kept >= 290 && kept < 10_000, `ended after ${kept} ms`);
+    ok(kept >= 990 && kept < 10_000, `ended after ${kept} ms`);
 });
 
 pooled('a long queue costs each job what a short one does', { max: 1 }, async ({ pool, loop }) => {
@@ -270,7 +270,7 @@ pooled('a long queue costs each job what a short one does', { max: 1 }, async ({
     pool.terminate();
     const taken = performance.now() - again;
     await Promise.all(two.all);
-    ok(cancelled < 5000 && taken < 1000, `${cancelled} ms to cancel, ${taken} ms to take`);
+    ok(cancelled < 5000 && taken < 5000, `${cancelled} ms to cancel, ${taken} ms to take`);
 });
 
 pooled('one Worker does several jobs at once, if allowed', { max: 1, concurrencyPerWorker: 4 }, async ({ pool, loop, made }) => {
@@ -375,7 +375,7 @@ test('a Worker that fails before its first job is told to those who wait, and no
     equal([made, pool.size], [2, 0]);
     made = 0;
     const kept = selkie.createPool(loop, make, { min: 1 });
-    for (let tries = 0; tries < 100 && kept.size; tries += 1) await loop.sleep(20);
+    await until(() => !kept.size);
     await loop.sleep(300);
     equal([made, kept.size, (await rejection(kept.run('add', [1, 2]))).code], [1, 0, 'worker-crashed']);
     await Promise.all([pool.close(), kept.close()]);
@@ -405,7 +405,7 @@ pooled('a cancel of a group, or of a gather, reaches the jobs that its functions
         task.cancel('enough');
         equal(await rejection(task), 'enough');
         // A gather ends with the first of them.
-        for (let tries = 0; tries < 100 && pool.running; tries += 1) await loop.sleep(5);
+        await until(() => !pool.running);
         equal([pool.running, made()], [0, 2]);
     }
 });
@@ -493,7 +493,7 @@ ahead('where memory is shared, a Worker is sent jobs before it has ended others'
 });
 
 ahead('a job that is more urgent is next, whatever a Worker was sent', { max: 1 }, async ({ pool, loop, sent }) => {
-    const jobs = [pool.run('wait', [60])];
+    const jobs = [pool.run('wait', [1000])];
     for (let n = 0; n < 5; n += 1) jobs.push(pool.run('count', [], { priority: 'background' }));
     await loop.sleep(5);
     jobs.push(pool.run('count', []), pool.run('count', []));
@@ -504,7 +504,7 @@ ahead('a job that is more urgent is next, whatever a Worker was sent', { max: 1 
 });
 
 ahead('one that is cancelled before it has begun rejects at once and never begins', { max: 1 }, async ({ pool, sent }) => {
-    const first = pool.run('wait', [100]);
+    const first = pool.run('wait', [1000]);
     let ended = false;
     void first.then(() => (ended = true));
     const [second, third] = [pool.run('count', []), pool.run('count', [])];
@@ -592,7 +592,7 @@ ahead('none that is behind a long one is passed by all that come later', { max: 
 });
 
 ahead('a timeout counts from when the job begins, also then', { max: 1 }, async ({ pool, loop }) => {
-    equal(await loop.gather([pool.run('wait', [200]), pool.run('wait', [1], { timeoutMs: 150 }), pool.run('count', [])]), ['waited', 'waited', 1]);
+    equal(await loop.gather([pool.run('wait', [1500]), pool.run('wait', [1], { timeoutMs: 1000 }), pool.run('count', [])]), ['waited', 'waited', 1]);
 });
 
 ahead('no more run at once than are allowed', { max: 1, concurrencyPerWorker: 2 }, async ({ pool, loop }) => {
@@ -736,7 +736,7 @@ test('a loop in a Worker is called by its port, and cancelled through it', async
     const slow = remote.submit('sleep', [60_000]);
     slow.cancel(reason);
     equal((await rejection(slow)) === reason, true);
-    for (let tries = 0; tries < 100 && (await remote.submit('cancelled', [])) === 0; tries += 1) await loop.sleep(5);
+    await until(() => remote.submit('cancelled', []));
     equal(await remote.submit('cancelled', []), 1);
     const open = rejection(remote.submit('sleep', [60_000]));
     remote.close();
@@ -812,7 +812,7 @@ test('a connection that is closed ends on its other side too', async ({ selkie }
         const remote = selkie.connectLoop(here, selkie.endpoint(there, { add: (a, b) => a + b }));
         equal([await remote.submit('add', [1, 2]), closed], [3, 0]);
         remote.close();
-        for (let tries = 0; tries < 100 && closed < 2; tries += 1) await here.sleep(20);
+        await until(() => closed === 2);
         equal([closed, thrown(() => remote.submit('add', [1, 2])).code], [2, 'pool-closed']);
     } finally {
         MessagePort.prototype.close = close;
