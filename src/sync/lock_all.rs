@@ -194,7 +194,10 @@ impl<L: LockSet> Drop for LockedAll<L> {
         let _ = HELD.try_with(|held| {
             let mut held = held.borrow_mut();
             if let Some(list) = held.get_mut(&self.owner) {
-                list.retain(|(address, _)| !taken.iter().any(|guarded| guarded.addr() == *address));
+                // They were taken in the order of their addresses.
+                list.retain(|(address, _)| {
+                    taken.binary_search_by_key(address, |guarded| guarded.addr()).is_err()
+                });
                 if list.is_empty() {
                     held.remove(&self.owner);
                 }

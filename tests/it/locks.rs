@@ -918,6 +918,25 @@ fn the_report_of_a_deadlock_of_many_tasks_takes_no_time() {
     check(newer_awaits_older(COUNT));
 }
 
+/// Rows: F56. All are taken in one order. To try all ways that lead through it would take minutes.
+#[test]
+fn many_locks_in_one_order_take_no_time_to_watch() {
+    Sim::new().run(async {
+        let reports = Reports::of_current();
+        let dice = Dice::new().await;
+        let locks: Vec<_> = (0..40).map(Lock::new).collect();
+        for _ in 0..300 {
+            let some: Vec<_> = locks.iter().filter(|_| dice.roll(4) == 0).collect();
+            drop(lock_all(some).await.unwrap());
+        }
+        assert_eq!(reports.take(), [""; 0]);
+        // The other way round, with all that was seen.
+        let (first, last) = (locks[39].lock().await, locks[0].lock().await);
+        assert_eq!(reports.take().len(), usize::from(WATCHED));
+        drop((first, last));
+    });
+}
+
 /// Threads that block share the primitives with each other, and with a loop.
 #[cfg(any(not(all(target_family = "wasm", target_os = "unknown")), target_feature = "atomics"))]
 mod threads {
