@@ -9,7 +9,7 @@
 //! lock is dropped, and it takes no more than [`MOST_EDGES`]. A release build has the empty twin of this file.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
     panic::Location,
     sync::{
@@ -127,7 +127,7 @@ impl Wish {
 
 impl Drop for Wish {
     fn drop(&mut self) {
-        ORDERS.look(|orders| orders.wishes.remove(&(self.owner, self.lock)));
+        ORDERS.look(|orders| orders.wish_ends(self));
     }
 }
 
@@ -204,6 +204,8 @@ struct Holding {
 struct Wanting {
     name: &'static str,
     site: Site,
+    /// A task may ask in several futures at once.
+    times: usize,
 }
 
 /// A lock that was taken while others were held, or the other way round.
@@ -247,7 +249,8 @@ impl Orders {
 
     /// Notes the wish; whether there may be something to [`learn`](Self::learn) from it.
     fn wish(&mut self, wish: &Wish) -> bool {
-        self.wishes.insert((wish.owner, wish.lock), Wanting { name: wish.name, site: wish.site });
+        let wanting = Wanting { name: wish.name, site: wish.site, times: 0 };
+        self.wishes.entry((wish.owner, wish.lock)).or_insert(wanting).times += 1;
         let is_known = self.nodes.get(&wish.lock).is_some_and(|node| !node.into.is_empty());
         // Where there is no room for its edges, whoever holds many locks is not looked through for each.
         (is_known || self.edges < MOST_EDGES)
@@ -255,6 +258,15 @@ impl Orders {
                 let edge = self.nodes.get(&held).and_then(|node| node.out.get(&wish.lock));
                 held != wish.lock && edge.is_none_or(|edge| !edge.gates.is_empty())
             })
+    }
+
+    fn wish_ends(&mut self, wish: &Wish) {
+        if let Entry::Occupied(mut wanting) = self.wishes.entry((wish.owner, wish.lock)) {
+            wanting.get_mut().times -= 1;
+            if wanting.get().times == 0 {
+                wanting.remove();
+            }
+        }
     }
 
     /// Adds the edges to what is wanted; the first circle that they close.

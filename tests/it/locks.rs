@@ -937,6 +937,33 @@ fn many_locks_in_one_order_take_no_time_to_watch() {
     });
 }
 
+/// Rows: F56. One of them leaves, or gets the lock: the other waits still.
+#[test]
+fn a_task_may_ask_for_a_lock_in_several_futures_at_once() {
+    async fn one_leaves(lock: Rc<Lock<()>>) {
+        let mut stays = Box::pin(lock.lock());
+        assert!(futures::poll!(&mut stays).is_pending());
+        assert!(futures::poll!(Box::pin(lock.lock())).is_pending());
+        drop(stays.await);
+    }
+    async fn one_gets_it(lock: Rc<Lock<()>>) {
+        drop(futures::future::join(lock.lock(), lock.lock()).await);
+    }
+    fn circle<F: Future<Output = ()> + 'static>(child: fn(Rc<Lock<()>>) -> F, is_kept: bool) -> Vec<String> {
+        let deadlock = Sim::new().try_run(async move {
+            let lock = Rc::new(Lock::named("it", ()));
+            let held = lock.lock().await;
+            let child = Task::builder().name("child").spawn(child(lock.clone()));
+            let _kept = Some(held).filter(|_| is_kept);
+            child.await.unwrap();
+        });
+        deadlock.unwrap_err().circle().to_vec()
+    }
+    let (first, second) = (circle(one_leaves, true), circle(one_gets_it, false));
+    assert_eq!((first.len(), second.len()), if WATCHED { (2, 1) } else { (0, 0) }, "{first:?} {second:?}");
+    assert!(second.iter().all(|line| line.ends_with("which it holds itself")), "{second:?}");
+}
+
 /// Threads that block share the primitives with each other, and with a loop.
 #[cfg(any(not(all(target_family = "wasm", target_os = "unknown")), target_feature = "atomics"))]
 mod threads {
