@@ -148,10 +148,11 @@ impl<T: ?Sized> RLock<T> {
     #[track_caller]
     pub fn try_lock(&self) -> Option<RLockGuard<'_, T>> {
         let me = me();
-        if !self.guarded.look(|owned| owned.enter(me)) {
-            return None;
+        let count = self.guarded.look(|owned| owned.enter(me).then_some(owned.count))?;
+        // One's own is held since it was taken first.
+        if count == 1 {
+            order::taken_at_once(|| number(&self.guarded), self.name, Site::here());
         }
-        order::taken_at_once(|| number(&self.guarded), self.name, Site::here());
         Some(self.guard())
     }
 

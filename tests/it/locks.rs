@@ -766,6 +766,19 @@ behaviour! {
         // It is held as before; the other way round is an order against it.
         drop((other.lock().await, again.lock().await));
         assert_eq!(reports.take().len(), usize::from(WATCHED));
+        // Nor is it taken anew by who tries it again.
+        let [again, other] = ["again", "other"].map(|name| RLock::named(name, ()));
+        let (taken, outer) = (line!(), again.lock().await);
+        drop(again.try_lock().unwrap());
+        drop(other.lock().await);
+        drop(outer);
+        drop((other.lock().await, again.lock().await));
+        let reported = reports.take();
+        assert_eq!(reported.len(), usize::from(WATCHED));
+        for message in reported {
+            let place = format!("while it held \"again\", taken at {}:{taken}:", file!());
+            assert!(message.contains(&place), "{place} is not in {message}");
+        }
         // `lock_all` against an order by hand.
         let [c, d] = &["c", "d"].map(|name| Lock::named(name, ()));
         drop(lock_all((d, c)).await.unwrap());
