@@ -19,7 +19,7 @@ mod turn;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
@@ -152,6 +152,10 @@ pub(crate) struct Scheduler {
     pub(crate) locals: Locals,
     handler: RefCell<Option<Handler>>,
     instrument: RefCell<Option<Rc<dyn Instrument>>>,
+    /// It is being told something.
+    telling: Cell<bool>,
+    /// Tasks that it has made meanwhile, by their ids: it is told nothing of them.
+    untold: RefCell<BTreeSet<u64>>,
     slow_polls: RefCell<Option<Rc<dyn Watch>>>,
     /// There is an instrument, or slow polls are reported.
     hooked: Cell<bool>,
@@ -235,6 +239,8 @@ impl Scheduler {
             locals: Locals::new(),
             handler: RefCell::default(),
             instrument: RefCell::default(),
+            telling: Cell::new(false),
+            untold: RefCell::default(),
             slow_polls: RefCell::default(),
             hooked: Cell::new(false),
             shuffle: OnceCell::new(),

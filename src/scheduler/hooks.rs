@@ -25,15 +25,15 @@ impl Scheduler {
     /// Calls one of the instrument's methods. A pointer to it, so that all four share this code.
     #[cold]
     #[inline(never)]
-    pub(super) fn hook(&self, task: &TaskRef, tell: fn(&(dyn Instrument + 'static), &TaskInfo)) {
+    fn hook(&self, task: &TaskRef, tell: fn(&(dyn Instrument + 'static), &TaskInfo)) {
         let instrument = self.instrument.borrow().clone();
-        if let Some(instrument) = instrument {
-            // Not seen by itself.
-            self.hooked.set(false);
-            self.mark(HOOKED, false);
+        // Not of itself, nor of what it has made: that would go on for ever.
+        let is_told = !self.telling.get() && !self.untold.borrow().contains(&task.id.get());
+        if let Some(instrument) = instrument.filter(|_| is_told) {
+            self.telling.set(true);
             // Dropped in there as well: it may have removed itself.
             self.guarded("an instrument", move || tell(&*instrument, &TaskInfo::new(task)));
-            self.update_hooked();
+            self.telling.set(false);
         }
     }
 
@@ -41,6 +41,14 @@ impl Scheduler {
         let hooked = self.instrument.borrow().is_some() || self.slow_polls.borrow().is_some();
         self.mark(HOOKED, hooked);
         self.hooked.set(hooked);
+    }
+
+    #[cold]
+    pub(super) fn hook_created(&self, task: &TaskRef) {
+        if self.telling.get() && self.instrument.borrow().is_some() {
+            self.untold.borrow_mut().insert(task.id.get());
+        }
+        self.hook(task, <dyn Instrument>::created);
     }
 
     #[cold]
@@ -64,6 +72,7 @@ impl Scheduler {
     #[cold]
     pub(crate) fn hook_done(&self, task: &TaskRef) {
         self.hook(task, <dyn Instrument>::done);
+        self.untold.borrow_mut().remove(&task.id.get());
     }
 
     pub(crate) fn set_slow_polls(&self, limit: Option<Duration>) {
@@ -85,6 +94,8 @@ impl Scheduler {
             return instrument;
         }
         let old = self.instrument.replace(instrument);
+        // Whoever comes next has made none of them.
+        self.untold.take();
         self.update_hooked();
         self.end_batch();
         old

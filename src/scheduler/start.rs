@@ -8,7 +8,6 @@ use std::{
 
 use super::{Scheduler, current_scheduler};
 use crate::{
-    instrument::Instrument,
     ready::Priority,
     task::{HANDLE, Header, Setup, TaskRef, allocate},
 };
@@ -47,7 +46,7 @@ impl Scheduler {
     pub(crate) fn make<F: Future + 'static>(&self, future: F, setup: Setup) -> TaskRef {
         let task = allocate(self, future, setup);
         if self.hooked.get() {
-            self.hook(&task, <dyn Instrument>::created);
+            self.hook_created(&task);
         }
         task
     }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use selkie::{AnyTask, EventLoop, Instrument, Task, sleep};
+use selkie::{AnyTask, EventLoop, Instrument, Task, current_task, sleep, yield_now};
 
 /// Notes each call with the task's state at that moment.
 #[derive(Default)]
@@ -47,5 +47,65 @@ behaviour! {
             ["outer: created, Created", "outer: poll_start, Running", "outer: poll_end, Waiting, waits"],
         );
         outer.await.expect("it ends");
+    }
+}
+
+/// Makes a task of each kind whenever it is told something.
+struct Spawner(Notes);
+
+impl Spawner {
+    fn told(&self, what: &str, task: &AnyTask) {
+        self.0.add(what, task);
+        Task::builder().name("eager").spawn(yield_now()).detach();
+        Task::builder().name("lazy").lazy().spawn(yield_now()).detach();
+        drop(EventLoop::current().expect("a loop runs").call_soon(|| {}).expect("it is open"));
+    }
+}
+
+impl Instrument for Spawner {
+    fn created(&self, task: &AnyTask) {
+        self.told("created", task);
+    }
+
+    fn poll_start(&self, task: &AnyTask) {
+        self.told("poll_start", task);
+    }
+
+    fn poll_end(&self, task: &AnyTask) {
+        self.told("poll_end", task);
+    }
+
+    fn done(&self, task: &AnyTask) {
+        self.told("done", task);
+    }
+}
+
+behaviour! {
+    /// Rows: F22. Not of its start, and of nothing later: the loop would never come to an end.
+    async fn an_instrument_is_told_nothing_of_what_it_spawns(t) {
+        let event_loop = EventLoop::current().expect("a behaviour runs on a loop");
+        let this = current_task().expect("a behaviour is a task").name();
+        let spawner = Rc::new(Spawner(Notes::default()));
+        event_loop.set_instrument(Some(spawner.clone()));
+        let seen = Task::builder().name("seen").spawn(async { Task::builder().name("child").spawn(async {}).await });
+        for _ in 0..5 {
+            yield_now().await;
+        }
+        event_loop.set_instrument(None);
+        seen.await.expect("it ends").expect("it ends");
+        let notes: Vec<_> = spawner.0.0.take().into_iter().filter(|note| !note.starts_with(&*this)).collect();
+        assert_eq!(
+            notes,
+            [
+                "seen: created, Created",
+                "seen: poll_start, Running",
+                "child: created, Created",
+                "child: poll_start, Running",
+                "child: poll_end, Running",
+                "child: done, Finished",
+                "seen: poll_end, Running",
+                "seen: done, Finished",
+            ],
+        );
     }
 }
