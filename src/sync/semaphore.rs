@@ -139,7 +139,8 @@ impl<M: Mode> Semaphore<M> {
 
     /// Adds `permits`; those who waited longest get them. Any thread may call it.
     ///
-    /// Needed only for permits that were [forgotten](Permit::forget), or to let more in than at first. Of 0 it does nothing.
+    /// Needed only for permits that were [forgotten](Permit::forget), or to let more in than at first. **Difference**: of 0 it
+    /// does nothing, where that of `threading` raises `ValueError`.
     ///
     /// # Panics
     ///

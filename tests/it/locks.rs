@@ -241,6 +241,19 @@ behaviour! {
 }
 
 behaviour! {
+    /// Difference: X35. Python refuses to release none.
+    async fn none_may_be_released_and_acquired(t) {
+        let gate = Semaphore::new(0);
+        gate.release(0);
+        assert_eq!(gate.available(), 0);
+        drop(gate.acquire_many(0).await);
+        assert_eq!(gate.available(), 0);
+        let bounded = BoundedSemaphore::new(0);
+        assert_eq!((bounded.release(0), bounded.release(1)), (Ok(()), Err(OverReleased)));
+    }
+}
+
+behaviour! {
     /// Rows: X19. Who wants many is not starved by those who want few; when it leaves, they go on.
     async fn who_wants_many_permits_keeps_its_place(t) {
         let gate = Rc::new(Semaphore::new(1));
