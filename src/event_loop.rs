@@ -327,10 +327,10 @@ impl EventLoop {
         self.scheduler().report(message, None);
     }
 
-    /// Reports polls that take `limit` or longer, with the task's name; `None` turns it off again.
+    /// Reports polls and callbacks that take `limit` or longer, with the task's name; `None` turns it off again.
     ///
     /// Mirrors `slow_callback_duration` of asyncio's debug mode, where it is 0.1 s. Natively a watchdog thread also
-    /// reports a poll while it is still under way. It costs two looks at the clock a poll, so it is off unless the
+    /// reports a poll while it is still under way. It costs two looks at the clock each, so it is off unless the
     /// environment has `SELKIE_DEBUG=1`, which sets 100 ms.
     ///
     /// **Difference**: the rest of asyncio's debug mode is not needed or not there. A call from a wrong thread does not
@@ -489,7 +489,9 @@ impl LoopHandle {
         callback: impl FnOnce() + Send + 'static,
     ) -> Result<RemoteHandle, LoopClosed> {
         let (call, handle) = remote_call(callback);
-        self.scheduler.call_remote(move |_| call.run()).map_err(|_| LoopClosed)?;
+        let run =
+            move |scheduler: &Scheduler| scheduler.watched("a call from another thread", None, || call.run());
+        self.scheduler.call_remote(run).map_err(|_| LoopClosed)?;
         Ok(handle)
     }
 

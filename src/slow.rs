@@ -1,4 +1,4 @@
-//! Finding polls that take too long: they hold up every other task of the loop.
+//! Finding polls and callbacks that take too long: they hold up every other task of the loop.
 
 #![expect(
     clippy::disallowed_types,
@@ -27,12 +27,31 @@ struct Poll {
     reported: bool,
 }
 
-/// Is told of each poll. A loop knows [`SlowPolls`] by this only: a program that never asks for them has nothing of it.
-pub(crate) trait Watch {
-    fn enter(&self, task: &TaskRef);
+/// What is measured.
+#[derive(Clone, Copy)]
+pub(crate) enum Step<'a> {
+    Poll(&'a TaskRef),
+    /// What it is, and of which task.
+    Call(&'a str, Option<&'a TaskRef>),
+}
 
-    /// What to report of the poll that ends.
-    fn leave(&self, task: &TaskRef) -> Option<String>;
+/// Is told of each poll and each callback. A loop knows [`SlowPolls`] by this only: a program that never asks for them has nothing
+/// of it.
+pub(crate) trait Watch {
+    fn enter(&self, step: Step<'_>);
+
+    /// What to report of the step that ends.
+    fn leave(&self, step: Step<'_>) -> Option<String>;
+}
+
+impl Step<'_> {
+    fn label(&self) -> String {
+        match self {
+            Self::Poll(task) => task.label(),
+            Self::Call(what, Some(task)) => format!("{what} of {}", task.label()),
+            Self::Call(what, None) => (*what).to_owned(),
+        }
+    }
 }
 
 /// Measures polls while somebody wants to know.
@@ -73,17 +92,17 @@ impl SlowPolls {
 }
 
 impl Watch for SlowPolls {
-    fn enter(&self, task: &TaskRef) {
+    fn enter(&self, step: Step<'_>) {
         let since = self.platform.now();
         let mut starts = self.starts.borrow_mut();
         if starts.is_empty() {
-            let poll = Poll { since, label: task.label(), reported: false };
+            let poll = Poll { since, label: step.label(), reported: false };
             *os::lock(&self.watched.poll) = Some(poll);
         }
         starts.push(since);
     }
 
-    fn leave(&self, task: &TaskRef) -> Option<String> {
+    fn leave(&self, step: Step<'_>) -> Option<String> {
         let mut starts = self.starts.borrow_mut();
         let since = starts.pop()?;
         if starts.is_empty() {
@@ -91,7 +110,8 @@ impl Watch for SlowPolls {
         }
         let length = self.platform.now().saturating_sub(since);
         (length >= self.limit).then(|| {
-            format!("{} took {} ms for one poll and held up its loop", task.label(), milliseconds(length))
+            let unit = if matches!(step, Step::Poll(_)) { " for one poll" } else { "" };
+            format!("{} took {} ms{unit} and held up its loop", step.label(), milliseconds(length))
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     error::{discard, panic_message},
     exception::Handler,
     instrument::{Instrument, TaskInfo},
-    slow::{SlowPolls, Watch},
+    slow::{SlowPolls, Step, Watch},
     task::TaskRef,
 };
 
@@ -54,16 +54,12 @@ impl Scheduler {
     #[cold]
     pub(super) fn hook_enter(&self, task: &TaskRef) {
         self.hook(task, <dyn Instrument>::poll_start);
-        let slow_polls = self.slow_polls.borrow().clone();
-        if let Some(slow_polls) = slow_polls {
-            slow_polls.enter(task);
-        }
+        self.watch(|slow_polls| slow_polls.enter(Step::Poll(task)));
     }
 
     #[cold]
     pub(super) fn hook_leave(&self, task: &TaskRef) {
-        let slow_polls = self.slow_polls.borrow().clone();
-        if let Some(message) = slow_polls.and_then(|slow_polls| slow_polls.leave(task)) {
+        if let Some(message) = self.watch(|slow_polls| slow_polls.leave(Step::Poll(task))).flatten() {
             self.report(&message, Some(task));
         }
         self.hook(task, <dyn Instrument>::poll_end);
@@ -114,6 +110,27 @@ impl Scheduler {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
             self.report_panic(what, payload);
         }
+    }
+
+    /// [`guarded`](Self::guarded) for what holds up the loop as a poll does.
+    pub(crate) fn watched(&self, what: &str, task: Option<&TaskRef>, f: impl FnOnce()) {
+        let is_hooked = self.hooked.get();
+        if is_hooked {
+            self.watch(|slow_polls| slow_polls.enter(Step::Call(what, task)));
+        }
+        self.guarded(what, f);
+        if is_hooked {
+            if let Some(message) = self.watch(|slow_polls| slow_polls.leave(Step::Call(what, task))).flatten()
+            {
+                self.report(&message, task);
+            }
+        }
+    }
+
+    #[cold]
+    fn watch<R>(&self, tell: impl FnOnce(&dyn Watch) -> R) -> Option<R> {
+        let slow_polls = self.slow_polls.borrow().clone();
+        slow_polls.map(|slow_polls| tell(&*slow_polls))
     }
 
     #[cold]

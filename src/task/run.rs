@@ -362,7 +362,7 @@ impl TaskRef {
         for _ in 0..self.cold(|cold| cold.callbacks.len()) {
             let Some(callback) = self.cold(|cold| cold.callbacks.pop_front()) else { break };
             scheduler.set_calling(Some(self));
-            scheduler.guarded("a done callback", || callback(self));
+            scheduler.watched("a done callback", Some(self), || callback(self));
             scheduler.set_calling(None);
         }
         if self.cold(|cold| !cold.callbacks.is_empty()) {

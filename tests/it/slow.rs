@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use selkie::{EventLoop, Task, testing::Sim};
 
-use crate::harness::test;
+use crate::harness::{Reports, test};
 
 /// Rows: U20.
 /// Difference: X24. Where a task was made is not kept, so its name is what the report has. A call from a wrong thread does
@@ -49,4 +49,31 @@ fn a_poll_may_take_all_of_the_time() {
         slow.await.unwrap();
     });
     assert!(reports.borrow().iter().any(|report| report.contains("held up its loop")), "{reports:?}");
+}
+
+/// Rows: U20, X24. They hold up the loop as a poll does, whoever made them.
+#[selkie::test]
+async fn a_callback_that_takes_too_long_is_reported() {
+    fn hold_up() {
+        let clock = EventLoop::current().unwrap();
+        let start = clock.time();
+        while clock.time() - start < Duration::from_millis(60) {}
+    }
+    let event_loop = EventLoop::current().unwrap();
+    let reports = Reports::of_current();
+    event_loop.report_slow_polls(Some(Duration::from_millis(50)));
+    let callback = event_loop.call_soon(hold_up).unwrap();
+    let quick = Task::builder().name("quick").spawn(async {});
+    quick.on_done(|_| hold_up());
+    event_loop.handle().call_soon_threadsafe(hold_up).unwrap();
+    selkie::sleep(Duration::from_millis(1)).await;
+    quick.await.unwrap();
+    event_loop.report_slow_polls(None);
+    drop(callback);
+    let reports = reports.take();
+    for what in
+        ["a callback (", "a done callback of task \"quick\" took ", "a call from another thread took "]
+    {
+        assert!(reports.iter().any(|report| report.starts_with(what)), "{what}: {reports:?}");
+    }
 }
