@@ -478,7 +478,7 @@ impl LoopHandle {
 
     /// Calls `callback` at a turn of the loop, from any thread.
     ///
-    /// Never waits. The calls of one thread run in their order. Mirrors
+    /// Never waits. The calls of one thread run in their order, each with a copy of the caller's context variables. Mirrors
     /// [`loop.call_soon_threadsafe`](https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon_threadsafe).
     ///
     /// # Errors
@@ -489,8 +489,11 @@ impl LoopHandle {
         callback: impl FnOnce() + Send + 'static,
     ) -> Result<RemoteHandle, LoopClosed> {
         let (call, handle) = remote_call(callback);
-        let run =
-            move |scheduler: &Scheduler| scheduler.watched("a call from another thread", None, || call.run());
+        let context = context::Context::current();
+        let run = move |scheduler: &Scheduler| {
+            // What is reported of it is, too.
+            context.run(|| scheduler.watched("a call from another thread", None, || call.run()));
+        };
         self.scheduler.call_remote(run).map_err(|_| LoopClosed)?;
         Ok(handle)
     }

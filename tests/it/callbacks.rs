@@ -10,9 +10,11 @@ use std::{
     time::Duration,
 };
 
-use selkie::{CancelOutcome, ContextVar, EventLoop, RemoteHandle, sleep, spawn, yield_now};
+use selkie::{
+    CancelOutcome, ContextVar, EventLoop, Lock, RemoteHandle, sleep, spawn, testing::Sim, yield_now,
+};
 
-use crate::harness::{OnDrop, Reports};
+use crate::harness::{OnDrop, Reports, test};
 
 static VAR: ContextVar<u32> = ContextVar::new();
 
@@ -130,6 +132,52 @@ behaviour! {
         task.await.unwrap();
         t.log(format!("main {:?}", VAR.get()));
     } => ["soon Some(1)", "explicit Some(2)", "done Some(1)", "later Some(1)", "main Some(3)"]
+}
+
+/// Rows: F43, X18.
+#[test]
+fn a_call_from_another_thread_keeps_the_context_of_the_caller_and_leaks_nothing() {
+    let seen = Arc::new(Lock::new(Vec::new()));
+    let call = |what: u32| {
+        let seen = seen.clone();
+        move || {
+            seen.try_lock().unwrap().push((what, VAR.get()));
+            VAR.set(99);
+        }
+    };
+    let (first, second, outside) = (call(1), call(2), call(3));
+    let sim = Sim::new();
+    VAR.clear();
+    sim.run(async move {
+        let handle = EventLoop::current().unwrap().handle();
+        VAR.set(10);
+        handle.call_soon_threadsafe(first).unwrap();
+        VAR.set(20);
+        handle.call_soon_threadsafe(second).unwrap();
+        VAR.clear();
+        handle.call_soon_threadsafe(outside).unwrap();
+        VAR.set(30);
+        yield_now().await;
+        yield_now().await;
+        assert_eq!(VAR.get(), Some(30));
+    });
+    assert_eq!(*seen.try_lock().unwrap(), [(1, Some(10)), (2, Some(20)), (3, None)]);
+    assert_eq!(VAR.get(), None);
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Rows: X18, X23.
+    async fn a_call_from_another_thread_that_panics_is_reported_in_its_context(t) {
+        let event_loop = EventLoop::current().unwrap();
+        let inner = t.clone();
+        event_loop.set_exception_handler(Some(Rc::new(move |_| inner.log(format!("{:?}", VAR.get())))));
+        VAR.set(1);
+        event_loop.handle().call_soon_threadsafe(|| panic!("on purpose")).unwrap();
+        VAR.set(2);
+        sleep(t.secs(1.0)).await;
+        event_loop.set_exception_handler(None);
+    } => ["Some(1)"]
 }
 
 behaviour! {
