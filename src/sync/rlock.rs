@@ -200,9 +200,17 @@ impl<T: ?Sized> RLock<T> {
 /// The explicit form: no value and no guard. A task gives back what it has taken.
 impl RLock<()> {
     /// Waits until the lock is free or this task's own, and takes it (once more) until [`release`](Self::release).
+    ///
+    /// The future stays on its thread, as a guard does: to a future that moves between threads, the lock would be that of
+    /// whichever thread has polled it, and so of all others there.
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = ()> {
-        self.enter(Site::here(), Hold::Scoped)
+        let site = Site::here();
+        async move {
+            let here = Here(PhantomData);
+            self.enter(site, Hold::Scoped).await;
+            here.end();
+        }
     }
 
     /// Gives one hold back. A guard of [`lock`](Self::lock) does so by itself: do not do both.
@@ -219,6 +227,13 @@ impl RLock<()> {
         release(&self.guarded);
         Ok(())
     }
+}
+
+/// A future that has it while it waits is not `Send`.
+struct Here(PhantomData<*const ()>);
+
+impl Here {
+    fn end(self) {}
 }
 
 /// What the lock is called in `order`.

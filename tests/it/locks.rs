@@ -1141,6 +1141,9 @@ fn shared_primitives_and_their_futures_cross_threads() {
     <local::Queue<u8> as UnlessSync<_>>::found();
     <local::Queue<u8> as UnlessSend<_>>::found();
     <selkie::RLockGuard<'static, u8> as UnlessSend<_>>::found();
+    // Nor what stands in for one: futures of an executor would enter together, as they share threads.
+    fn stays<A, F: UnlessSend<A>>(_: &F) {}
+    stays(&RLock::new(()).acquire());
     <Lock<Cell<u8>> as UnlessSync<u8>>::found();
     <Lock<Rc<u8>> as UnlessSync<_>>::found();
     <selkie::Queue<Rc<u8>> as UnlessSend<_>>::found();
