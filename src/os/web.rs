@@ -12,6 +12,7 @@ use std::{
     future::{Future, poll_fn},
     marker::PhantomData,
     panic::AssertUnwindSafe,
+    rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
 };
@@ -39,7 +40,7 @@ use crate::{
     AnyTask, EventLoop, JoinError, LoopHandle, Task,
     isolated::job::{self, Registered},
     remote::Shared,
-    spawn,
+    task::{EndHook, TaskRef},
 };
 
 pub(crate) fn host() -> Arc<dyn Platform> {
@@ -369,11 +370,11 @@ impl<T: Into<JsValue> + 'static> PromiseValue<Value> for T {
 
 /// A promise that settles as `task` ends, for JavaScript to await.
 ///
-/// It is fulfilled with the task's value, and with `undefined` if that is `()`. A task that was cancelled or failed rejects it
-/// with an `Error` whose message says why and whose `name` is `AbortError` for a cancelled one, as fetch has it. The task runs
-/// on if nobody keeps the promise.
+/// It is fulfilled with the task's value, and with `undefined` if that is `()`. A task that was cancelled, also by the end of its
+/// loop, or failed rejects it with an `Error` whose message says why and whose `name` is `AbortError` for a cancelled one, as
+/// fetch has it. The task may be of any loop of this thread, and runs on if nobody keeps the promise.
 pub fn into_promise<T: PromiseValue<Kind>, Kind>(task: Task<T>) -> Promise {
-    settle(async move { task.await.map(T::into_value).map_err(|error| to_error(&error)) })
+    settle(task, |result| result.map(T::into_value).map_err(|error| to_error(&error)))
 }
 
 /// As [`into_promise`], for a task whose own `Err` rejects the promise as it is.
@@ -382,38 +383,77 @@ where
     T: PromiseValue<Kind>,
     E: Into<JsValue> + 'static,
 {
-    settle(async move {
-        match task.await {
-            Ok(result) => result.map(T::into_value).map_err(Into::into),
-            Err(error) => Err(to_error(&error)),
-        }
+    settle(task, |result| match result {
+        Ok(result) => result.map(T::into_value).map_err(Into::into),
+        Err(error) => Err(to_error(&error)),
     })
 }
 
-fn settle(future: impl Future<Output = Result<JsValue, JsValue>> + 'static) -> Promise {
+/// A promise that settles with what `convert` makes of the task's result.
+fn settle<T: 'static>(
+    task: Task<T>,
+    convert: fn(Result<T, JoinError>) -> Result<JsValue, JsValue>,
+) -> Promise {
     // A panic of the spawn ends its task, and leaves nothing of this half done.
-    let mut future = AssertUnwindSafe(Some(future));
+    let mut task = AssertUnwindSafe(Some(task));
     Promise::new(&mut move |fulfil, reject| {
-        let Some(future) = future.take() else { return };
-        let waiter = async move {
-            // The functions of a promise do not throw.
-            let _ = match future.await {
-                Ok(value) => fulfil.call1(&JsValue::UNDEFINED, &value),
-                Err(error) => reject.call1(&JsValue::UNDEFINED, &error),
-            };
+        let Some(task) = task.take() else { return };
+        let promise = Settle { fulfil, reject };
+        let scheduler = task.raw().scheduler().this();
+        // A closed loop has ended it, and no task could wait for that there.
+        let task = match if scheduler.is_closed() { task.try_into_result() } else { Err(task) } {
+            Ok(result) => return promise.with(convert(result)),
+            Err(task) => task,
         };
-        let waiter = spawn(waiter);
+        let settled = promise.clone();
+        let waiter = async move { settled.with(convert(task.await)) };
+        // Of the task's own loop: another one must not wait for it.
+        let waiter = Task::builder().spawn_in(&scheduler, waiter);
         waiter.raw().mark_quiet();
+        // It may go with its loop, and what a value is turned into by code of users may fail.
+        if waiter.is_finished() {
+            promise.ended(waiter.raw());
+        } else {
+            waiter.raw().cold(|cold| cold.end_hook = Some(Rc::new(promise)));
+        }
         waiter.detach();
     })
 }
 
-fn to_error(error: &JoinError) -> JsValue {
-    let js = js_sys::Error::new(&error.to_string());
-    if error.is_cancelled() {
-        js.set_name("AbortError");
+/// The functions of a promise. The first call counts, and they do not throw.
+#[derive(Clone)]
+struct Settle {
+    fulfil: Function,
+    reject: Function,
+}
+
+impl Settle {
+    fn with(&self, result: Result<JsValue, JsValue>) {
+        let _ = match result {
+            Ok(value) => self.fulfil.call1(&JsValue::UNDEFINED, &value),
+            Err(error) => self.reject.call1(&JsValue::UNDEFINED, &error),
+        };
     }
-    js.into()
+}
+
+impl EndHook for Settle {
+    fn ended(&self, waiter: &TaskRef) {
+        if waiter.is_failed() {
+            self.with(Err(new_error(&waiter.error_text(), waiter.is_cancelled())));
+        }
+    }
+}
+
+fn to_error(error: &JoinError) -> JsValue {
+    new_error(&error.to_string(), error.is_cancelled())
+}
+
+fn new_error(message: &str, is_abort: bool) -> JsValue {
+    let error = js_sys::Error::new(message);
+    if is_abort {
+        error.set_name("AbortError");
+    }
+    error.into()
 }
 
 /// Waits for a promise of JavaScript: `Ok` with what it was fulfilled with, `Err` with what it was rejected with.

@@ -12,7 +12,7 @@ use js_sys::{Array, Float64Array, Function, Promise};
 use selkie::{
     AnyTask, EventLoop, JoinError, LoopHandle, Priority, RunError, Task, current_task,
     os::web::{
-        JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame,
+        JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame, run_forever,
         try_into_promise, yield_to_page,
     },
     sleep, sleep_until, spawn, spawn_lazy, timeout, yield_now,
@@ -558,6 +558,68 @@ async fn a_task_without_a_value_fulfills_its_promise_with_undefined() {
     assert_eq!(JsFuture::from(good).await.unwrap(), JsValue::UNDEFINED);
     let bad = try_into_promise(spawn(async { Err::<(), _>(JsValue::from("no luck")) }));
     assert_eq!(JsFuture::from(bad).await.unwrap_err(), JsValue::from("no luck"));
+}
+
+#[test]
+async fn a_promise_settles_with_its_task_whichever_loop_that_is_of() {
+    let other = EventLoop::new();
+    let stopped = run_forever(&other).unwrap();
+    let sleeps = || async {
+        sleep(ms(1)).await;
+        7
+    };
+    // Where no loop runs, and in a task of another loop.
+    let inner = other.clone();
+    let outside = in_a_callback(move || into_promise(inner.spawn(sleeps()).unwrap())).await;
+    let inner = other.clone();
+    let inside = spawn(async move { into_promise(inner.spawn(sleeps()).unwrap()) }).await.unwrap();
+    let result = spawn(async { timeout(ms(1000), from_promise(outside)).await });
+    assert_eq!(result.await.unwrap().unwrap(), Ok(JsValue::from(7)));
+    let result = spawn(async { timeout(ms(1000), from_promise(inside)).await });
+    assert_eq!(result.await.unwrap().unwrap(), Ok(JsValue::from(7)));
+
+    // The task has ended, and its loop is closed.
+    let ended = other.spawn(async { 8 }).unwrap();
+    other.stop();
+    spawn(stopped).await.unwrap();
+    other.close().unwrap();
+    let result = spawn(async { timeout(ms(1000), from_promise(into_promise(ended))).await });
+    assert_eq!(result.await.unwrap().unwrap(), Ok(JsValue::from(8)));
+}
+
+#[test]
+async fn a_promise_of_a_task_that_goes_with_its_loop_is_rejected() {
+    let other = EventLoop::new();
+    let stopped = run_forever(&other).unwrap();
+    let promise = into_promise(other.spawn(pending::<u32>()).unwrap());
+    pause(1.0).await;
+    other.stop();
+    spawn(stopped).await.unwrap();
+    other.close().unwrap();
+    let result = spawn(async { timeout(ms(1000), from_promise(promise)).await });
+    let error: js_sys::Error = result.await.unwrap().unwrap().unwrap_err().unchecked_into();
+    assert_eq!(error.name(), "AbortError");
+}
+
+#[test]
+async fn a_value_that_fails_to_become_javascripts_rejects_the_promise() {
+    struct Fails;
+    impl From<Fails> for JsValue {
+        fn from(_: Fails) -> Self {
+            panic!("on purpose")
+        }
+    }
+    // Each is listened to at once: Node ends when nobody hears of a rejection.
+    let promises = [
+        from_promise(into_promise(spawn(async { Fails }))),
+        from_promise(into_promise(spawn_lazy(async { Fails }))),
+        from_promise(try_into_promise(spawn_lazy(async { Err::<(), _>(Fails) }))),
+    ];
+    for promise in promises {
+        let result = spawn(async { timeout(ms(1000), promise).await });
+        let error: js_sys::Error = result.await.unwrap().unwrap().unwrap_err().unchecked_into();
+        assert_eq!(error.name(), "Error");
+    }
 }
 
 #[test]
