@@ -465,18 +465,29 @@ pub fn from_promise(promise: Promise) -> JsFuture {
 
 /// A signal that is aborted when the task is cancelled, for `fetch` and other APIs of the host.
 ///
-/// Its reason is the message of the cancel. A task that ends otherwise never aborts it.
+/// Its reason is the message of the cancel. A task that goes with its loop counts as cancelled; one that ends otherwise never
+/// aborts it.
 pub fn abort_signal<T: 'static>(task: &Task<T>) -> web_sys::AbortSignal {
     let controller = web_sys::AbortController::new().expect("every host has AbortController");
     let signal = controller.signal();
-    task.on_done(move |result| {
-        if let Err(error) = result {
-            if error.is_cancelled() {
-                controller.abort_with_reason(&to_error(error));
-            }
-        }
-    });
+    let aborts = Aborts { controller, task: task.any() };
+    task.raw().add_callback(Box::new(move |_| drop(aborts)));
     signal
+}
+
+/// A done callback, of which a loop that closes makes no call.
+struct Aborts {
+    controller: web_sys::AbortController,
+    task: AnyTask,
+}
+
+impl Drop for Aborts {
+    fn drop(&mut self) {
+        if self.task.raw.is_cancelled() {
+            let message = self.task.raw.read_cold(|cold| cold.cancel_message.clone()).flatten();
+            self.controller.abort_with_reason(&to_error(&JoinError::cancelled(message)));
+        }
+    }
 }
 
 /// Asks `task` to end when `signal` is aborted; at once if it already is.

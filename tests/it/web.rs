@@ -623,6 +623,19 @@ async fn a_value_that_fails_to_become_javascripts_rejects_the_promise() {
 }
 
 #[test]
+async fn a_task_that_goes_with_its_loop_aborts_its_signal() {
+    let other = EventLoop::new();
+    let stopped = run_forever(&other).unwrap();
+    let signal = abort_signal(&other.spawn(pending::<()>()).unwrap());
+    let good = abort_signal(&other.spawn(async {}).unwrap());
+    other.stop();
+    spawn(stopped).await.unwrap();
+    assert!(!signal.aborted());
+    other.close().unwrap();
+    assert!(signal.aborted() && !good.aborted());
+}
+
+#[test]
 async fn a_task_waits_for_promises_of_javascript() {
     let task = spawn(async {
         let good = from_promise(Promise::resolve(&JsValue::from(1))).await;
