@@ -385,6 +385,7 @@ impl Driver {
     fn finish(&self) {
         if !self.done.replace(true) {
             self.event_loop.scheduler().driven.set(false);
+            self.event_loop.scheduler().hosted.set(false);
             if self.close_at_end {
                 self.event_loop.scheduler().close();
             }

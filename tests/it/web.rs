@@ -1015,6 +1015,25 @@ async fn background_tasks_hold_up_no_sleep_of_a_normal_one() {
     assert!(mean < ms(50) && latest < ms(1000), "late by {mean:?}, the latest by {latest:?}");
 }
 
+#[test]
+async fn a_loop_that_has_stopped_starts_no_task_before_it_runs_again() {
+    let other = EventLoop::new();
+    let stopped = run_forever(&other).unwrap();
+    other.stop();
+    spawn(stopped).await.unwrap();
+    let ran = shared::<Cell<bool>>();
+    let flag = ran.clone();
+    let inner = other.clone();
+    let task = in_a_callback(move || inner.spawn(async move { flag.set(true) }).unwrap()).await;
+    pause(5.0).await;
+    assert!(!ran.get() && !task.is_finished());
+    let stopped = run_forever(&other).unwrap();
+    other.stop();
+    spawn(stopped).await.unwrap();
+    assert!(ran.get());
+    other.close().unwrap();
+}
+
 /// Difference: F03. Nobody can run the thread's own loop again, so whoever spawns next does.
 #[test]
 async fn the_loop_of_the_page_goes_on_with_the_next_spawn_after_a_stop() {
