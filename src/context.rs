@@ -72,7 +72,7 @@ pub(crate) fn current() -> Option<Arc<Variables>> {
 }
 
 #[cold]
-fn outside() -> Option<Arc<Variables>> {
+pub(crate) fn outside() -> Option<Arc<Variables>> {
     if !OUTSIDE_IS_SET.get() {
         return None;
     }
@@ -86,11 +86,14 @@ fn replace(new: Option<Arc<Variables>>) -> Option<Arc<Variables>> {
             task.set_context(new);
             old
         }
-        None => {
-            OUTSIDE_IS_SET.set(new.is_some());
-            OUTSIDE.try_with(|outside| outside.replace(new)).unwrap_or_default()
-        }
+        None => put_outside(new),
     }
+}
+
+/// Answers those that were in force.
+pub(crate) fn put_outside(new: Option<Arc<Variables>>) -> Option<Arc<Variables>> {
+    OUTSIDE_IS_SET.set(new.is_some());
+    OUTSIDE.try_with(|outside| outside.replace(new)).unwrap_or_default()
 }
 
 /// Exchanges the variables that are in force with those of `context`: before code that a thread polls, often and in many contexts,

@@ -34,6 +34,7 @@ use std::{
 use selkie_platform::Platform;
 
 use crate::{
+    context::{self, Variables},
     error::discard,
     event_loop::Owner,
     exception::Handler,
@@ -136,6 +137,8 @@ pub(crate) struct Scheduler {
     outer: Cell<*const Scheduler>,
     /// Whose done callbacks run.
     calling: Cell<Option<NonNull<Header>>>,
+    /// The variables outside of tasks meanwhile.
+    outside: RefCell<Option<Arc<Variables>>>,
     /// What is left of the inbox that was taken out.
     taken: RefCell<Taken>,
     /// The platform gives turns.
@@ -228,6 +231,7 @@ impl Scheduler {
             in_turn: Cell::new(false),
             outer: Cell::new(ptr::null()),
             calling: Cell::new(None),
+            outside: RefCell::default(),
             taken: RefCell::default(),
             driven: Cell::new(false),
             ending: Cell::new(false),
@@ -434,6 +438,10 @@ impl Scheduler {
     /// Whose done callbacks run, if any: they get another turn after a trap.
     pub(crate) fn set_calling(&self, task: Option<&TaskRef>) {
         self.calling.set(task.map(TaskRef::as_ptr));
+        if crate::os::TRAPS {
+            // It runs with variables of its own, and a trap would leave them there.
+            self.outside.replace(task.and_then(|_| context::outside()));
+        }
     }
 
     /// The running task says what it waits for.

@@ -3,7 +3,10 @@
 use std::{mem::ManuallyDrop, ptr::NonNull};
 
 use super::{CURRENT, Scheduler, start::MAX_DEPTH};
-use crate::task::{Header, TaskRef};
+use crate::{
+    context,
+    task::{Header, TaskRef},
+};
 
 impl Scheduler {
     /// Runs `f`, which polls tasks, where a trap would not come to the platform's notice.
@@ -28,6 +31,7 @@ impl Scheduler {
         let entered = self.enter_loop();
         self.trapped_chain(None);
         if let Some(cell) = self.calling.take() {
+            drop(context::put_outside(self.outside.take()));
             // SAFETY: whoever ran the callbacks held a reference, which leaked with the stack and is ours now.
             let task = unsafe { TaskRef::from_ptr(cell) };
             // The rest of them, and then who waits for the task, get another turn.

@@ -10,7 +10,7 @@ use std::{
 
 use js_sys::{Array, Float64Array, Function, Promise};
 use selkie::{
-    AnyTask, EventLoop, JoinError, LoopHandle, Priority, RunError, Task, current_task,
+    AnyTask, ContextVar, Deferred, EventLoop, JoinError, LoopHandle, Priority, RunError, Task, current_task,
     os::web::{
         JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame, run_forever,
         try_into_promise, yield_to_page,
@@ -233,6 +233,32 @@ async fn a_done_callback_that_traps_holds_up_neither_the_others_nor_who_waits() 
     }
     assert_eq!(task.await.unwrap(), 3);
     assert_eq!(*log.borrow(), ["first", "second", "third"]);
+}
+
+#[test]
+async fn a_callback_that_traps_leaves_its_variables_to_nobody() {
+    static REQUEST: ContextVar<u32> = ContextVar::new();
+    let seen = || in_a_callback(|| (REQUEST.get(), spawn(async { REQUEST.get() })));
+    let task = spawn(async {
+        REQUEST.set(7);
+        let task = spawn(async {});
+        task.on_done(|_| trap());
+        task
+    });
+    task.await.unwrap().await.unwrap();
+    let (outside, spawned) = seen().await;
+    assert_eq!((outside, spawned.await.unwrap()), (None, None), "after a done callback");
+
+    let task = spawn(async {
+        REQUEST.set(8);
+        let (resolver, deferred) = Deferred::<u32>::new();
+        deferred.on_done(|_| trap());
+        resolver.set_result(1).unwrap();
+    });
+    task.await.unwrap();
+    pause(5.0).await;
+    let (outside, spawned) = seen().await;
+    assert_eq!((outside, spawned.await.unwrap()), (None, None), "after a callback of a deferred result");
 }
 
 #[test]
