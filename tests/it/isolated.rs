@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use selkie::{
-    ContextVar, IsolatedPool, PoolError, RemoteSet, ThreadPool, isolated, isolated::Call, sleep, spawn,
-    timeout,
+    ContextVar, EventLoop, IsolatedPool, PoolError, RemoteSet, ThreadPool, isolated, isolated::Call, sleep,
+    spawn, testing::Sim, timeout,
 };
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +171,20 @@ static CONTEXT: ContextVar<u8> = ContextVar::new();
 #[isolated]
 fn context() -> Option<u8> {
     CONTEXT.get()
+}
+
+/// Runs loops of its own.
+#[isolated]
+fn runs_loops() -> u32 {
+    let guest = EventLoop::guest(|| ());
+    let task = guest.spawn(async { 1 }).unwrap();
+    guest.turn().unwrap();
+    guest.close().unwrap();
+    let slept = Sim::new().run(async {
+        sleep(Duration::from_secs(60)).await;
+        spawn(async { 2 }).await.unwrap()
+    });
+    task.try_into_result().unwrap().unwrap() + slept
 }
 
 /// Can be read, but not written.
@@ -341,6 +355,15 @@ behaviour! {
             let refused = pool.submit(makes_a_pool()).unwrap().await.unwrap();
             assert!(refused.contains("worker"), "{refused}");
         }
+        pool.shutdown().await;
+    }
+}
+
+behaviour! {
+    /// Rows: F40. Also in a Web Worker without glue.
+    async fn a_job_may_run_loops_of_its_own(_t) {
+        let Some(pool) = pool(1) else { return };
+        assert_eq!(pool.submit(runs_loops()).unwrap().await.unwrap(), 3);
         pool.shutdown().await;
     }
 }

@@ -21,8 +21,11 @@ export function adopt(memory, table) {
   parts = { memory, find: (index) => table.get(index) };
 }
 
-/** From here on requests are answered, by indices of the table; the `length` bytes at `address` go first. */
-function serve(take, named, answer, address, length) {
+/**
+ * From here on requests are answered, by indices of the table; the `length` bytes at `address` go first. Answers a name for the
+ * instance, by which jobs have what the host does for loops.
+ */
+function serve(take, named, answer, turn, call, address, length) {
   functions = { take: parts.find(take), answer: parts.find(answer) };
   const name = new TextEncoder().encode(given.name);
   parts.find(named)(hand(name), name.length);
@@ -30,13 +33,14 @@ function serve(take, named, answer, address, length) {
   const hello = copy(address, length);
   const send = () => postMessage({ bytes: hello });
   const locks = globalThis.navigator?.locks;
-  if (!locks) return send();
   // Held until this Worker is no more, by which the page hears of that.
   const held = () => {
     send();
     return new Promise(() => {});
   };
-  locks.request(given.lock, held).catch(send);
+  if (locks) locks.request(given.lock, held).catch(send);
+  else send();
+  return host.attach({ get: parts.find }, parts.memory, turn, call);
 }
 
 function reply(address, length) {

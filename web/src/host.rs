@@ -43,17 +43,21 @@ extern "C" {
     pub(crate) fn listen(handle: i32, address: f64, behind: f64);
 }
 
-/// Takes the name that the host has given to this instance, in a thread of the crew.
-#[cfg(target_feature = "atomics")]
+/// Takes the name that the host has given to this instance, where that has no glue to ask for one.
 pub(crate) fn adopt(instance: i32) {
     INSTANCE.set(Some(instance));
 }
 
-/// What the host of a thread of the crew needs for [`guard`].
-#[cfg(target_feature = "atomics")]
+/// What the host needs for [`guard`].
 pub(crate) fn call_index() -> f64 {
     let call: extern "C" fn(usize) = call;
     call as usize as f64
+}
+
+/// What it needs to give turns.
+pub(crate) fn turn_index() -> f64 {
+    let turn: extern "C" fn(i32, i32) -> f64 = turn::turn;
+    turn as usize as f64
 }
 
 thread_local! {
@@ -64,10 +68,8 @@ thread_local! {
 
 fn instance() -> i32 {
     INSTANCE.get().unwrap_or_else(|| {
-        let turn: extern "C" fn(i32, i32) -> f64 = turn::turn;
-        let call: extern "C" fn(usize) = call;
         let table = wasm_bindgen::function_table();
-        let instance = attach(table, wasm_bindgen::memory(), turn as usize as f64, call as usize as f64);
+        let instance = attach(table, wasm_bindgen::memory(), turn_index(), call_index());
         INSTANCE.set(Some(instance));
         instance
     })

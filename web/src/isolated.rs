@@ -35,7 +35,15 @@ extern "C" {
     fn adopt(memory: JsValue, table: JsValue);
     // A Worker without glue knows these by their first letters.
     #[wasm_bindgen(js_name = selkie_serve)]
-    fn serve_requests(take: f64, named: f64, answer: f64, address: f64, length: f64);
+    fn serve_requests(
+        take: f64,
+        named: f64,
+        answer: f64,
+        turn: f64,
+        call: f64,
+        address: f64,
+        length: f64,
+    ) -> i32;
     #[wasm_bindgen(js_name = selkie_reply)]
     fn reply(address: f64, length: f64);
     #[wasm_bindgen(js_name = selkie_panicked)]
@@ -229,13 +237,17 @@ pub fn serve(hello: fn() -> Vec<u8>, answer: Answer) {
     let take: extern "C" fn(f64) -> f64 = take;
     let named: extern "C" fn(f64, f64) = named;
     let request: extern "C" fn(f64, f64) = request;
-    serve_requests(
+    let instance = serve_requests(
         take as usize as f64,
         named as usize as f64,
         request as usize as f64,
+        host::turn_index(),
+        host::call_index(),
         address(&hello),
         hello.len() as f64,
     );
+    // Without glue it could not ask for one.
+    host::adopt(instance);
 }
 
 /// Called by the host, after `take`, within [`serve`].
