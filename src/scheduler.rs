@@ -195,6 +195,13 @@ pub(crate) struct Held<'a> {
     _owner: Option<Rc<Owner>>,
 }
 
+impl Held<'_> {
+    /// Whether the loop was in a turn before.
+    pub(crate) fn was_in_turn(&self) -> bool {
+        self.was_in_turn
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.scheduler.in_turn.set(self.was_in_turn);
@@ -389,7 +396,12 @@ impl Scheduler {
     /// Keeps the loop from being closed or run while it is not in a turn and a task is in an unsettled state.
     pub(crate) fn hold(&self) -> Held<'_> {
         let owner = self.owner.borrow().upgrade();
-        Held { scheduler: self, was_in_turn: self.in_turn.replace(true), _owner: owner }
+        let was_in_turn = self.in_turn.replace(true);
+        if !was_in_turn {
+            // Where a trap leads back to.
+            self.outer.set(current_scheduler());
+        }
+        Held { scheduler: self, was_in_turn, _owner: owner }
     }
 
     /// `task` begins to run inside the one that is returned. [`leave`](Self::leave) or one of its short forms follows.

@@ -631,7 +631,12 @@ impl TaskRef {
         let held = scheduler.hold();
         // Within a task that runs, a trap leaks a reference of what runs.
         let this = scheduler.is_running().then(|| self.clone());
-        self.end_cancelled(scheduler);
+        if held.was_in_turn() {
+            self.end_cancelled(scheduler);
+        } else {
+            // No turn is there to catch a trap.
+            scheduler.guard(&mut || self.end_cancelled(scheduler));
+        }
         drop(this);
         drop(held);
         true

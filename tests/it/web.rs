@@ -1060,6 +1060,28 @@ async fn a_loop_that_has_stopped_starts_no_task_before_it_runs_again() {
     other.close().unwrap();
 }
 
+#[test]
+async fn a_callback_that_traps_as_it_is_cancelled_between_two_turns_stops_nothing() {
+    struct Traps;
+    impl Drop for Traps {
+        fn drop(&mut self) {
+            trap();
+        }
+    }
+    let event_loop = spawn(async { EventLoop::current().unwrap() }).await.unwrap();
+    let handle = in_a_callback(move || {
+        let traps = Traps;
+        let handle = event_loop.call_later(ms(60_000), move || drop(traps)).unwrap();
+        throws(&closure(move || _ = handle.cancel()));
+    });
+    handle.await;
+    let current = in_a_callback(|| current_task().is_some() || EventLoop::current().is_some()).await;
+    assert!(!current, "no loop runs there any more");
+    let next = in_a_callback(|| spawn(async { sleep(ms(1)).await })).await;
+    pause(100.0).await;
+    assert!(next.is_finished());
+}
+
 /// Difference: F03. Nobody can run the thread's own loop again, so whoever spawns next does.
 #[test]
 async fn the_loop_of_the_page_goes_on_with_the_next_spawn_after_a_stop() {
