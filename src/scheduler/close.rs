@@ -8,7 +8,8 @@ impl Scheduler {
     pub(crate) fn close(&self) {
         if !self.closing.replace(true) {
             self.mark(CLOSING, true);
-            self.finish_close();
+            // Also in a turn of another loop, or in none, where nobody else would go on with it after a trap.
+            self.guard(&mut || self.finish_close());
         }
     }
 

@@ -1082,6 +1082,31 @@ async fn a_callback_that_traps_as_it_is_cancelled_between_two_turns_stops_nothin
     assert!(next.is_finished());
 }
 
+#[test]
+async fn a_destructor_that_traps_as_a_loop_is_closed_leaves_no_one_waiting() {
+    struct Traps;
+    impl Drop for Traps {
+        fn drop(&mut self) {
+            trap();
+        }
+    }
+    let other = EventLoop::new();
+    let first = other.spawn(async {
+        let _traps = Traps;
+        pending::<()>().await;
+    });
+    let behind = other.handle().submit(async || pending::<()>().await).unwrap();
+    let stopped = run_forever(&other).unwrap();
+    pause(1.0).await;
+    other.stop();
+    spawn(stopped).await.unwrap();
+    let closed = closure(move || other.close().unwrap());
+    assert!(!throws(&closed));
+    assert!(first.unwrap().is_finished());
+    let error = spawn(async { timeout(ms(1000), behind).await }).await.unwrap().unwrap().unwrap_err();
+    assert!(error.is_lost() || error.is_cancelled(), "{error}");
+}
+
 /// Difference: F03. Nobody can run the thread's own loop again, so whoever spawns next does.
 #[test]
 async fn the_loop_of_the_page_goes_on_with_the_next_spawn_after_a_stop() {
