@@ -22,6 +22,7 @@ use crate::{
     EventLoop, RunError,
     error::{JoinError, contain},
     event_loop::Owner,
+    os,
     scheduler::{ThreadNumber, random},
     sync::{order::wanted_by, owner_of},
     task::AnyTask,
@@ -126,6 +127,9 @@ thread_local! {
     /// A loop of the world whose job runs.
     static WORKS: RefCell<Option<Arc<dyn Platform>>> = const { RefCell::new(None) };
 }
+
+/// More tasks than can be starting each other, of each of which it may trap to tell.
+const REPAIRS: u32 = 100;
 
 /// The world whose job runs on this thread.
 pub(crate) fn works() -> Option<Arc<dyn Platform>> {
@@ -359,7 +363,8 @@ impl Member {
         }
         let here = Arc::new(Self { world: self.world.clone(), id: self.id });
         let _restore = Restore(WORKS.replace(Some(here)));
-        job();
+        let mut job = Some(job);
+        os::guard(&mut || job.take().into_iter().for_each(|job| job()));
     }
 }
 
@@ -424,7 +429,11 @@ impl Platform for Member {
                         continue;
                     };
                     let busy = Busy(&self.world, member);
-                    let next = turn.turn();
+                    let mut next = Next::Now;
+                    if !os::guard(&mut || next = turn.turn()) {
+                        // As every host does: to tell those who wait may trap as well.
+                        let _repaired = (0..REPAIRS).any(|_| os::guard(&mut || turn.trapped()));
+                    }
                     drop(busy);
                     if next == Next::Done {
                         if member == self.id {
@@ -463,6 +472,10 @@ impl Platform for Member {
 
     fn nests(&self) -> bool {
         true
+    }
+
+    fn guard(&self, f: &mut dyn FnMut()) -> bool {
+        os::guard(f)
     }
 
     fn run_blocking(&self, job: Job) -> Result<(), Unavailable> {

@@ -15,7 +15,9 @@ use selkie::{
         JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame, run_forever,
         try_into_promise, yield_to_page,
     },
-    sleep, sleep_until, spawn, spawn_lazy, timeout, yield_now,
+    sleep, sleep_until, spawn, spawn_lazy,
+    testing::Sim,
+    timeout, yield_now,
 };
 use wasm_bindgen::prelude::*;
 
@@ -388,6 +390,26 @@ async fn a_guest_survives_a_trap() {
     assert_eq!(behind.try_into_result().unwrap().unwrap(), 7);
     let eager = guest.spawn(traps()).unwrap();
     assert!(eager.try_into_result().unwrap().unwrap_err().is_trap());
+}
+
+#[test]
+async fn a_trap_in_a_simulation_ends_its_task_and_nothing_else() {
+    let simulated = || Sim::new().try_run(async { spawn_lazy(traps()).await.unwrap_err().is_trap() });
+    let result = in_a_callback(move || {
+        let result = shared::<Cell<Option<bool>>>();
+        let slot = result.clone();
+        let thrown = throws(&closure(move || slot.set(simulated().unwrap().ok())));
+        (thrown, result.get(), EventLoop::current().is_some())
+    });
+    assert_eq!(result.await, (false, Some(true), false));
+    // As a test fails: those behind it go on.
+    let failed = || throws(&closure(|| Sim::new().run(async { trap() })));
+    assert!(in_a_callback(failed).await);
+    assert!(!in_a_callback(|| EventLoop::current().is_some()).await, "no loop runs there any more");
+    let next = in_a_callback(|| spawn(async { sleep(ms(1)).await })).await;
+    pause(100.0).await;
+    assert!(next.is_finished());
+    assert_eq!(Sim::new().run(async { spawn(async { 3 }).await.unwrap() }), 3);
 }
 
 // ---- Turns inside of turns.
