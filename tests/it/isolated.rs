@@ -677,6 +677,8 @@ mod workers {
         #[wasm_bindgen(js_name = notYet)]
         fn not_yet() -> Function;
         fn forgotten() -> Function;
+        #[wasm_bindgen(js_name = takesNoJob)]
+        fn takes_no_job() -> Function;
         #[wasm_bindgen(js_name = terminateLast)]
         fn terminate_last();
     }
@@ -786,6 +788,26 @@ mod workers {
                 assert!(error.is_crashed() && error.to_string().contains("was terminated"), "{error}");
                 assert_eq!(next.await.unwrap(), 9);
             }
+            pool.shutdown().await;
+        }
+    }
+
+    behaviour! {
+        /// Rows: F40. As where memory is too short for a copy of the arguments.
+        async fn a_job_that_cannot_be_posted_fails_and_its_caller_goes_on(t) {
+            if t.is_sim() {
+                return;
+            }
+            let restored = made_by(&takes_no_job());
+            let Some(pool) = pool(1) else { return };
+            // The first is posted when its Worker has come up, or by whoever submits to one that is idle.
+            let jobs = [0, 1].map(|n| pool.submit(square(n)).unwrap());
+            for job in jobs {
+                let error = timeout(Duration::from_secs(5), job).await.unwrap().unwrap_err();
+                assert!(error.is_crashed() && error.to_string().contains("no room"), "{error}");
+            }
+            drop(restored);
+            assert_eq!(pool.submit(square(2)).unwrap().await.unwrap(), 4);
             pool.shutdown().await;
         }
     }

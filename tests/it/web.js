@@ -145,6 +145,16 @@ export const refused = () => () => {
   throw new Error('no Worker today');
 };
 
+export const takesNoJob = () => () => {
+  const worker = withGlue()();
+  const { postMessage } = worker;
+  worker.postMessage = (data, transfer) => {
+    if (data.bytes) throw new RangeError('no room');
+    postMessage.call(worker, data, transfer);
+  };
+  return worker;
+};
+
 // ---- This file as the entry of a Worker that loads the application's glue: here that of the test, whose main does not divert.
 
 export const isHere = () => true;

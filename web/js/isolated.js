@@ -79,8 +79,12 @@ export function post(id, address, length) {
   const state = workers.get(id);
   if (!state) return;
   clearTimeout(state.timer);
-  const bytes = copy(address, length);
-  state.worker.postMessage({ bytes }, [bytes.buffer]);
+  try {
+    const bytes = copy(address, length);
+    state.worker.postMessage({ bytes }, [bytes.buffer]);
+  } catch (error) {
+    queueMicrotask(() => end(id, DIED, `could not be given a job: ${error}`));
+  }
 }
 
 /** Ends a Worker, whatever it does. There is no softer way, and one that has nothing to do needs none. */
