@@ -75,6 +75,17 @@ async fn pause(ms: f64) {
     JsFuture::from(passed(ms)).await.unwrap();
 }
 
+/// Waits until something holds, for as long as a busy machine may take.
+async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        pause(5.0).await;
+    }
+    panic!("it took longer than 10 s");
+}
+
 fn trap() {
     core::arch::wasm32::unreachable();
 }
@@ -216,7 +227,7 @@ async fn a_handler_that_traps_while_it_hears_of_a_trap_stops_nothing() {
         event_loop.set_exception_handler(None);
     })
     .unwrap();
-    pause(50.0).await;
+    until(|| result.get().is_some()).await;
     assert_eq!((heard.get(), result.get()), (3, Some(true)));
 }
 
@@ -373,7 +384,7 @@ async fn a_call_from_outside_that_traps_takes_no_other_with_it() {
         };
         handle.call_soon_threadsafe(call).unwrap();
     }
-    pause(30.0).await;
+    until(|| LOG.with_borrow(Vec::len) == 4).await;
     LOG.with_borrow(|seen| log.borrow_mut().extend(seen));
     assert_eq!(*log.borrow(), [0, 1, 2, 3]);
 }
@@ -407,8 +418,7 @@ async fn a_trap_in_a_simulation_ends_its_task_and_nothing_else() {
     assert!(in_a_callback(failed).await);
     assert!(!in_a_callback(|| EventLoop::current().is_some()).await, "no loop runs there any more");
     let next = in_a_callback(|| spawn(async { sleep(ms(1)).await })).await;
-    pause(100.0).await;
-    assert!(next.is_finished());
+    until(|| next.is_finished()).await;
     assert_eq!(Sim::new().run(async { spawn(async { 3 }).await.unwrap() }), 3);
 }
 
@@ -447,9 +457,13 @@ async fn a_turn_of_another_loop_inside_a_turn_leaves_the_outer_one_current() {
         });
         let id = outer.id();
         assert_eq!(outer.await.unwrap(), Some(id));
-        pause(30.0).await;
         // A trap takes the task that spawned with it, so that this one does not get to its end.
-        assert_eq!(ended.get(), !traps);
+        if traps {
+            pause(30.0).await;
+            assert!(!ended.get());
+        } else {
+            until(|| ended.get()).await;
+        }
     }
 }
 
@@ -501,9 +515,9 @@ async fn hosts_that_run_other_work_inside_a_call_start_no_poll_inside_a_poll() {
     for other in others {
         other.await.unwrap();
     }
-    pause(20.0).await;
+    until(|| spawned.borrow().is_some()).await;
     assert_eq!(deepest.get(), 1);
-    let task = spawned.take().expect("the callback has come");
+    let task = spawned.take().unwrap();
     assert_eq!(task.await.unwrap(), 5);
 }
 
@@ -1029,9 +1043,9 @@ async fn a_task_that_awaits_settled_promises_for_ever_leaves_the_page_its_timers
     let [_, _, ticks, pause, length] = seen[..] else { unreachable!("five numbers") };
     wasm_bindgen_test::console_log!("{length:.0} ms: {ticks} ticks, longest pause {pause:.1} ms");
     assert!(length > 500.0, "the task did work: {length} ms");
-    // On average; see above for why.
+    // A page that gets no turn has no tick, and one pause. More depends on who else has the processor.
     assert!(
-        pause < 1000.0 && ticks > length / 50.0,
+        pause < length / 2.0 && ticks > length / 200.0,
         "{ticks} ticks in {length} ms, longest pause {pause} ms"
     );
 }
@@ -1100,8 +1114,7 @@ async fn a_callback_that_traps_as_it_is_cancelled_between_two_turns_stops_nothin
     let current = in_a_callback(|| current_task().is_some() || EventLoop::current().is_some()).await;
     assert!(!current, "no loop runs there any more");
     let next = in_a_callback(|| spawn(async { sleep(ms(1)).await })).await;
-    pause(100.0).await;
-    assert!(next.is_finished());
+    until(|| next.is_finished()).await;
 }
 
 #[test]
@@ -1136,18 +1149,17 @@ async fn the_loop_of_the_page_goes_on_with_the_next_spawn_after_a_stop() {
         (spawn(async { EventLoop::current().unwrap() }).await.unwrap(), shared::<Cell<bool>>());
     let flag = ended.clone();
     let waits = spawn(async move {
-        sleep(ms(5)).await;
+        sleep(ms(500)).await;
         flag.set(true);
     });
     event_loop.stop();
-    pause(30.0).await;
-    assert!(!event_loop.is_running() && !ended.get());
+    until(|| !event_loop.is_running()).await;
+    assert!(!ended.get(), "unless the turn that stops comes half a second late");
     let next = spawn(async { sleep(ms(1)).await });
-    pause(100.0).await;
-    assert!(next.is_finished() && waits.is_finished() && ended.get());
-    assert!(event_loop.is_running());
+    until(|| next.is_finished() && waits.is_finished()).await;
+    assert!(ended.get() && event_loop.is_running());
     event_loop.stop();
+    // It comes before the stop takes effect.
     let next = spawn(async { sleep(ms(1)).await });
-    pause(100.0).await;
-    assert!(next.is_finished(), "it came before the stop took effect");
+    until(|| next.is_finished()).await;
 }
