@@ -27,7 +27,7 @@ use futures_util::{
     future::{Either, select},
 };
 use redis::{Client, RedisResult, aio::PubSub};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     Error, JobId, io,
@@ -37,6 +37,9 @@ use crate::{
 
 /// After so long without an event the connection is asked whether it lives.
 const QUIET: Duration = Duration::from_secs(15);
+
+/// How long to wait after a refusal.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 /// Bytes that a watcher may be behind. Redis has a limit of this kind too, of 32 MB.
 const ROOM: usize = 16 << 20;
@@ -128,13 +131,26 @@ pub struct Watch {
     client: Client,
     channel: String,
     subscribed: Option<Messages>,
+    /// A connection that is on its way. It outlives the future that has begun it.
+    connecting: Option<JoinHandle<RedisResult<Messages>>>,
+    /// Connections that failed since the last good one, and how long to wait before the next.
+    failed: u32,
+    pause: Duration,
     /// Of a message that tells several.
     events: VecDeque<Event>,
 }
 
 impl Watch {
     pub(crate) async fn open(client: Client, channel: String, patience: Duration) -> Result<Self, Error> {
-        let mut watch = Self { client, channel, subscribed: None, events: VecDeque::new() };
+        let mut watch = Self {
+            client,
+            channel,
+            subscribed: None,
+            connecting: None,
+            failed: 0,
+            pause: Duration::ZERO,
+            events: VecDeque::new(),
+        };
         let mut last = None;
         let subscribing = watch.subscribe(&mut last);
         match selkie::timeout(patience, subscribing).await {
@@ -148,29 +164,27 @@ impl Watch {
     }
 
     async fn subscribe(&mut self, last: &mut Option<redis::RedisError>) -> RedisResult<()> {
-        for tried in 1.. {
-            let (client, channel) = (self.client.clone(), self.channel.clone());
-            let connect = async move {
-                let mut connection = client.get_async_pubsub().await?;
-                connection.subscribe(channel).await?;
-                let (messages, handing_on) = Messages::of(connection);
-                io::handle().spawn(handing_on);
-                RedisResult::Ok(messages)
-            };
-            // The client has no limit of its own for this kind of connection.
-            let limited = async { tokio::time::timeout(ANSWER_LIMIT, connect).await };
-            let connect = io::handle().spawn(async { limited.await.unwrap_or_else(|_| Err(silent())) });
-            match connect.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
+        loop {
+            let connect = || connect(self.client.clone(), self.channel.clone(), self.pause);
+            let connecting = self.connecting.get_or_insert_with(|| io::handle().spawn(connect()));
+            let connected = connecting.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()));
+            self.connecting = None;
+            let error = match connected {
                 Ok(messages) => {
                     self.subscribed = Some(messages);
-                    break;
+                    (self.failed, self.pause) = (0, Duration::ZERO);
+                    return Ok(());
                 }
-                Err(error) if is_passing(&error) => *last = Some(error),
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            if !is_passing(&error) {
+                self.pause = REFUSED_WAIT;
+                return Err(error);
             }
-            selkie::sleep(Retry::RECONNECT.wait(tried).unwrap_or_default()).await;
+            self.failed += 1;
+            self.pause = Retry::RECONNECT.wait(self.failed).unwrap_or_default();
+            *last = Some(error);
         }
-        Ok(())
     }
 
     /// The next event.
@@ -185,9 +199,7 @@ impl Watch {
             }
             let Some(messages) = &mut self.subscribed else {
                 // What Redis refuses now it did not refuse before: a human is at work on it.
-                while self.subscribe(&mut None).await.is_err() {
-                    selkie::sleep(Duration::from_secs(1)).await;
-                }
+                while self.subscribe(&mut None).await.is_err() {}
                 return Event::Gap;
             };
             match messages.next().await {
@@ -196,6 +208,20 @@ impl Watch {
             }
         }
     }
+}
+
+/// Makes a connection after `pause`, inside tokio.
+async fn connect(client: Client, channel: String, pause: Duration) -> RedisResult<Messages> {
+    tokio::time::sleep(pause).await;
+    let subscribe = async {
+        let mut connection = client.get_async_pubsub().await?;
+        connection.subscribe(channel).await?;
+        let (messages, handing_on) = Messages::of(connection);
+        tokio::spawn(handing_on);
+        Ok(messages)
+    };
+    // The client has no limit of its own for this kind of connection.
+    tokio::time::timeout(ANSWER_LIMIT, subscribe).await.unwrap_or_else(|_| Err(silent()))
 }
 
 /// What has come by a connection, which goes with it.

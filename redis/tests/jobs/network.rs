@@ -8,9 +8,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use selkie::local;
 use selkie_redis::{Event, JobQueue, LocalServer, NewJob, Retry, Worker, current_job};
 
@@ -50,6 +51,10 @@ pub(crate) fn tests() -> Vec<Test> {
         (
             "network::a_watch_that_is_told_nothing_for_long_keeps_its_connection",
             a_watch_that_is_told_nothing_for_long_keeps_its_connection,
+        ),
+        (
+            "network::a_watch_that_is_asked_for_moments_only_comes_back",
+            a_watch_that_is_asked_for_moments_only_comes_back,
         ),
     ]
 }
@@ -446,6 +451,22 @@ fn a_server_that_does_not_answer_a_watch_is_asked_again() {
         let id = queue.submit("done", &()).await.unwrap();
         let worker = Worker::new(queue.clone()).register("done", async |()| Ok::<_, Infallible>(()));
         drain(&queue, worker).await;
+        assert!(matches!(watch.next().await, Event::Done { id: done, .. } if done == id));
+    });
+}
+
+/// As whoever does something else in between.
+fn a_watch_that_is_asked_for_moments_only_comes_back() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let mut watch = queue.watch().await.unwrap();
+        ask::<u64>(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]);
+        let told = until("it is told", async || watch.next().now_or_never() == Some(Event::Gap));
+        selkie::timeout(Duration::from_secs(10), told).await.unwrap();
+        let id = queue.submit("nothing", &()).await.unwrap();
+        drain(&queue, Worker::new(queue.clone()).register("nothing", async |()| Ok::<_, Infallible>(())))
+            .await;
         assert!(matches!(watch.next().await, Event::Done { id: done, .. } if done == id));
     });
 }
