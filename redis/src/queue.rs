@@ -9,7 +9,7 @@
 //! | `selkie:{mail}:dead` | stream | dead letters: all fields of the job, and `dead.kind`, `.error`, `.worker`, `.at` |
 //! | `selkie:{mail}:outcome:ID` | string | JSON, `{"ok": ..}` or `{"kind": .., "error": ..}`, with a time to live |
 //! | `selkie:{mail}:totals` | hash | how often which verdict was given |
-//! | `selkie:{mail}:events` | channel | the verdicts, a line each, for whoever watches |
+//! | `selkie:{mail}:events` | channel | the verdicts, a line each, for whoever watches; `..:events:N` in database N, but for the first |
 //! | `selkie:{mail}:token:..`, `:id:..` | string | makes a submission that is sent twice count once; with a time to live |
 //!
 //! A job is an entry with the fields `name` and `args` (JSON). Programs in any language may add one with `XADD` and these two;
@@ -197,7 +197,7 @@ impl JobQueue {
     pub fn open(url: &str, name: impl AsRef<str>) -> Result<Self, Error> {
         let client = Client::open(url).map_err(Error::address)?;
         let name = name.as_ref();
-        let keys = Arc::new(Keys::new(name));
+        let keys = Arc::new(Keys::new(name, client.get_connection_info().redis_settings().db()));
         Ok(Self {
             link: Arc::new(Link::new(client)),
             keys,

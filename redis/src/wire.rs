@@ -42,15 +42,19 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn new(queue: &str) -> Self {
+    pub(crate) fn new(queue: &str, database: i64) -> Self {
         let base = format!("selkie:{{{queue}}}");
-        let key = |part| format!("{base}:{part}");
+        let key = |part: &str| format!("{base}:{part}");
         Self {
             stream: key("jobs"),
             later: key("later"),
             dead: key("dead"),
             totals: key("totals"),
-            channel: key("events"),
+            // The channels of a server belong to all of its databases.
+            channel: match database {
+                0 => key("events"),
+                other => key(&format!("events:{other}")),
+            },
             base,
         }
     }

@@ -57,6 +57,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::times_may_be_for_ever", times_may_be_for_ever),
         ("basics::an_id_may_be_any_text", an_id_may_be_any_text),
         ("basics::what_is_larger_than_redis_takes_fails_alone", what_is_larger_than_redis_takes_fails_alone),
+        ("basics::a_watch_tells_of_its_own_database", a_watch_tells_of_its_own_database),
         ("basics::a_watch_that_is_not_read_ends_in_a_gap", a_watch_that_is_not_read_ends_in_a_gap),
     ]
 }
@@ -868,6 +869,22 @@ fn an_id_may_be_any_text() {
                 other => panic!("{other:?}"),
             }
         }
+    });
+}
+
+/// The channels of a server belong to all of its databases.
+fn a_watch_tells_of_its_own_database() {
+    run(async {
+        let server = server();
+        let queues = ["0", "1"].map(|n| JobQueue::open(&format!("{}{n}", server.url()), "tests").unwrap());
+        let mut watch = queues[1].watch().await.unwrap();
+        let mut last = None;
+        for queue in &queues {
+            last = Some(queue.submit("nothing", &()).await.unwrap());
+            let nothing = async |()| Ok::<_, Infallible>(());
+            drain(queue, Worker::new(queue.clone()).register("nothing", nothing)).await;
+        }
+        assert!(matches!(watch.next().await, Event::Done { id, .. } if Some(&id) == last.as_ref()));
     });
 }
 
