@@ -535,7 +535,8 @@ impl<S: Source> Shift<S> {
             if let Some(stage) = self.known.borrow_mut().get_mut(&entry) {
                 *stage = Stage::Running(job.id.clone(), Some(sleep.any()));
             }
-            if sleep.await.is_err() {
+            // One that ends in the turn of the cancel is not cancelled any more.
+            if sleep.await.is_err() || self.out_of_grace.get() {
                 ended = What::Back;
                 break;
             }

@@ -38,6 +38,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("list::a_dead_letter_that_is_refused_is_not_lost", a_dead_letter_that_is_refused_is_not_lost),
         ("list::a_server_without_memory_left_is_waited_for", a_server_without_memory_left_is_waited_for),
+        ("list::nothing_begins_once_the_grace_is_over", nothing_begins_once_the_grace_is_over),
     ]
 }
 
@@ -450,5 +451,46 @@ fn a_server_without_memory_left_is_waited_for() {
             until("it works again", async || monitor.read().done == 2).await;
         };
         assert_eq!(worker.run(fills).await.unwrap().done, 2);
+    });
+}
+
+/// Its wait may be over in the same turn in which the worker cancels it.
+fn nothing_begins_once_the_grace_is_over() {
+    run(async {
+        for _ in 0..20 {
+            let server = server();
+            let items: Vec<_> = (0..64).map(|n| n.to_string()).collect();
+            push(&server, &items.iter().map(String::as_str).collect::<Vec<_>>());
+            let (gauge, over) = (Gauge::default(), Rc::new(Cell::new(false)));
+            let (at_work, is_over) = (gauge.clone(), over.clone());
+            struct Leaves(Gauge);
+            impl Drop for Leaves {
+                fn drop(&mut self) {
+                    self.0.leave();
+                }
+            }
+            let worker = ListWorker::open(server.url(), "jobs", move |_: u8| {
+                let leaves = Leaves(at_work.clone());
+                at_work.enter();
+                let is_over = is_over.clone();
+                async move {
+                    let _leaves = leaves;
+                    if is_over.get() {
+                        selkie::sleep(ms(60_000)).await;
+                    }
+                    Err::<(), _>(Failure::new("again"))
+                }
+            });
+            let retry = Retry::default().attempts(u32::MAX).base(ms(1)).max(ms(1));
+            let worker = worker.unwrap().concurrency(64).retry(retry).grace(Duration::ZERO);
+            let monitor = worker.monitor();
+            let all = async {
+                until("all run", async || monitor.read().running == 64).await;
+                selkie::sleep(ms(20)).await;
+                over.set(true);
+            };
+            let report = worker.run(all).await.unwrap();
+            assert_eq!((gauge.now(), report.handed_back), (0, 64));
+        }
     });
 }

@@ -82,6 +82,10 @@ impl Gauge {
         self.0.0.set(self.0.0.get() - 1);
     }
 
+    pub(crate) fn now(&self) -> usize {
+        self.0.0.get()
+    }
+
     pub(crate) fn most(&self) -> usize {
         self.0.1.get()
     }
