@@ -287,6 +287,13 @@ impl Source for List {
         Ok((Vec::new(), false))
     }
 
+    /// What goes back is the next one then, so the oldest goes last.
+    fn order(&self, verdicts: &mut [Verdict]) {
+        verdicts.sort_by_key(|Verdict { entry, what, .. }| {
+            matches!(what, What::Back | What::Retry { .. }).then(|| Reverse(entry.parse::<u64>().ok()))
+        });
+    }
+
     async fn largest(&self) -> Result<usize, Error> {
         self.link.largest(None).await
     }
@@ -305,11 +312,6 @@ impl Source for List {
             Json(&'a RawValue),
             Text(String),
         }
-        // What goes back is the next one then, so the oldest goes last.
-        let mut ordered: Vec<_> = verdicts.iter().collect();
-        ordered.sort_by_key(|Verdict { entry, what, .. }| {
-            matches!(what, What::Back | What::Retry { .. }).then(|| Reverse(entry.parse::<u64>().ok()))
-        });
         let mut call = wire::LIST_SETTLE.prepare_invoke();
         call.key(&self.list).key(&self.processing).key(&self.dead).key(format!(
             "{}:token:{}",
@@ -319,7 +321,7 @@ impl Source for List {
         call.arg(millis(Duration::from_secs(3600)));
         {
             let items = self.items.borrow();
-            for Verdict { entry, what, .. } in ordered {
+            for Verdict { entry, what, .. } in verdicts {
                 let Some(item) = items.get(entry) else { continue };
                 call.arg(item);
                 match what {

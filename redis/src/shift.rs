@@ -102,6 +102,8 @@ pub(crate) trait Source: 'static {
     async fn recover(&self, known: &[String], room: usize, first: bool) -> RedisResult<Vec<Entry>>;
     /// Takes up to `room` deliveries over from the dead; and whether there may be more.
     async fn claim(&self, room: usize) -> RedisResult<(Vec<Entry>, bool)>;
+    /// Puts verdicts in the order in which they are to be brought, however many go in one round trip.
+    fn order(&self, verdicts: &mut [Verdict]);
     /// The longest text that it takes.
     async fn largest(&self) -> Result<usize, Error>;
     /// Brings verdicts, as often as it takes.
@@ -673,6 +675,7 @@ impl<S: Source> Shift<S> {
                 self.judged.wait().await;
                 continue;
             }
+            self.source.order(&mut batch);
             let rest = batch.split_off(self::batch(&batch));
             self.verdicts.borrow_mut().splice(0..0, rest);
             if let Err(error) = self.bring(&mut batch).await {

@@ -413,6 +413,9 @@ impl Source for Stream {
         Ok((wire::entries(found)?, more))
     }
 
+    /// In a stream what goes back is the last one then.
+    fn order(&self, _: &mut [Verdict]) {}
+
     async fn largest(&self) -> Result<usize, Error> {
         self.queue.link.largest(None).await
     }

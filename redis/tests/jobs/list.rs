@@ -39,6 +39,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ("list::a_dead_letter_that_is_refused_is_not_lost", a_dead_letter_that_is_refused_is_not_lost),
         ("list::a_server_without_memory_left_is_waited_for", a_server_without_memory_left_is_waited_for),
         ("list::nothing_begins_once_the_grace_is_over", nothing_begins_once_the_grace_is_over),
+        (
+            "list::more_than_a_message_is_handed_back_in_its_order",
+            more_than_a_message_is_handed_back_in_its_order,
+        ),
     ]
 }
 
@@ -492,5 +496,23 @@ fn nothing_begins_once_the_grace_is_over() {
             let report = worker.run(all).await.unwrap();
             assert_eq!((gauge.now(), report.handed_back), (0, 64));
         }
+    });
+}
+
+fn more_than_a_message_is_handed_back_in_its_order() {
+    run(async {
+        let server = server();
+        let items: Vec<_> = (1..=700).map(|n| n.to_string()).collect();
+        push(&server, &items.iter().map(String::as_str).collect::<Vec<_>>());
+        let worker = ListWorker::open(server.url(), "jobs", async |_: u16| {
+            selkie::sleep(ms(60_000)).await;
+            Ok::<_, Infallible>(())
+        });
+        let worker = worker.unwrap().concurrency(700).grace(Duration::ZERO);
+        let monitor = worker.monitor();
+        worker.run(until("all run", async || monitor.read().running == 700)).await.unwrap();
+        let mut left: Vec<String> = ask(&server, &["LRANGE", "jobs", "0", "-1"]);
+        left.reverse();
+        assert_eq!(left, items);
     });
 }
