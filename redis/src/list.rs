@@ -8,7 +8,7 @@
 //! | `jobs:processing:WORKER` | list | what that worker has |
 //! | `jobs:workers` | set | the names of the workers |
 //! | `jobs:alive:WORKER` | string | a sign of life, which vanishes after the idle limit |
-//! | `jobs:dead` | list | JSON letters with the item and the error |
+//! | `jobs:dead` | list | JSON letters with the item and the error, or an item alone that is too large for that |
 //!
 //! An item moves from the list to the worker's own in one step of Redis, LMOVE, which waits in Redis (BLMOVE) when there is
 //! nothing: push, not poll. It is removed from there with its verdict. Items have no names, and two may be equal; so
@@ -43,7 +43,7 @@ use crate::{
     link::Link,
     queue::millis,
     shift::{Numbers, Rules, Shift, Source, Verdict, What},
-    wire::{self, Entry, unique},
+    wire::{self, Entry, FULL, unique},
     worker::{rules, worker_name},
 };
 
@@ -51,8 +51,9 @@ use crate::{
 ///
 /// As a [`Worker`](crate::Worker), with what a list can do: items are JSON values, producers do `LPUSH`, the oldest is taken first.
 /// There are no outcomes, no delays and no names. A retry waits in its worker and keeps its place there. What is given up goes to
-/// the list `NAME:dead`, as `{"item": .., "kind": .., "error": ..}`; an item that is no JSON is there as a string. Redis does not
-/// count how often an item was taken, so one that ends its worker ends the next one too; a `Worker` gives it up.
+/// the list `NAME:dead`, as `{"item": .., "kind": .., "error": ..}`; an item that is no JSON is there as a string, and one for which
+/// that would be more than Redis takes is there alone, as it came. Redis does not count how often an item was taken, so one that ends
+/// its worker ends the next one too; a `Worker` gives it up.
 ///
 /// # Examples
 ///
@@ -312,6 +313,19 @@ impl Source for List {
             Json(&'a RawValue),
             Text(String),
         }
+        let mut letters = HashMap::new();
+        for Verdict { entry, what, .. } in verdicts {
+            let items = self.items.borrow();
+            let (What::Dead { kind, error }, Some(item)) = (what, items.get(entry)) else { continue };
+            let text = || Item::Text(String::from_utf8_lossy(item).into_owned());
+            let item = serde_json::from_slice(item).map_or_else(|_| text(), Item::Json);
+            letters.insert(entry, wire::json("a dead letter", &Letter { item, kind, error })?);
+        }
+        // Redis has taken the items, and letters are longer.
+        let largest = match letters.values().any(|letter| letter.len() > FULL) {
+            true => self.largest().await?,
+            false => FULL,
+        };
         let mut call = wire::LIST_SETTLE.prepare_invoke();
         call.key(&self.list).key(&self.processing).key(&self.dead).key(format!(
             "{}:token:{}",
@@ -327,11 +341,10 @@ impl Source for List {
                 match what {
                     What::Done { .. } => call.arg("done").arg(""),
                     What::Back | What::Retry { .. } => call.arg("back").arg(""),
-                    What::Dead { kind, error } => {
-                        let text = || Item::Text(String::from_utf8_lossy(item).into_owned());
-                        let item = serde_json::from_slice(item).map_or_else(|_| text(), Item::Json);
-                        call.arg("dead").arg(wire::json("a dead letter", &Letter { item, kind, error })?)
-                    }
+                    What::Dead { .. } => match letters.get(entry) {
+                        Some(letter) if letter.len() <= largest => call.arg("dead").arg(letter),
+                        _ => call.arg("dead").arg(item),
+                    },
                 };
             }
         }

@@ -38,6 +38,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("list::a_dead_letter_that_is_refused_is_not_lost", a_dead_letter_that_is_refused_is_not_lost),
         ("list::a_server_without_memory_left_is_waited_for", a_server_without_memory_left_is_waited_for),
+        (
+            "list::a_letter_that_redis_does_not_take_stops_nothing",
+            a_letter_that_redis_does_not_take_stops_nothing,
+        ),
         ("list::nothing_begins_once_the_grace_is_over", nothing_begins_once_the_grace_is_over),
         (
             "list::more_than_a_message_is_handed_back_in_its_order",
@@ -455,6 +459,23 @@ fn a_server_without_memory_left_is_waited_for() {
             until("it works again", async || monitor.read().done == 2).await;
         };
         assert_eq!(worker.run(fills).await.unwrap().done, 2);
+    });
+}
+
+/// What is no JSON is a string in the letter, and that may be much longer.
+fn a_letter_that_redis_does_not_take_stops_nothing() {
+    run(async {
+        let server = server();
+        ask::<()>(&server, &["CONFIG", "SET", "proto-max-bulk-len", "1mb"]);
+        let large = "\u{1}".repeat(500_000);
+        push(&server, &[&large, r#""b""#]);
+        let notes = Notes::default();
+        let worker = noting(server.url(), &notes).concurrency(1);
+        let all = until("all are done", async || is_empty(&server));
+        let limited = async { _ = selkie::timeout(Duration::from_secs(20), all).await };
+        let report = worker.grace(Duration::ZERO).run(limited).await.unwrap();
+        assert_eq!((report.dead, report.done, report.repeated), (1, 1, 0));
+        assert_eq!(ask::<Vec<String>>(&server, &["LRANGE", "jobs:dead", "0", "-1"]), [large]);
     });
 }
 
