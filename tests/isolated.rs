@@ -86,13 +86,17 @@ mod unix {
             Err(_) => {}
         }
 
-        let tests: [(&str, fn()); 17] = [
+        let tests: [(&str, fn()); 18] = [
             ("a_worker_is_a_process_of_its_own", a_worker_is_a_process_of_its_own),
             (
                 "a_crashed_worker_fails_its_job_and_is_replaced",
                 a_crashed_worker_fails_its_job_and_is_replaced,
             ),
             ("a_worker_killed_in_its_sleep_costs_no_job", a_worker_killed_in_its_sleep_costs_no_job),
+            (
+                "a_job_may_meet_more_than_one_worker_killed_in_its_sleep",
+                a_job_may_meet_more_than_one_worker_killed_in_its_sleep,
+            ),
             ("a_cancel_also_ends_what_the_job_has_started", a_cancel_also_ends_what_the_job_has_started),
             ("a_program_that_does_not_divert_gets_no_pool", a_program_that_does_not_divert_gets_no_pool),
             ("a_worker_that_cannot_start_fails_what_waits", a_worker_that_cannot_start_fails_what_waits),
@@ -136,6 +140,12 @@ mod unix {
 
     #[isolated]
     fn pid() -> u32 {
+        std::process::id()
+    }
+
+    #[isolated]
+    fn pid_after_a_while() -> u32 {
+        thread::sleep(Duration::from_millis(200));
         std::process::id()
     }
 
@@ -310,6 +320,22 @@ mod unix {
             until(LONG, "the worker is dead", || !is_alive(worker));
             assert_eq!(value(pool.submit(square(4)).unwrap()), 16);
         }
+    }
+
+    /// Rows: F40. As by a system that has run out of memory.
+    fn a_job_may_meet_more_than_one_worker_killed_in_its_sleep() {
+        let pool = IsolatedPool::new(3).unwrap();
+        let mut workers = Vec::new();
+        until(LONG, "there are three workers", || {
+            let jobs = [(); 3].map(|()| pool.submit(pid_after_a_while()).unwrap());
+            workers = Vec::from(jobs.map(value));
+            workers.sort_unstable();
+            workers.dedup();
+            workers.len() == 3
+        });
+        workers.iter().copied().for_each(kill);
+        until(LONG, "the workers are dead", || !workers.iter().any(|&worker| is_alive(worker)));
+        assert_eq!(value(pool.submit(square(4)).unwrap()), 16);
     }
 
     /// Rows: F40, F42.

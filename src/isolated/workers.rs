@@ -13,7 +13,7 @@
 //!   taken by a cancel is killed, and its reply is not looked at.
 //! - **Idle limit and next job.** The worker asks, under the lock, whether it is to end, and gets no more jobs if so.
 //! - **Death before delivery.** A worker that died while it was idle says so when it is given a job, and the job goes back to its
-//!   place in the queue, once.
+//!   place in the queue: once, and once more for each other worker that there was then, as they may have died together.
 //! - **An end before the start has returned.** The worker is gone from the list by then, and what start returns is dropped.
 //!
 //! # Code of users
@@ -100,8 +100,9 @@ enum Phase {
 trait Work: Send {
     /// Says that it begins; `None` if it should not.
     fn begin(&mut self) -> Option<Vec<u8>>;
-    /// Prepares for a second `begin` with the same request; `false` if it had one.
-    fn again(&mut self, request: Vec<u8>) -> bool;
+    /// Prepares for another `begin` with the same request; `false` if it had one, and one more for each of the `others` that there
+    /// were at the first.
+    fn again(&mut self, request: Vec<u8>, others: usize) -> bool;
     fn end(self: Box<Self>, reply: Result<Vec<u8>, JoinError>);
     fn name(&self) -> &'static str;
 }
@@ -109,7 +110,8 @@ trait Work: Send {
 struct Typed<R: Send> {
     name: &'static str,
     request: Option<Vec<u8>>,
-    returned: bool,
+    /// How many more workers it may find dead, once it has found one.
+    returns: Option<usize>,
     producer: Producer<R>,
 }
 
@@ -118,9 +120,14 @@ impl<R: DeserializeOwned + Send> Work for Typed<R> {
         if self.producer.begin() { self.request.take() } else { None }
     }
 
-    fn again(&mut self, request: Vec<u8>) -> bool {
+    fn again(&mut self, request: Vec<u8>, others: usize) -> bool {
         self.request = Some(request);
-        !std::mem::replace(&mut self.returned, true)
+        let left = match self.returns {
+            None => Some(others),
+            Some(returns) => returns.checked_sub(1),
+        };
+        self.returns = left.or(Some(0));
+        left.is_some()
     }
 
     fn end(self: Box<Self>, reply: Result<Vec<u8>, JoinError>) {
@@ -206,7 +213,7 @@ impl Shared {
         let key = state.next;
         // Nobody has the other end yet, so it is not cancelled.
         producer.poll_cancelled(&Waker::from(Arc::new(Cancel { pool: Arc::downgrade(self), key })));
-        let work = Typed { name, request: Some(request), returned: false, producer };
+        let work = Typed { name, request: Some(request), returns: None, producer };
         state.queue.insert(key, Box::new(work));
         state.jobs += 1;
         drop(state);
@@ -421,7 +428,7 @@ impl Shared {
             }
             Phase::Busy(key, mut work) => match end {
                 IsolateEnd::Undelivered(how, message) => {
-                    if work.again(message) {
+                    if work.again(message, state.workers.len()) {
                         state.queue.insert(key, work);
                         drop(state);
                     } else {
