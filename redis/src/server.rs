@@ -1,8 +1,8 @@
 use std::{
     env, fmt, fs,
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -148,7 +148,7 @@ impl LocalServer {
                 let last = said.lines().last().unwrap_or("it said nothing").to_owned();
                 return Err(io::Error::other(format!("{} ended ({status}): {last}", self.program)));
             }
-            if answers(self.port) {
+            if answers(self.port, self.folder.path()) {
                 return Ok(());
             }
             if start.elapsed() > Duration::from_secs(20) {
@@ -164,15 +164,20 @@ impl LocalServer {
     }
 }
 
-/// Whether the server has read its data and takes commands.
-fn answers(port: u16) -> bool {
+/// Whether the server has read its data and takes commands, and is not another one that has the port: its folder is `folder`.
+fn answers(port: u16, folder: &Path) -> bool {
     let ask = || {
         let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        socket.write_all(b"PING\r\n")?;
-        let mut answer = [0; 5];
-        socket.read_exact(&mut answer)?;
-        io::Result::Ok(&answer == b"+PONG")
+        socket.write_all(b"PING\r\nCONFIG GET dir\r\n")?;
+        let mut lines = BufReader::new(socket).lines();
+        if lines.next().transpose()?.as_deref() != Some("+PONG") {
+            return Ok(false);
+        }
+        // A list of two strings, each behind its length.
+        let dir = lines.nth(4).transpose()?.unwrap_or_default();
+        // By its name, as the way there may have links.
+        io::Result::Ok(Path::new(&dir).file_name() == folder.file_name())
     };
     ask().unwrap_or(false)
 }

@@ -56,6 +56,7 @@ pub(crate) fn tests() -> Vec<Test> {
             "network::a_watch_that_is_asked_for_moments_only_comes_back",
             a_watch_that_is_asked_for_moments_only_comes_back,
         ),
+        ("network::a_server_of_one_s_own_is_told_from_another", a_server_of_one_s_own_is_told_from_another),
     ]
 }
 
@@ -469,4 +470,26 @@ fn a_watch_that_is_asked_for_moments_only_comes_back() {
             .await;
         assert!(matches!(watch.next().await, Event::Done { id: done, .. } if done == id));
     });
+}
+
+/// Who answers at the port may be another one, that took it meanwhile.
+fn a_server_of_one_s_own_is_told_from_another() {
+    let mut own = server();
+    own.kill();
+    let (port, program) = (own.port().to_string(), std::env::var("SELKIE_REDIS_SERVER"));
+    let mut other = std::process::Command::new(program.as_deref().unwrap_or("redis-server"))
+        .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--logfile", "/dev/null"])
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while redis::Client::open(own.url()).unwrap().get_connection().is_err() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(ms(5));
+    }
+    let restarted = own.restart();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let error = restarted.unwrap_err();
+    assert!(error.to_string().contains(" ended "), "{error}");
+    own.restart().unwrap();
 }
