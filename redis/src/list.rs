@@ -32,7 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Client, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Client, RedisError, RedisResult, aio::MultiplexedConnection};
 use selkie::local;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -288,6 +288,15 @@ impl Source for List {
         Ok((Vec::new(), false))
     }
 
+    /// The sign of life is for all that is there.
+    async fn misses(&self) -> RedisResult<bool> {
+        let length = redis::cmd("LLEN").arg(&self.processing).take();
+        let length: usize =
+            self.reader.attempt(Duration::ZERO, async |c| length.query_async(c).await).await?;
+        // A verdict that is under way may have made it shorter. Then it is seen the next time.
+        Ok(length > self.items.borrow().len())
+    }
+
     /// What goes back is the next one then, so the oldest goes last.
     fn order(&self, verdicts: &mut [Verdict]) {
         verdicts.sort_by_key(|Verdict { entry, what, .. }| {
@@ -367,12 +376,16 @@ impl Source for List {
     }
 
     async fn leave(&self, limit: Duration) {
-        let mut leave = redis::pipe();
-        leave.cmd("SREM").arg(&self.workers).arg(&self.name).ignore();
-        leave.cmd("DEL").arg(&self.alive).ignore();
-        let leave = &leave;
-        // If not now, another worker takes the name out when the sign of life has vanished.
-        drop(self.link.call(Some(limit), async |c| leave.query_async::<Value>(c).await).await);
+        // What is there is not known here, and nobody would look for it without the name.
+        let mut reap = wire::LIST_REAP.prepare_invoke();
+        reap.key(&self.list).key(&self.workers).key(&self.processing).key(&self.alive).arg(&self.name);
+        let reap = &reap;
+        let leave = async |c: &mut MultiplexedConnection| {
+            redis::cmd("DEL").arg(&self.alive).exec_async(c).await?;
+            reap.invoke_async::<u64>(c).await
+        };
+        // If not now, another worker does it when the sign of life has vanished.
+        drop(self.link.call(Some(limit), leave).await);
     }
 
     fn job(&self, entry: &Entry) -> Result<(Job, Vec<u8>), String> {

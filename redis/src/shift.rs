@@ -29,7 +29,8 @@
 //!    what is pending for this worker, leaves out what is known, and starts the rest. "Known" is looked at before the question is
 //!    sent: what was settled since is still known then, and is not started a second time; nothing else can have been taken since,
 //!    as only the reader takes. The server may learn of the break later than we do, and give a job to a read that still waits
-//!    there; reads wait for a second, so the reader recovers once more when that is over.
+//!    there; reads wait for a second, so the reader recovers once more when that is over. What comes even later, as something on the way
+//!    has kept the command, is claimed in time, or where a worker's sign of life is for all that it has, asked for with the claims.
 //! 4. The worker stalls for longer than the idle limit (its loop was blocked, the machine slept, the network was cut), and another
 //!    worker claims what it has. Both run it. The first verdict counts; the later one finds the delivery acknowledged and
 //!    does nothing.
@@ -102,6 +103,9 @@ pub(crate) trait Source: 'static {
     async fn recover(&self, known: &[String], room: usize, first: bool) -> RedisResult<Vec<Entry>>;
     /// Takes up to `room` deliveries over from the dead; and whether there may be more.
     async fn claim(&self, room: usize) -> RedisResult<(Vec<Entry>, bool)>;
+    /// Whether it may have deliveries of this worker that `claim` does not bring and that nobody has asked for since: a command may
+    /// come late, when the worker no longer waits for its answer.
+    async fn misses(&self) -> RedisResult<bool>;
     /// Puts verdicts in the order in which they are to be brought, however many go in one round trip.
     fn order(&self, verdicts: &mut [Verdict]);
     /// The longest text that it takes.
@@ -393,8 +397,12 @@ impl<S: Source> Shift<S> {
                 }
                 found
             } else if now >= claim_at {
-                let found = self.source.claim(self.room()).await;
-                found.map(|(found, more)| {
+                let found = async {
+                    let found = self.source.claim(self.room()).await?;
+                    recover = self.source.misses().await?.then_some(false);
+                    Ok(found)
+                };
+                found.await.map(|(found, more)| {
                     if !more {
                         claim_at = now + self.rules.idle_limit.mul_f64(0.4 + 0.2 * fastrand::f64());
                     }

@@ -413,6 +413,11 @@ impl Source for Stream {
         Ok((wire::entries(found)?, more))
     }
 
+    /// Nobody says that it lives.
+    async fn misses(&self) -> RedisResult<bool> {
+        Ok(false)
+    }
+
     /// In a stream what goes back is the last one then.
     fn order(&self, _: &mut [Verdict]) {}
 

@@ -25,6 +25,8 @@ pub(crate) fn tests() -> Vec<Test> {
             "list::a_lost_item_is_found_while_its_equals_are_settled",
             a_lost_item_is_found_while_its_equals_are_settled,
         ),
+        ("list::what_is_asked_for_late_is_found", what_is_asked_for_late_is_found),
+        ("list::what_is_asked_for_late_goes_back_at_the_end", what_is_asked_for_late_goes_back_at_the_end),
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
         ("list::no_more_is_found_again_than_can_run", no_more_is_found_again_than_can_run),
         ("list::items_taken_after_a_flush_are_not_lost", items_taken_after_a_flush_are_not_lost),
@@ -233,6 +235,46 @@ fn a_lost_item_is_found_while_its_equals_are_settled() {
         let limited = async { selkie::timeout(Duration::from_secs(20), all).await.unwrap() };
         worker.run(limited).await.unwrap();
         assert!(is_empty(&server));
+    });
+}
+
+/// Something on the way has kept a command, for longer than the worker waits for its answer.
+fn what_is_asked_for_late_is_found() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let notes = Notes::default();
+        let worker = noting(&proxy.url(), &notes).idle_limit(ms(300));
+        let monitor = worker.monitor();
+        let all = async {
+            proxy.hold_at("BLMOVE");
+            until("it has given up", async || monitor.read().repeated > 0).await;
+            // The next one is kept as well.
+            selkie::sleep(ms(500)).await;
+            push(&server, &[r#""a""#, r#""b""#]);
+            proxy.release();
+            until("all are done", async || is_empty(&server)).await;
+        };
+        let limited = async { _ = selkie::timeout(Duration::from_secs(40), all).await };
+        let report = worker.run(limited).await.unwrap();
+        assert_eq!((report.done, report.unsettled), (2, 0), "{report:?}");
+    });
+}
+
+fn what_is_asked_for_late_goes_back_at_the_end() {
+    run(async {
+        let server = server();
+        let notes = Notes::default();
+        let worker = noting(server.url(), &notes).name("w");
+        let monitor = worker.monitor();
+        let all = async {
+            push(&server, &[r#""a""#]);
+            until("it works", async || monitor.read().done == 1).await;
+            ask::<()>(&server, &["LPUSH", "jobs:processing:w", r#""b""#, r#""c""#]);
+        };
+        assert_eq!(worker.run(all).await.unwrap().unsettled, 0);
+        assert_eq!(ask::<Vec<String>>(&server, &["LRANGE", "jobs", "0", "-1"]), [r#""c""#, r#""b""#]);
+        assert_eq!(ask::<Vec<String>>(&server, &["KEYS", "jobs:[pwa]*"]), Vec::<String>::new());
     });
 }
 
