@@ -64,7 +64,9 @@ pub(crate) fn is_passing(error: &RedisError) -> bool {
         // It was forgotten again between telling and calling it.
         "NOSCRIPT",
     ];
-    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) || has_code(error, CODES)
+    // Told to a new connection, by no code of its own.
+    let is_full = || error.detail().is_some_and(|detail| detail.contains("max number of clients"));
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) || has_code(error, CODES) || is_full()
 }
 
 /// What kind of error Redis calls it. Before Redis 7 that of an error in a script stands within its text, and where a database could
@@ -293,5 +295,6 @@ mod tests {
         assert!(!is_passing_for_worker(&wrong));
         assert_eq!(code(&said("ERR no such key")), Some("ERR"));
         assert!(is_passing(&said("LOADING Redis is loading the dataset in memory")));
+        assert!(is_passing(&said("ERR max number of clients reached")) && !is_passing(&said("ERR wrong")));
     }
 }

@@ -77,7 +77,7 @@ pub(crate) const LARGEST: usize = 512 << 20;
 /// When so many bytes are in a message, nothing more is added: Redis does nothing else while it executes it. It always takes so many.
 pub(crate) const FULL: usize = 1 << 20;
 
-/// 128 random bits.
+/// 128 bits, improbable to come twice.
 pub(crate) fn unique() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
