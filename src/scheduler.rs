@@ -19,7 +19,7 @@ mod turn;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
@@ -157,8 +157,6 @@ pub(crate) struct Scheduler {
     instrument: RefCell<Option<Rc<dyn Instrument>>>,
     /// It is being told something.
     telling: Cell<bool>,
-    /// Tasks that it has made meanwhile, by their ids: it is told nothing of them.
-    untold: RefCell<BTreeSet<u64>>,
     slow_polls: RefCell<Option<Rc<dyn Watch>>>,
     /// There is an instrument, or slow polls are reported.
     hooked: Cell<bool>,
@@ -251,7 +249,6 @@ impl Scheduler {
             handler: RefCell::default(),
             instrument: RefCell::default(),
             telling: Cell::new(false),
-            untold: RefCell::default(),
             slow_polls: RefCell::default(),
             hooked: Cell::new(false),
             shuffle: OnceCell::new(),

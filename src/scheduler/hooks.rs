@@ -28,7 +28,7 @@ impl Scheduler {
     fn hook(&self, task: &TaskRef, tell: fn(&(dyn Instrument + 'static), &TaskInfo)) {
         let instrument = self.instrument.borrow().clone();
         // Not of itself, nor of what it has made: that would go on for ever.
-        let is_told = !self.telling.get() && !self.untold.borrow().contains(&task.id.get());
+        let is_told = !self.telling.get() && !task.read_cold(|cold| cold.untold).unwrap_or_default();
         if let Some(instrument) = instrument.filter(|_| is_told) {
             self.telling.set(true);
             // Dropped in there as well: it may have removed itself.
@@ -46,7 +46,7 @@ impl Scheduler {
     #[cold]
     pub(super) fn hook_created(&self, task: &TaskRef) {
         if self.telling.get() && self.instrument.borrow().is_some() {
-            self.untold.borrow_mut().insert(task.id.get());
+            task.cold(|cold| cold.untold = true);
         }
         self.hook(task, <dyn Instrument>::created);
     }
@@ -68,7 +68,6 @@ impl Scheduler {
     #[cold]
     pub(crate) fn hook_done(&self, task: &TaskRef) {
         self.hook(task, <dyn Instrument>::done);
-        self.untold.borrow_mut().remove(&task.id.get());
     }
 
     pub(crate) fn set_slow_polls(&self, limit: Option<Duration>) {
@@ -90,8 +89,6 @@ impl Scheduler {
             return instrument;
         }
         let old = self.instrument.replace(instrument);
-        // Whoever comes next has made none of them.
-        self.untold.take();
         self.update_hooked();
         self.end_batch();
         old

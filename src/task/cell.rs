@@ -86,6 +86,8 @@ pub(crate) struct Cold {
     pub(crate) resumed: bool,
     /// It was asked to end because its loop does.
     pub(crate) asked: bool,
+    /// An instrument has made it, and is told nothing of it.
+    pub(crate) untold: bool,
     pub(crate) scopes: Scopes,
     /// Is told of the end at once, before anybody is woken.
     pub(crate) end_hook: Option<Rc<dyn EndHook>>,
