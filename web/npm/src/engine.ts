@@ -96,7 +96,7 @@ export class Engine {
     /** What the module imports: ours, the host's from js/host.js, and what its generated glue would give. */
     imports_(): WebAssembly.Imports {
         if (WebAssembly.Module.imports(this.module_)[0]?.module !== SELKIE_BUILD) {
-            throw new SelkieError('load-failed', 'loop.wasm is of another version: use the one of the package');
+            throw new SelkieError('load-failed', 'loop.wasm is not the one of this package');
         }
         let call: Call;
         return {
@@ -216,7 +216,7 @@ async function load(source: Exclude<WasmSource, URL>): Promise<WebAssembly.Modul
         if (!response.ok) throw new Error(`the server answered ${response.status}`);
         if (response.headers.get('content-type')?.startsWith('application/wasm')) return await WebAssembly.compileStreaming(response);
         const bytes = await response.arrayBuffer();
-        if (new Uint8Array(bytes)[0] === 0x3c) throw new Error('it is HTML: the server has no such file, see "Bundlers" in the README');
+        if (new Uint8Array(bytes)[0] === 0x3c) throw new Error('it is HTML, so it is not there: see "Bundlers" in the README');
         return await WebAssembly.compile(bytes);
     } catch (error) {
         throw new SelkieError('load-failed', `cannot load the scheduler from ${where}: ${(error as Error)?.message ?? error}`, error);

@@ -324,7 +324,7 @@ export class Pool<M extends Interface<M> = Functions> {
         listen(channel, 'error', (event: { message?: string; error?: unknown; preventDefault?: () => void } | null) => {
             // The jobs that it had are rejected with it, which is where it belongs.
             event?.preventDefault?.();
-            const [what, why] = member.ready_ ? ['failed', 'it is not told why'] : ['could not be loaded', 'is its address right, and does the server allow it?'];
+            const [what, why] = member.ready_ ? ['failed', 'it is not told why'] : ['could not be loaded', 'is its address right and allowed?'];
             failed = () => lost(`${what}: ${event?.message || (channel.on ? event : why)}`, channel.on ? event : event!.error);
             // What it sent before may come after this, but in Node not after its exit, of which not every host may tell.
             setTimeout(failed, channel.on ? 99 : 0);
