@@ -96,11 +96,12 @@ function cutShort(text) {
     return begun - (text.match(/^test result: /gm)?.length ?? 0);
 }
 
-/** What runners say of failed tests: at their ends, where libtest and wasm-bindgen-test begin with one of these lines and Node with the other. */
+/** What runners say of failed tests: libtest and wasm-bindgen-test at their ends, from this line on, and those of JavaScript at once. */
 function failures(text) {
-    const told = text.split(/^(?=failures:$|✖ failing tests:$)/m).slice(1).map((part) => part.split(/^test result: /m)[0].trim());
+    const atEnd = text.split(/^(?=failures:$)/m).slice(1).map((part) => part.split(/^test result: /m)[0].trim());
+    const atOnce = text.match(/^test .* \.\.\. FAILED$(\n(?!test ).*){0,8}/gm) ?? [];
     const most = 4000;
-    return (told.join("\n\n") || text.trim().slice(-most)).slice(0, most);
+    return ([...atEnd, ...(atEnd.length ? [] : atOnce)].join("\n\n") || text.trim().slice(-most)).slice(0, most);
 }
 
 const builds = new Map();
