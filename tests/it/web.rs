@@ -1043,11 +1043,8 @@ async fn a_task_that_awaits_settled_promises_for_ever_leaves_the_page_its_timers
     let [_, _, ticks, pause, length] = seen[..] else { unreachable!("five numbers") };
     wasm_bindgen_test::console_log!("{length:.0} ms: {ticks} ticks, longest pause {pause:.1} ms");
     assert!(length > 500.0, "the task did work: {length} ms");
-    // A page that gets no turn has no tick, and one pause. More depends on who else has the processor.
-    assert!(
-        pause < length / 2.0 && ticks > length / 200.0,
-        "{ticks} ticks in {length} ms, longest pause {pause} ms"
-    );
+    // Counted in work, three milliseconds each of the 400, and not in time: others may use the processor as well.
+    assert!(pause < length / 2.0 && ticks > 24.0, "{ticks} ticks in {length} ms, longest pause {pause} ms");
 }
 
 /// Rows: U15.
