@@ -35,7 +35,7 @@ pub struct Workload {
     pub n: usize,
     /// Other sizes, to see how it grows.
     pub sweep: &'static [usize],
-    /// A sample waits for timers, or takes a process of its own.
+    /// A sample waits for timers, or takes a large process of its own.
     pub slow: bool,
     /// Each sample is a process of its own.
     pub apart: bool,
@@ -360,7 +360,7 @@ pub fn workloads() -> Vec<Workload> {
         "ns",
         1000,
         &[],
-        true,
+        false,
         remote!(trip_on_one_core),
         ("tokio current_thread", 0.9),
         Some(1.15),
@@ -393,7 +393,7 @@ pub fn workloads() -> Vec<Workload> {
         "ns",
         1000,
         &[],
-        true,
+        false,
         blocking!(call_on_one_core),
         ("rayon", 1.0),
         None,
