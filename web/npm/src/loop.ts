@@ -193,7 +193,8 @@ export class Loop {
 
     /**
      * Waits until one, or all, of the tasks have ended, or one has failed or was cancelled, and gives both sets in the order
-     * of `tasks`. Cancels nothing, also when the time is over: then it gives what it has.
+     * of `tasks`. Cancels nothing, also when the time is over: then it gives what it has. What one that is pending then fails with
+     * is reported, unless somebody looks at it.
      */
     wait<T extends Task<unknown>>(tasks: Iterable<T>, options?: WaitForOptions): Promise<{ done: Set<T>; pending: Set<T> }> {
         return wait(this, tasks, options);

@@ -109,14 +109,18 @@ function tasksOf<T extends Task<unknown>>(tasks: Iterable<T>): T[] {
     const list = [...new Set(tasks)];
     list.forEach((task, at) => {
         if (!(task instanceof Task)) throw new ArgumentError(`tasks[${at}]`, 'a task: spawn the function, or use gather for promises');
-        task.observed_ = true;
     });
     return list;
 }
 
-/** Calls `f` with each task that has ended, and those that do. Answers how to end that. */
+/** Calls `f` with each task that has ended, and those that do. Answers how to end that: nobody looks at those that are left. */
 function watch<T extends Task<unknown>>(list: T[], f: (task: T) => void): () => void {
-    const ends = list.map((task) => task.watch_(() => f(task)));
+    const ends = list.map((task) =>
+        task.watch_(() => {
+            task.observed_ = true;
+            f(task);
+        }),
+    );
     return () => ends.forEach((end) => end());
 }
 
@@ -152,8 +156,8 @@ export function asCompleted<T extends Task<unknown>>(
     const deadline = loop.now() + timeoutMs;
     const ended: T[] = [];
     let waits: Pause<boolean> | undefined;
+    const stop = watch(list, (task) => (ended.push(task), waits?.give_(false)));
     return (async function* () {
-        const stop = watch(list, (task) => (ended.push(task), waits?.give_(false)));
         try {
             for (const _ of list) {
                 const left = Math.max(0, deadline - loop.now());

@@ -1,7 +1,7 @@
 // What the package promises, as the suite of the Rust crate has it (tests/it), written through the API of JavaScript. Rows are
 // those of tests/rows.txt. Each test runs in Node and in a page.
 
-import { equal, ok, rejection, thrown } from './harness.js';
+import { equal, ok, rejection, thrown, until } from './harness.js';
 
 export const tests = [];
 const test = (name, run) => tests.push({ name, run });
@@ -526,6 +526,35 @@ test('what a task fails with that is waited for no longer is told', async ({ sel
     for (const body of bodies('left', 10)) loop.spawn(body).cancel();
     while (told.length < 4) await loop.sleep(1);
     equal(told.sort(), ['left async', 'left stepwise', 'left stepwise waited', 'left waited']);
+    await loop.close();
+});
+
+test('what fails after it was no longer waited for, by `wait` or by `asCompleted`, is told', async ({ selkie }) => {
+    const told = [];
+    const loop = await selkie.createLoop({ onUnhandled: (error) => told.push(error) });
+    const gates = [];
+    const failing = (what) => loop.spawn(async (ctx) => {
+        await ctx.wait(new Promise((resolve) => gates.push(resolve)));
+        throw what;
+    });
+    const controller = new AbortController();
+    const waits = [
+        loop.wait([loop.spawn(() => { throw 'before'; })]),
+        loop.wait([failing('first'), failing('left by wait')], { until: 'first-completed' }),
+        loop.wait([failing('late')], { timeoutMs: 1 }),
+        loop.wait([failing('aborted')], { signal: controller.signal }).catch(() => {}),
+        loop.wait([failing('meanwhile'), failing('at last')]),
+        (async () => { for await (const _ of loop.asCompleted([failing('one'), failing('left by asCompleted')])) break; })(),
+        (async () => { for await (const { task } of loop.asCompleted([failing('each')])) void task; })(),
+    ];
+    const [first, left, late, aborted, meanwhile, last, one, other, each] = gates;
+    controller.abort();
+    [first, meanwhile, last, one, each].forEach((open) => open());
+    await Promise.all(waits);
+    equal(told, []);
+    [left, late, aborted, other].forEach((open) => open());
+    await until(() => told.length >= 4);
+    equal(told.sort(), ['aborted', 'late', 'left by asCompleted', 'left by wait']);
     await loop.close();
 });
 
