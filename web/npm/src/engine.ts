@@ -208,15 +208,15 @@ export function compile(source: WasmSource): Promise<WebAssembly.Module> {
 
 async function load(source: Exclude<WasmSource, URL>): Promise<WebAssembly.Module> {
     if (source instanceof WebAssembly.Module) return source;
-    let where = 'the given bytes';
+    let where = 'what was given';
     try {
         if (typeof source !== 'string' && !(source instanceof Response)) return await WebAssembly.compile(source as BufferSource);
         const response = typeof source === 'string' ? await fetch((where = source)) : source;
-        where = response.url || 'the given response';
+        where = response.url || where;
         if (!response.ok) throw new Error(`the server answered ${response.status}`);
         if (response.headers.get('content-type')?.startsWith('application/wasm')) return await WebAssembly.compileStreaming(response);
         const bytes = await response.arrayBuffer();
-        if (new Uint8Array(bytes)[0] === 0x3c) throw new Error('it is HTML, so it is not there: see "Bundlers" in the README');
+        if (new Uint8Array(bytes)[0] === 0x3c) throw new Error('it is HTML: see "Bundlers" in the README');
         return await WebAssembly.compile(bytes);
     } catch (error) {
         throw new SelkieError('load-failed', `cannot load the scheduler from ${where}: ${(error as Error)?.message ?? error}`, error);

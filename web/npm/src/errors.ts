@@ -85,8 +85,7 @@ export class GroupError extends AggregateError {
 
     constructor(errors: readonly unknown[]) {
         const first = errors[0];
-        const text = first instanceof Error ? first.message : String(first);
-        super(errors, errors.length === 1 ? `a task of the group failed: ${text}` : `${errors.length} tasks of the group failed, first: ${text}`);
+        super(errors, `${errors.length} of the group's tasks failed, first: ${String((first as Error | undefined)?.message ?? first)}`);
         this.cause = first;
         named(this, 'GroupError');
     }

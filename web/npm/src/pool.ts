@@ -16,9 +16,9 @@
 //
 // Those that are taken back are in front of the queue, in their order.
 
-import { type Rules, callable, count, open, options as check, text, time } from './arguments.js';
+import { type Rules, callable, count, open, options as check, refuse, text, time } from './arguments.js';
 import { Client, type Lost, ORDER, type Order, SHARED, type SubmitOptions, order } from './client.js';
-import { ArgumentError, WorkerError, disposable, timedOut } from './errors.js';
+import { WorkerError, disposable, timedOut } from './errors.js';
 import type { Loop } from './loop.js';
 import { type Channel, type Functions, type Interface, type Job, listen } from './protocol.js';
 import { type Task, priorityOf } from './task.js';
@@ -119,7 +119,7 @@ export class Pool<M extends Interface<M> = Functions> {
         this.max_ = max ?? Math.max(min, Math.min(cores - 1, 4), 1);
         this.name_ = name;
         this.each_ = concurrencyPerWorker;
-        if (min > this.max_) throw new ArgumentError('options.min', `at most options.max, which is ${this.max_}`);
+        if (min > this.max_) refuse('options.min', `at most options.max, ${this.max_}`, min);
         disposable(this, () => this.close());
         try {
             this.staff_();
@@ -162,7 +162,7 @@ export class Pool<M extends Interface<M> = Functions> {
             this.queues_[2 * rank + 1]!.add(job);
             this.pump_();
             if (maxQueue < Infinity && this.queued > maxQueue && this.withdraw_(job)) {
-                job.reject_(new WorkerError('queue-full', `${this.queued} jobs wait in ${this.name_} already`));
+                job.reject_(new WorkerError('queue-full', `${this.name_} is full`));
             }
             return (reason) => {
                 if (!this.withdraw_(job)) return job.ask_?.(reason);
@@ -313,7 +313,7 @@ export class Pool<M extends Interface<M> = Functions> {
         const { readyMs = 10_000 } = this.options_;
         const worker = this.make_();
         if (!(worker as WorkerLike | undefined)?.postMessage) {
-            throw new ArgumentError('spawn', 'a function that makes a Worker: () => new Worker(new URL("./jobs.js", import.meta.url), { type: "module" })');
+            refuse('spawn', 'a function that makes a Worker', worker);
         }
         const channel = worker as unknown as Channel;
         const lost: Lost = (text, cause) =>
@@ -335,7 +335,7 @@ export class Pool<M extends Interface<M> = Functions> {
         });
         this.members_.add(member);
         this.starting_ += 1;
-        member.timer_ = later(() => lost(`did not call expose() within ${readyMs} ms: does its module import it from "selkie/worker"?`), readyMs);
+        member.timer_ = later(() => lost(`did not call expose() of selkie/worker within ${readyMs} ms`), readyMs);
     }
 
     /** A Worker is ready, or has ended a job. */
