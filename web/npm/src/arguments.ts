@@ -3,11 +3,13 @@
 import { ArgumentError } from './errors.js';
 import type { Loop } from './loop.js';
 
-const show = (value: unknown): string => (typeof value === 'string' ? JSON.stringify(value) : typeof value === 'function' ? 'a function' : String(value));
+// Not all objects have a text, and one of 5n would be that of 5.
+const show = (value: unknown): string =>
+    typeof value === 'string' ? JSON.stringify(value) : typeof value === 'number' || value == null ? `${value}` : {}.toString.call(value);
 
 /** @internal */
-export function refuse(name: string, wanted: string, value: unknown, hint = ''): never {
-    throw new ArgumentError(name, `${wanted}, not ${show(value)}${hint}`);
+export function refuse(name: string, wanted: string, value: unknown): never {
+    throw new ArgumentError(name, `${wanted}, not ${show(value)}`);
 }
 
 /** @internal The loop must be one, and open. */
@@ -25,7 +27,7 @@ export function time(value: unknown, name: string): void {
 /** @internal A whole number from `least` to `most`, or Infinity if that is the most. */
 export const count = (least: number, most = 0x7fffffff) => (value: unknown, name: string): void => {
     if (!(Number.isInteger(value) ? (value as number) >= least && (value as number) <= 0x7fffffff : value === most)) {
-        refuse(name, `a whole number from ${least} on`, value);
+        refuse(name, `a whole number from ${least} to ${0x7fffffff}`, value);
     }
 };
 
@@ -34,9 +36,14 @@ export const limit = /* @__PURE__ */ count(1, Infinity);
 
 /** @internal */
 export function callable(value: unknown, name: string): void {
-    if (typeof value === 'function') return;
-    const called = typeof (value as { then?: unknown } | undefined)?.then === 'function';
-    refuse(name, 'a function', value, called ? ': pass the function, not the promise of a call' : '');
+    if (typeof value !== 'function') refuse(name, 'a function, to be called later', value);
+}
+
+/** @internal A function to be run as a task, or beside them. */
+export function runnable(value: unknown): void {
+    callable(value, 'body');
+    // Nobody would ask for what it yields.
+    if (/^AsyncG/.test((value as { [Symbol.toStringTag]?: string })[Symbol.toStringTag]!)) refuse('body', 'either async or a generator', value);
 }
 
 /** @internal */

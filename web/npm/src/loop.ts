@@ -1,6 +1,6 @@
 // The loop: makes tasks, keeps what the scheduler knows by number, and ends.
 
-import { callable, options as check, signalOf, time } from './arguments.js';
+import { callable, options as check, runnable, signalOf, time } from './arguments.js';
 import { type Engine, type Exports, type Guest, type Start, later, settled } from './engine.js';
 import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disposable, dispose, tell } from './errors.js';
 import { Pause, type Undo } from './pause.js';
@@ -103,7 +103,7 @@ export class Loop {
 
     /** @internal */
     start_(body: (context: never) => unknown, options: SpawnOptions | undefined, parent?: Task<unknown>): Task<unknown> {
-        callable(body, 'body');
+        runnable(body);
         return this.make_(body, check(options, SPAWN), parent);
     }
 
@@ -148,7 +148,7 @@ export class Loop {
      */
     timeout<T>(ms: number, body: (signal: AbortSignal) => T | PromiseLike<T>, options?: WaitOptions): Promise<T> {
         time(ms, 'ms');
-        callable(body, 'body');
+        runnable(body);
         const controller = new AbortController();
         const start = (pause: Pause<T>): Undo => {
             pause.follow_(settled.then(() => body(controller.signal)));

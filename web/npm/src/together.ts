@@ -1,6 +1,6 @@
 // Waiting for many tasks.
 
-import { any, callable, limit, options as check, signal, time } from './arguments.js';
+import { any, limit, options as check, runnable, signal, time } from './arguments.js';
 import { ArgumentError, GroupError, SelkieError, aborted, disposable, timedOut } from './errors.js';
 import type { Loop, WaitOptions } from './loop.js';
 import type { Pause } from './pause.js';
@@ -252,7 +252,7 @@ export function withGroup<T>(
     body: (group: Group, context: TaskContext) => T | PromiseLike<T>,
     options: SpawnOptions | undefined,
 ): Task<T> {
-    callable(body, 'body');
+    runnable(body);
     const run = async (context: TaskContext): Promise<T> => {
         const group = new Group(loop, undefined, context.task);
         // The body is one of the tasks: so a failure of another one cancels it, and it the others.

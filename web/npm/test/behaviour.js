@@ -1351,6 +1351,21 @@ timed('what cannot be meant is refused by name', async ({ loop, selkie }) => {
     await loop.runUntilIdle();
 });
 
+timed('a body that is both async and a generator, or what a call of a generator gave, is refused', async ({ loop }) => {
+    async function* both() {}
+    function* one() {}
+    const refused = [thrown(() => loop.spawn(both)), thrown(() => loop.timeout(5, both)), thrown(() => loop.withGroup(both)), await rejection(loop.gather([both]))];
+    equal(refused.map(({ message }) => message), Array(4).fill('body: either async or a generator, not [object AsyncGeneratorFunction]'));
+    equal([thrown(() => loop.spawn(one())).message, thrown(() => loop.spawn(both())).message].map((text) => text.includes('later, not [object ')), [true, true]);
+});
+
+timed('what is refused is shown, whatever it is', async ({ loop, selkie }) => {
+    const shown = [5n, '5', [], {}, Object.create(null), Symbol('s'), undefined, null, true, -1].map((value) => thrown(() => loop.sleep(value)).message.split('not ')[1]);
+    equal(shown, ['[object BigInt]', '"5"', '[object Array]', '[object Object]', '[object Object]', '[object Symbol]', 'undefined', 'null', '[object Boolean]', '-1']);
+    const { message } = thrown(() => new selkie.Queue(loop, { capacity: 2 ** 31 }));
+    ok(message.includes('from 1 to 2147483647, not 2147483648'), message);
+});
+
 timed('a generator is told of a yield that means nothing', async ({ loop }) => {
     const task = loop.spawn(function* () { yield 5; });
     equal((await rejection(task)).argument, 'yield');
