@@ -137,6 +137,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
     private owed_ = false;
     private cancels_ = 0;
     private reason_: unknown;
+    private round_: object | undefined;
     /** A body that cleans up may end with an earlier one. */
     private reasons_: unknown[] | undefined;
     private controller_: AbortController | undefined;
@@ -220,8 +221,17 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
      * task ends when its body does, so that its `finally` blocks have run; a body that catches the reason goes on. One that
      * has not begun never does. What it awaits elsewhere hears of it by the context's `signal`.
      */
-    cancel(reason: unknown = aborted()): boolean {
+    cancel(reason?: unknown): boolean;
+    /** @internal `round` is another object for each request, and the same as tasks pass it on. */
+    cancel(reason: unknown, round: object): boolean;
+    cancel(reason: unknown = aborted(), round: object = {}): boolean {
         if (this.done()) return false;
+        if (round === this.round_) {
+            // It would go round for ever among tasks that have returned one another, and nothing else ends them.
+            if (!this.generator_) (this.left_?.(2) as ((input: unknown) => void) | undefined)?.(reason);
+            return true;
+        }
+        this.round_ = round;
         this.cancels_ += 1;
         this.reason_ = reason;
         (this.reasons_ ??= []).push(reason);
@@ -353,7 +363,8 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
             return this.advance_();
         }
         if (typeof (made as PromiseLike<T> | null)?.then !== 'function') return this.end_('done', made);
-        if (made instanceof Task && made !== this) this.on_ = made;
+        if (made === this) refuse('what to wait for', 'another task', made);
+        if (made instanceof Task) this.on_ = made;
         this.listen_(made as PromiseLike<T>);
         return WAIT;
     }
@@ -436,7 +447,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         // What begins to wait as it hears of this is not asked. What refuses is, the next time.
         const holds = [...(this.holds_ ?? [])];
         this.controller_?.abort(this.reason_);
-        this.on_?.cancel(this.reason_);
+        this.on_?.cancel(this.reason_, this.round_!);
         this.owed_ = !holds.length && !this.generator_;
         holds.forEach((one) => one.leave_(this.reason_));
     }

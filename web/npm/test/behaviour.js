@@ -560,13 +560,45 @@ test('what fails after it was no longer waited for, by `wait` or by `asCompleted
 
 test('a task that waits for itself is told so', async ({ selkie }) => {
     const loop = await selkie.createLoop();
-    const bodies = [(ctx) => ctx.wait(ctx.task), async (ctx) => ctx.shield(ctx.task),
+    const bodies = [(ctx) => ctx.task, (ctx) => ctx.wait(ctx.task), async (ctx) => ctx.shield(ctx.task),
         function* (ctx) { yield* ctx.wait(ctx.task); }, function* (ctx) { yield* ctx.shield(ctx.task); }, function* (ctx) { yield* ctx.task; }];
     for (const body of bodies) {
         const error = await rejection(loop.spawn(body));
         ok(error instanceof selkie.ArgumentError && error.message.includes('another task'), String(error));
     }
     await loop.close();
+});
+
+timed('a cancel of tasks that wait for one another ends each of them once', async ({ loop, log }) => {
+    const forms = {
+        returned: (other) => () => other(),
+        waited: (other) => async (ctx) => ctx.wait(other()),
+        stepwise: (other) => function* () { return yield* other(); },
+        cleaning: (other, name) => function* (ctx) {
+            try {
+                yield* other();
+            } finally {
+                yield* ctx.sleep(5);
+                log.push(`${name}: cleaned`);
+            }
+        },
+    };
+    let turns = 0;
+    loop.observe({ stepped() {
+        turns += 1;
+    } });
+    for (const first of Object.keys(forms)) {
+        for (const second of Object.keys(forms)) {
+            let a, b;
+            a = loop.spawn(forms[first](() => b, 'first'), { start: 'next' });
+            b = loop.spawn(forms[second](() => loop.spawn(forms.returned(() => a)), 'second'), { start: 'next' });
+            await loop.runUntilIdle();
+            a.cancel('stop');
+            const left = loop.runUntilIdle();
+            equal([await rejection(a), await rejection(b), a.state, b.state, turns < 1000], ['stop', 'stop', 'cancelled', 'cancelled', true], `${first}, ${second}`);
+            await left;
+        }
+    }
 });
 
 timed('what a body waits for may be no promise: it may throw, or answer on the spot and more than once', async ({ loop, log }) => {
