@@ -315,6 +315,9 @@ export class Pool<M extends Interface<M> = Functions> {
         if (!(worker as WorkerLike | undefined)?.postMessage) {
             refuse('spawn', 'a function that makes a Worker', worker);
         }
+        const { terminate } = worker;
+        // By others: browsers tell nobody. The pool has let go of it before it does.
+        worker.terminate = () => (lost('was terminated'), terminate.call(worker));
         const channel = worker as unknown as Channel;
         const lost: Lost = (text, cause) =>
             this.fire_(member, new WorkerError(member.ready_ ? 'worker-crashed' : 'worker-start', `a Worker of ${this.name_} ${text}`, cause));

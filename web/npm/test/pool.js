@@ -354,6 +354,21 @@ pooled('a Worker that is kept at hand is replaced after a crash', { min: 1, max:
     equal([pool.size, made(), await pool.run('add', [1, 1])], [1, 2, 2]);
 });
 
+test('a Worker that others have ended is lost to its job, and to the pool', async ({ selkie, worker }) => {
+    const loop = await selkie.createLoop();
+    let last;
+    let made = 0;
+    const pool = selkie.createPool(loop, () => (made += 1, last = worker('jobs')), { max: 1 });
+    const error = await rejection(pool.run('deaf', [], { onProgress: () => void last.terminate() }));
+    equal([error.name, error.code, pool.size], ['WorkerError', 'worker-crashed', 0]);
+    equal([await pool.run('add', [1, 1]), made], [2, 2]);
+    // Also one that has nothing to do.
+    void last.terminate();
+    equal([await pool.run('add', [1, 1]), made], [2, 3]);
+    pool.terminate();
+    await loop.close();
+});
+
 test('those behind a crash are told if no other Worker can be made', async ({ selkie, worker, uncaught }) => {
     const loop = await selkie.createLoop();
     let made = 0;
