@@ -62,6 +62,8 @@ export type JobResult<F> = F extends (...args: any[]) => infer R ? Awaited<R> : 
 /** A Worker, with what it was asked for. */
 interface Member extends Client {
     ready_?: boolean;
+    /** It has done a job. */
+    proved_?: boolean;
     over_?: boolean;
     /** For its start, and then for when it has nothing to do. */
     timer_?: ReturnType<typeof setTimeout> | undefined;
@@ -364,6 +366,10 @@ export class Pool<M extends Interface<M> = Functions> {
             due = true;
         }
         if (due) this.pump_();
+        // Those that had failed before their first job were not replaced. This one has done a job, so others can.
+        if (member.proved_ || this.pumping_ || !member.worked_) return;
+        member.proved_ = true;
+        this.staff_();
     }
 
     /** Ends a Worker that has had nothing to do for so long. Timers of the host are not free: jobs leave this one alone. */

@@ -369,6 +369,19 @@ test('a Worker that others have ended is lost to its job, and to the pool', asyn
     await loop.close();
 });
 
+test('those that are kept and had failed are made again once one has done a job', async ({ selkie, worker }) => {
+    const loop = await selkie.createLoop();
+    let name = 'throwsAfter';
+    const pool = selkie.createPool(loop, () => worker(name), { min: 3, max: 3 });
+    await until(() => !pool.size);
+    name = 'jobs';
+    equal(await pool.run('steps', [2]), 2);
+    await until(() => pool.size === 3);
+    equal(await pool.run('add', [1, 1]), 2);
+    pool.terminate();
+    await loop.close();
+});
+
 test('those behind a crash are told if no other Worker can be made', async ({ selkie, worker, uncaught }) => {
     const loop = await selkie.createLoop();
     let made = 0;
