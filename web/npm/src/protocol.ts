@@ -275,4 +275,4 @@ export function serve(
 
 /** @internal */
 export const notCloneable = (what: string, error: unknown): WorkerError =>
-    new WorkerError('not-cloneable', `${what} cannot be sent: ${(error as Error | null)?.message}`, error);
+    new WorkerError('not-cloneable', `${what} cannot be sent: ${String((error as Error | null)?.message)}`, error);

@@ -419,6 +419,22 @@ timed('a signal cancels with its own reason, and an aborted one before anything 
     equal(log, ['a: start', 'a: undefined']);
 });
 
+timed('a signal may be aborted with any reason, before or while it is waited for', async ({ loop, selkie }) => {
+    const queue = new selkie.Queue(loop);
+    const waits = [
+        (signal) => loop.spawn((ctx) => ctx.sleep(10), { signal }), (signal) => loop.spawn(function* (ctx) { yield* ctx.sleep(10); }, { signal }),
+        (signal) => loop.gather([(ctx) => ctx.sleep(10)], { signal }), (signal) => loop.withGroup((_, ctx) => ctx.sleep(10), { signal }),
+        (signal) => loop.timeout(10, () => new Promise(() => {}), { signal }), async (signal) => queue.take({ signal }), async (signal) => loop.sleep(10, { signal }),
+    ];
+    for (const reason of [undefined, null, 0, '', false, NaN, 1n, Symbol('why')]) {
+        const [before, controller] = [AbortSignal.abort(reason), new AbortController()];
+        const ended = waits.flatMap((wait) => [[before, rejection(wait(before))], [controller.signal, rejection(wait(controller.signal))]]);
+        controller.abort(reason);
+        await loop.runUntilIdle();
+        for (const [signal, error] of ended) ok(Object.is(await error, signal.reason), String(reason));
+    }
+});
+
 timed('a signal has one listener, however many wait for it', async ({ loop }) => {
     const controller = new AbortController();
     let [added, removed] = [0, 0];

@@ -46,6 +46,13 @@ pooled('what cannot be cloned is a WorkerError, both ways, and the pool goes on'
     equal(await pool.run('add', [1, 1]), 2);
 });
 
+pooled('what cannot be cloned and throws what has no text harms no other job', { max: 1 }, async ({ pool, made }) => {
+    const odd = { get bad() { throw { message: Symbol('none') }; } };
+    const jobs = [pool.run('add', [odd, 1]), pool.run('odd', []), pool.run('later', [{}], { transfer: [odd, odd] }), pool.run('later', [globalThis.document?.body ?? odd])];
+    for (const job of jobs) equal((await rejection(job)).code, 'not-cloneable');
+    equal([await pool.run('add', [1, 1]), made()], [2, 1]);
+});
+
 pooled('a function that is not exposed is named', { max: 1 }, async ({ pool }) => {
     const error = await rejection(pool.run('missing', []));
     equal([error.code, error.message.includes('missing') && error.message.includes('add')], ['unknown-function', true]);

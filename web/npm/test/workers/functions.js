@@ -61,6 +61,11 @@ export const functions = (job) => {
                 throw null;
             },
         }),
+        odd: () => ({
+            get bad() {
+                throw { message: Symbol('none') };
+            },
+        }),
         leave: () => (globalThis.close ?? process.exit)(),
         deaf: job((ctx) => {
             ctx.progress('began', []);
