@@ -6,7 +6,7 @@ import { LoopClosedError, type LoopCrashedError, type SelkieError, aborted, disp
 import { Pause, type Undo } from './pause.js';
 import { type Leaver, offAbort, onAbort } from './signals.js';
 import { Slots } from './slots.js';
-import { END, SPAWN, type Spawn, type SpawnOptions, Task, type TaskContext } from './task.js';
+import { END, SPAWN, type Spawn, type SpawnOptions, type Step, Task, type TaskContext } from './task.js';
 import {
     type GatherOptions,
     Group,
@@ -217,7 +217,9 @@ export class Loop {
      * Calls `body` with a group and waits for all that it spawns. A failure, of the body or of a task, cancels the others, and
      * rejects with a GroupError when all have ended. Gives what the body returned.
      */
-    withGroup<T>(body: (group: Group, context: TaskContext) => T | PromiseLike<T>, options?: SpawnOptions): Task<T> {
+    withGroup<T>(body: (group: Group, context: TaskContext) => Generator<Step<unknown>, T, any>, options?: SpawnOptions): Task<T>;
+    withGroup<T>(body: (group: Group, context: TaskContext) => T | PromiseLike<T>, options?: SpawnOptions): Task<T>;
+    withGroup(body: (group: Group, context: TaskContext) => unknown, options?: SpawnOptions): Task<unknown> {
         return withGroup(this, body, options);
     }
 

@@ -892,6 +892,15 @@ timed('a group gives what its body returns when all tasks have ended', async ({ 
     equal([await whole, log], ['body', ['a: start', 'a: end']]);
 });
 
+timed('the body of a group may be a generator', async ({ loop }) => {
+    const task = loop.withGroup(function* (group, ctx) {
+        yield* ctx.sleep(5);
+        return yield* group.spawn(async (inner) => (await inner.sleep(5), 'both'));
+    });
+    await loop.runUntilIdle();
+    equal([await task, loop.now()], ['both', 10]);
+});
+
 timed('an error of the body of a group cancels its tasks', async ({ loop, log }) => {
     const whole = loop.withGroup((group) => {
         group.spawn(worker(log, 'a', 100));

@@ -87,6 +87,11 @@ const inside = await loop.withGroup(async (group) => {
     return child.result();
 });
 same<typeof inside, number>(true);
+const stepwise = await loop.withGroup(function* (group, ctx) {
+    yield* ctx.sleep(1);
+    return yield* group.spawn(() => 7);
+});
+same<typeof stepwise, number>(true);
 
 // Queues.
 const queue = new Queue<{ n: number }>(loop, { capacity: 5 });
