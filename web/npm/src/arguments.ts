@@ -43,7 +43,7 @@ export function callable(value: unknown, name: string): void {
 export function runnable(value: unknown): void {
     callable(value, 'body');
     // Nobody would ask for what it yields.
-    if (/^AsyncG/.test((value as { [Symbol.toStringTag]?: string })[Symbol.toStringTag]!)) refuse('body', 'either async or a generator', value);
+    if (/^AsyncG/.test((value as { [Symbol.toStringTag]?: string })[Symbol.toStringTag]!)) refuse('body', 'async or a generator', value);
 }
 
 /** @internal */

@@ -208,7 +208,7 @@ export function compile(source: WasmSource): Promise<WebAssembly.Module> {
 
 async function load(source: Exclude<WasmSource, URL>): Promise<WebAssembly.Module> {
     if (source instanceof WebAssembly.Module) return source;
-    let where = 'what was given';
+    let where = 'bytes';
     try {
         if (typeof source !== 'string' && !(source instanceof Response)) return await WebAssembly.compile(source as BufferSource);
         const response = typeof source === 'string' ? await fetch((where = source)) : source;

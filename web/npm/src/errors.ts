@@ -85,7 +85,7 @@ export class GroupError extends AggregateError {
 
     constructor(errors: readonly unknown[]) {
         const first = errors[0];
-        super(errors, `${errors.length} of the group's tasks failed, first: ${String((first as Error | undefined)?.message ?? first)}`);
+        super(errors, `${errors.length} of the group failed, first: ${String((first as Error | undefined)?.message ?? first)}`);
         this.cause = first;
         named(this, 'GroupError');
     }

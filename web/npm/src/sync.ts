@@ -130,7 +130,7 @@ export class Condition extends Thing {
      */
     async wait(options?: WaitOptions): Promise<void> {
         const turn = this.turn_;
-        if (!turn || turn.over_) throw new SelkieError('invalid-state', 'wait() is for the function given to with()');
+        if (!turn || turn.over_) throw new SelkieError('invalid-state', 'call wait() within with()');
         const notified = this.wait_(this.begin_(options));
         // A second one beside it would take the lock again while this has it.
         this.turn_ = undefined;

@@ -101,6 +101,9 @@ class Request implements Step<unknown> {
 
 const turn = new Request(YIELD);
 
+/** The request that a task passes on just now: another object for each that is made. */
+let passing: object | undefined;
+
 /**
  * A function that the loop runs; from `loop.spawn`.
  *
@@ -221,17 +224,15 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
      * task ends when its body does, so that its `finally` blocks have run; a body that catches the reason goes on. One that
      * has not begun never does. What it awaits elsewhere hears of it by the context's `signal`.
      */
-    cancel(reason?: unknown): boolean;
-    /** @internal `round` is another object for each request, and the same as tasks pass it on. */
-    cancel(reason: unknown, round: object): boolean;
-    cancel(reason: unknown = aborted(), round: object = {}): boolean {
+    cancel(reason: unknown = aborted()): boolean {
         if (this.done()) return false;
-        if (round === this.round_) {
-            // It would go round for ever among tasks that have returned one another, and nothing else ends them.
-            if (!this.generator_) (this.left_?.(2) as ((input: unknown) => void) | undefined)?.(reason);
+        // Among tasks that wait for one another it would go round for ever.
+        if (passing && passing === this.round_) {
+            // Those that have returned one another have nothing else that could end them.
+            for (let one = this.on_, n = 1000; one && n--; one = one.on_) if (one === this) (this.left_?.(2) as any)?.(reason);
             return true;
         }
-        this.round_ = round;
+        this.round_ = passing ?? {};
         this.cancels_ += 1;
         this.reason_ = reason;
         (this.reasons_ ??= []).push(reason);
@@ -343,6 +344,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
             return this.fail_(error);
         } finally {
             loop_.running_ = outer;
+            passing = undefined;
             if (began) tell(() => loop_.observer_?.stepped?.(this, began, performance.now()));
         }
     }
@@ -363,7 +365,6 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
             return this.advance_();
         }
         if (typeof (made as PromiseLike<T> | null)?.then !== 'function') return this.end_('done', made);
-        if (made === this) refuse('what to wait for', 'another task', made);
         if (made instanceof Task) this.on_ = made;
         this.listen_(made as PromiseLike<T>);
         return WAIT;
@@ -446,10 +447,12 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         this.request_ = false;
         // What begins to wait as it hears of this is not asked. What refuses is, the next time.
         const holds = [...(this.holds_ ?? [])];
+        passing = this.round_;
         this.controller_?.abort(this.reason_);
-        this.on_?.cancel(this.reason_, this.round_!);
+        this.on_?.cancel(this.reason_);
         this.owed_ = !holds.length && !this.generator_;
         holds.forEach((one) => one.leave_(this.reason_));
+        passing = undefined;
     }
 
     private fail_(error: unknown): number {

@@ -207,7 +207,7 @@ export class Group {
 
     /** As `loop.spawn`. A task that is spawned after a failure is cancelled before it begins. */
     readonly spawn: Spawn = ((body: (context: never) => unknown, options?: SpawnOptions) => {
-        if (this.closed_) throw new SelkieError('invalid-state', 'the group is closed: spawn before `close`');
+        if (this.closed_) throw new SelkieError('invalid-state', 'the group is closed');
         const aborting = this.signal.aborted;
         const task = this.loop_.start_(body, aborting ? { ...options, signal: this.signal } : options, this.parent_);
         task.observed_ = true;

@@ -576,7 +576,7 @@ test('what fails after it was no longer waited for, by `wait` or by `asCompleted
 
 test('a task that waits for itself is told so', async ({ selkie }) => {
     const loop = await selkie.createLoop();
-    const bodies = [(ctx) => ctx.task, (ctx) => ctx.wait(ctx.task), async (ctx) => ctx.shield(ctx.task),
+    const bodies = [(ctx) => ctx.wait(ctx.task), async (ctx) => ctx.shield(ctx.task),
         function* (ctx) { yield* ctx.wait(ctx.task); }, function* (ctx) { yield* ctx.shield(ctx.task); }, function* (ctx) { yield* ctx.task; }];
     for (const body of bodies) {
         const error = await rejection(loop.spawn(body));
@@ -615,6 +615,15 @@ timed('a cancel of tasks that wait for one another ends each of them once', asyn
             await left;
         }
     }
+    // Its own, and what ends with it.
+    const own = loop.spawn((ctx) => ctx.task);
+    const [group, gather] = [loop.withGroup((group) => void group.spawn(() => group_(), { start: 'next' })), loop.gather([loop.spawn(() => gather_(), { start: 'next' })])];
+    function group_() { return group; }
+    function gather_() { return gather; }
+    turns = 0;
+    for (const one of [own, group, gather]) void one.ended(one.cancel('stop'));
+    await loop.runUntilIdle();
+    equal([own.state, turns < 100], ['cancelled', true], `${turns} turns`);
 });
 
 timed('what a body waits for may be no promise: it may throw, or answer on the spot and more than once', async ({ loop, log }) => {
@@ -1412,7 +1421,7 @@ timed('a body that is both async and a generator, or what a call of a generator 
     async function* both() {}
     function* one() {}
     const refused = [thrown(() => loop.spawn(both)), thrown(() => loop.timeout(5, both)), thrown(() => loop.withGroup(both)), await rejection(loop.gather([both]))];
-    equal(refused.map(({ message }) => message), Array(4).fill('body: either async or a generator, not [object AsyncGeneratorFunction]'));
+    equal(refused.map(({ message }) => message), Array(4).fill('body: async or a generator, not [object AsyncGeneratorFunction]'));
     equal([thrown(() => loop.spawn(one())).message, thrown(() => loop.spawn(both())).message].map((text) => text.includes('later, not [object ')), [true, true]);
 });
 
