@@ -113,7 +113,8 @@ export class Queue<T> extends Thing {
 
     /**
      * The items, until the queue is closed. In a task: `for await (const item of queue[Symbol.asyncIterator]({ signal: ctx.signal }))`,
-     * as a cancel ends the wait for the next one by the signal only.
+     * as a cancel ends the wait for the next one by the signal only. So for who calls `return` while a `next` waits, as Node's
+     * `Readable.from` does: by itself it waits as well, and the item goes to that `next`. A stream is `toReadableStream`.
      */
     async *[Symbol.asyncIterator](options?: WaitOptions): AsyncGenerator<T, void, undefined> {
         for (;;) {
