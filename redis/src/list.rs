@@ -218,9 +218,13 @@ impl Source for List {
         if !there.is_empty() {
             return Ok(self.take_in(there));
         }
-        let mut block = redis::cmd("BLMOVE");
-        block.arg(&self.list).arg(&self.processing).arg("RIGHT").arg("LEFT").arg(wait.as_secs_f64());
-        let one: Option<Vec<u8>> = self.reader.attempt(wait, async |c| block.query_async(c).await).await?;
+        let mut block = redis::pipe();
+        // In one message: if something keeps that until this worker has left, another one looks for what it still moves.
+        block.cmd("SADD").arg(&self.workers).arg(&self.name).ignore();
+        block.cmd("BLMOVE").arg(&self.list).arg(&self.processing);
+        block.arg("RIGHT").arg("LEFT").arg(wait.as_secs_f64());
+        let (one,): (Option<Vec<u8>>,) =
+            self.reader.attempt(wait, async |c| block.query_async(c).await).await?;
         Ok(self.take_in(one.into_iter().collect()))
     }
 

@@ -27,6 +27,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("list::what_is_asked_for_late_is_found", what_is_asked_for_late_is_found),
         ("list::what_is_asked_for_late_goes_back_at_the_end", what_is_asked_for_late_goes_back_at_the_end),
+        (
+            "list::what_is_asked_for_after_the_end_is_done_by_another",
+            what_is_asked_for_after_the_end_is_done_by_another,
+        ),
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
         ("list::no_more_is_found_again_than_can_run", no_more_is_found_again_than_can_run),
         ("list::items_taken_after_a_flush_are_not_lost", items_taken_after_a_flush_are_not_lost),
@@ -169,7 +173,7 @@ fn failed_and_malformed_items_go_to_the_dead() {
 fn cut_connections_lose_and_double_nothing() {
     run(async {
         for pattern in ["BLMOVE", "done", "w1"] {
-            for cut in [Cut::Command, Cut::Answer, Cut::HalfAnswer] {
+            for cut in [Cut::Command, Cut::Answer, Cut::SecondAnswer, Cut::HalfAnswer] {
                 let server = server();
                 let proxy = Proxy::start(server.port());
                 // Equal items, as those are what could be mistaken for each other.
@@ -215,7 +219,7 @@ fn a_lost_item_is_found_while_its_equals_are_settled() {
             push(&server, &[r#""a""#]);
             until("one runs", async || begun.get() == 1).await;
             // The wait of the next one ends with it, and the answer is lost.
-            proxy.cut_at("BLMOVE", Cut::Answer);
+            proxy.cut_at("BLMOVE", Cut::SecondAnswer);
             until("it waits", async || proxy.was_cut()).await;
             proxy.hold_at("LRANGE");
             push(&server, &[r#""a""#]);
@@ -275,6 +279,41 @@ fn what_is_asked_for_late_goes_back_at_the_end() {
         assert_eq!(worker.run(all).await.unwrap().unsettled, 0);
         assert_eq!(ask::<Vec<String>>(&server, &["LRANGE", "jobs", "0", "-1"]), [r#""c""#, r#""b""#]);
         assert_eq!(ask::<Vec<String>>(&server, &["KEYS", "jobs:[pwa]*"]), Vec::<String>::new());
+    });
+}
+
+/// A command that something on the way has kept until its worker had left.
+fn what_is_asked_for_after_the_end_is_done_by_another() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let notes = Notes::default();
+        let worker = noting(&proxy.url(), &notes).name("w");
+        let monitor = worker.monitor();
+        let ends = async {
+            proxy.hold_next("BLMOVE");
+            until("it has given up", async || monitor.read().repeated > 0).await;
+            until("it takes again", async || {
+                push(&server, &[r#""a""#]);
+                selkie::sleep(ms(500)).await;
+                monitor.read().done > 2
+            })
+            .await;
+        };
+        assert_eq!(worker.run(ends).await.unwrap().unsettled, 0);
+        let left: Vec<String> = ask(&server, &["KEYS", "jobs:[pwa]*"]);
+        assert!(left.is_empty(), "{left:?}");
+        push(&server, &[r#""late""#]);
+        proxy.release();
+        until("it was moved", async || ask::<u64>(&server, &["LLEN", "jobs:processing:w"]) == 1).await;
+        let other = noting(server.url(), &notes).idle_limit(ms(300));
+        let all = async {
+            let all = until("all are done", async || is_empty(&server));
+            let _ = selkie::timeout(Duration::from_secs(20), all).await;
+        };
+        other.run(all).await.unwrap();
+        assert_eq!(notes.all().last().unwrap(), "late");
+        assert!(is_empty(&server));
     });
 }
 
@@ -442,7 +481,7 @@ fn an_answer_that_is_lost_at_the_end_costs_no_item() {
         let proxy = Proxy::start(server.port());
         let notes = Notes::default();
         let worker = noting(&proxy.url(), &notes).idle_limit(ms(300));
-        proxy.cut_at("BLMOVE", Cut::Answer);
+        proxy.cut_at("BLMOVE", Cut::SecondAnswer);
         let mut pushed = false;
         let cut = until("the answer is cut", async || {
             if !pushed && proxy.was_cut() {

@@ -18,6 +18,8 @@ pub(crate) enum Cut {
     Command,
     /// After the command: the server does it, and its answer is lost.
     Answer,
+    /// As `Answer`, where another answer comes before it, which passes.
+    SecondAnswer,
     /// In the middle of the answer.
     HalfAnswer,
 }
@@ -27,6 +29,10 @@ struct Plan {
     pattern: &'static [u8],
     cut: Cut,
 }
+
+/// On any connection.
+const ANY: u64 = 0;
+const NEXT: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Shared {
@@ -42,6 +48,8 @@ struct Shared {
     dead: AtomicU64,
     /// A command with these bytes waits.
     hold: Mutex<Option<&'static [u8]>>,
+    /// On the connection with this number alone, or, with `NEXT`, on the first that has such a command.
+    hold_on: AtomicU64,
     holds: AtomicBool,
     /// The next connection is taken and kept, and nobody is behind it.
     mute: Mutex<Option<Vec<TcpStream>>>,
@@ -88,6 +96,13 @@ impl Proxy {
 
     /// From now on commands that have `pattern` in them wait here until the [`release`](Self::release).
     pub(crate) fn hold_at(&self, pattern: &'static str) {
+        self.shared.hold_on.store(ANY, Ordering::Relaxed);
+        *self.shared.hold.lock().unwrap() = Some(pattern.as_bytes());
+    }
+
+    /// As [`hold_at`](Self::hold_at), the next such command only.
+    pub(crate) fn hold_next(&self, pattern: &'static str) {
+        self.shared.hold_on.store(NEXT, Ordering::Relaxed);
         *self.shared.hold.lock().unwrap() = Some(pattern.as_bytes());
     }
 
@@ -145,6 +160,8 @@ struct Ends {
     number: u64,
     /// How many bytes it still lives for.
     left: AtomicU64,
+    /// The next answer passes, and the one behind it is lost.
+    skip: AtomicBool,
     lose: AtomicBool,
     halve: AtomicBool,
     asked: AtomicBool,
@@ -163,7 +180,13 @@ impl Ends {
 
     fn is_held(&self, bytes: &[u8]) -> bool {
         let hold = self.shared.hold.lock().unwrap();
-        hold.is_some_and(|pattern| bytes.windows(pattern.len()).any(|at| at == pattern))
+        if !hold.is_some_and(|pattern| bytes.windows(pattern.len()).any(|at| at == pattern)) {
+            return false;
+        }
+        let on = &self.shared.hold_on;
+        // Numbers count from 0, which is any.
+        let _ = on.compare_exchange(NEXT, self.number + 1, Ordering::Relaxed, Ordering::Relaxed);
+        [ANY, self.number + 1].contains(&on.load(Ordering::Relaxed))
     }
 
     /// As much of `bytes` as still passes.
@@ -193,6 +216,7 @@ fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
         number: shared.wired.fetch_add(1, Ordering::Relaxed),
         shared,
         left: AtomicU64::new(0),
+        skip: AtomicBool::new(false),
         lose: AtomicBool::new(false),
         halve: AtomicBool::new(false),
         asked: AtomicBool::new(false),
@@ -223,6 +247,7 @@ fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
             match plan.map(|plan| plan.cut) {
                 Some(Cut::Command) => pass = n / 2,
                 Some(Cut::Answer) => there.lose.store(true, Ordering::Relaxed),
+                Some(Cut::SecondAnswer) => there.skip.store(true, Ordering::Relaxed),
                 Some(Cut::HalfAnswer) => there.halve.store(true, Ordering::Relaxed),
                 None => {}
             }
@@ -246,7 +271,9 @@ fn wire(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
                 ends.shared.round_trips.fetch_add(1, Ordering::Relaxed);
             }
             let mut pass = ends.passes(n);
-            if ends.lose.load(Ordering::Relaxed) {
+            if ends.skip.swap(false, Ordering::Relaxed) {
+                ends.lose.store(true, Ordering::Relaxed);
+            } else if ends.lose.load(Ordering::Relaxed) {
                 pass = 0;
             } else if ends.halve.load(Ordering::Relaxed) {
                 pass = n / 2;
