@@ -212,7 +212,7 @@ impl Source for List {
 
     async fn take(&self, room: usize, wait: Duration) -> RedisResult<Vec<Entry>> {
         let mut take = wire::LIST_TAKE.prepare_invoke();
-        take.key(&self.list).key(&self.processing).key(&self.workers).arg(room).arg(&self.name);
+        take.key(&self.list).key(&self.processing).key(&self.workers).arg(room).arg(&self.name).arg(FULL);
         let there: Vec<Vec<u8>> =
             self.reader.attempt(Duration::ZERO, async |c| take.invoke_async(c).await).await?;
         if !there.is_empty() {
@@ -236,9 +236,23 @@ impl Source for List {
         }
         // The oldest: these and what is known, wherever that stands.
         let most = self.items.borrow().len() + room;
-        let range = redis::cmd("LRANGE").arg(&self.processing).arg(format!("-{most}")).arg(-1).take();
-        let mut pending: Vec<Vec<u8>> =
-            self.reader.attempt(Duration::ZERO, async |c| range.query_async(c).await).await?;
+        let mut pending: Vec<Vec<u8>> = Vec::new();
+        let mut largest = have.keys().map(Vec::len).max();
+        while pending.len() < most {
+            // As many as make a message, as far as one can tell.
+            let page = largest.map_or(1, |largest| FULL / largest.max(1)).clamp(1, most - pending.len());
+            let mut range = redis::cmd("LRANGE");
+            range.arg(&self.processing).arg(format!("-{}", pending.len() + page));
+            range.arg(format!("-{}", pending.len() + 1));
+            let found: Vec<Vec<u8>> =
+                self.reader.attempt(Duration::ZERO, async |c| range.query_async(c).await).await?;
+            let is_last = found.len() < page;
+            largest = largest.max(found.iter().map(Vec::len).max());
+            pending.extend(found.into_iter().rev());
+            if is_last {
+                break;
+            }
+        }
         pending.retain(|item| match have.get_mut(item) {
             Some(count) if *count > 0 => {
                 *count -= 1;
@@ -246,7 +260,6 @@ impl Source for List {
             }
             _ => true,
         });
-        pending.reverse();
         pending.truncate(room);
         Ok(self.take_in(pending))
     }
@@ -306,6 +319,11 @@ impl Source for List {
         verdicts.sort_by_key(|Verdict { entry, what, .. }| {
             matches!(what, What::Back | What::Retry { .. }).then(|| Reverse(entry.parse::<u64>().ok()))
         });
+    }
+
+    /// The item itself, as it has no name.
+    fn bytes(&self, entry: &str) -> usize {
+        self.items.borrow().get(entry).map_or(0, Vec::len)
     }
 
     async fn largest(&self) -> Result<usize, Error> {

@@ -108,6 +108,8 @@ pub(crate) trait Source: 'static {
     async fn misses(&self) -> RedisResult<bool>;
     /// Puts verdicts in the order in which they are to be brought, however many go in one round trip.
     fn order(&self, verdicts: &mut [Verdict]);
+    /// How much of a delivery a verdict carries, beside its text.
+    fn bytes(&self, entry: &str) -> usize;
     /// The longest text that it takes.
     async fn largest(&self) -> Result<usize, Error>;
     /// Brings verdicts, as often as it takes.
@@ -169,11 +171,11 @@ impl Verdict {
 }
 
 /// As many of the verdicts as go in one round trip.
-fn batch(verdicts: &[Verdict]) -> usize {
+fn batch(source: &impl Source, verdicts: &[Verdict]) -> usize {
     let mut bytes = 0;
     let fits = |verdict: &&Verdict| {
         let fits = bytes < FULL;
-        bytes += verdict.text().len();
+        bytes += verdict.text().len() + source.bytes(&verdict.entry);
         fits
     };
     verdicts.iter().take(BATCH).take_while(fits).count()
@@ -684,7 +686,7 @@ impl<S: Source> Shift<S> {
                 continue;
             }
             self.source.order(&mut batch);
-            let rest = batch.split_off(self::batch(&batch));
+            let rest = batch.split_off(self::batch(&self.source, &batch));
             self.verdicts.borrow_mut().splice(0..0, rest);
             if let Err(error) = self.bring(&mut batch).await {
                 return self.fail(error);

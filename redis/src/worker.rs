@@ -421,6 +421,10 @@ impl Source for Stream {
     /// In a stream what goes back is the last one then.
     fn order(&self, _: &mut [Verdict]) {}
 
+    fn bytes(&self, _: &str) -> usize {
+        0
+    }
+
     async fn largest(&self) -> Result<usize, Error> {
         self.queue.link.largest(None).await
     }

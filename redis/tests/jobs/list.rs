@@ -53,6 +53,7 @@ pub(crate) fn tests() -> Vec<Test> {
             "list::more_than_a_message_is_handed_back_in_its_order",
             more_than_a_message_is_handed_back_in_its_order,
         ),
+        ("list::large_items_are_brought_in_several_messages", large_items_are_brought_in_several_messages),
     ]
 }
 
@@ -428,6 +429,7 @@ fn a_dropped_run_tries_nothing_again() {
             }
         });
         let worker = worker.unwrap().retry(Retry::default().base(ms(1)));
+        let monitor = worker.monitor();
         {
             let run = std::pin::pin!(worker.run(std::future::pending()));
             let begins = std::pin::pin!(until("it runs", async || !notes.all().is_empty()));
@@ -435,6 +437,8 @@ fn a_dropped_run_tries_nothing_again() {
         }
         selkie::sleep(ms(50)).await;
         assert_eq!(notes.all(), ["a"]);
+        let report = monitor.read();
+        assert_eq!((report.running, report.unsettled, report.handed_back), (0, 1, 0), "{report:?}");
     });
 }
 
@@ -616,5 +620,35 @@ fn more_than_a_message_is_handed_back_in_its_order() {
         let mut left: Vec<String> = ask(&server, &["LRANGE", "jobs", "0", "-1"]);
         left.reverse();
         assert_eq!(left, items);
+    });
+}
+
+/// Redis closes a connection by which more comes at once than its owner has set, 1 GB as a rule.
+fn large_items_are_brought_in_several_messages() {
+    run(async {
+        let server = server();
+        ask::<()>(&server, &["CONFIG", "SET", "client-query-buffer-limit", "3mb"]);
+        ask::<()>(&server, &["CONFIG", "SET", "client-output-buffer-limit", "normal 3mb 0 0"]);
+        let item = format!("\"{}\"", "x".repeat(600 << 10));
+        for _ in 0..16 {
+            push(&server, &[&item]);
+        }
+        let gauge = Gauge::default();
+        let at_work = gauge.clone();
+        let worker = ListWorker::open(server.url(), "jobs", move |_: String| {
+            let gauge = at_work.clone();
+            async move {
+                gauge.enter();
+                // All end at once.
+                until("all run", async || gauge.most() == 16).await;
+                Ok::<_, Infallible>(())
+            }
+        });
+        let all = async {
+            let all = until("all are done", async || is_empty(&server));
+            let _ = selkie::timeout(Duration::from_secs(20), all).await;
+        };
+        let report = worker.unwrap().concurrency(16).run(all).await.unwrap();
+        assert_eq!((report.done, report.repeated), (16, 0), "{report:?}");
     });
 }
