@@ -16,6 +16,7 @@ use super::{
     state::*,
 };
 use crate::{
+    context,
     error::{JoinError, discard, panic_message},
     scheduler::Scheduler,
 };
@@ -414,9 +415,12 @@ impl TaskRef {
         if bits & (FAILED | CANCELLED | OBSERVED | QUIET) == FAILED {
             scheduler.report_unobserved(self);
         }
+        // Where no task runs its destructor must not leave variables behind.
+        let outside = context::outside();
         if let Err(payload) = self.drop_output() {
             self.report_drop_panic(scheduler, payload);
         }
+        drop(context::put_outside(outside));
     }
 
     #[cold]

@@ -78,6 +78,79 @@ behaviour! {
     }
 }
 
+/// Sets a variable as it goes.
+struct Sets;
+
+impl Drop for Sets {
+    fn drop(&mut self) {
+        COUNT.set(9);
+    }
+}
+
+async fn keeps(_sets: Sets) {
+    std::future::pending().await
+}
+
+behaviour! {
+    /// Rows: X18.
+    async fn what_a_destructor_sets_is_seen_by_nobody_else(t) {
+        COUNT.clear();
+        for task in [spawn(keeps(Sets)), spawn_lazy(keeps(Sets))] {
+            task.cancel();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        let event_loop = EventLoop::current().unwrap();
+        for begins in [true, false] {
+            let sets = Sets;
+            let handle = event_loop.call_soon(move || drop(sets)).unwrap();
+            if begins {
+                yield_now().await;
+                yield_now().await;
+            }
+            handle.cancel();
+        }
+        assert_eq!(COUNT.get(), None);
+    }
+}
+
+/// Rows: X18. Neither do results that nobody wants, nor what a loop drops as it closes.
+#[test]
+fn what_a_destructor_sets_does_not_become_the_threads() {
+    COUNT.clear();
+    let event_loop = selkie::testing::Sim::new().event_loop();
+    let run = event_loop.run_until_complete(async {
+        spawn(async {
+            yield_now().await;
+            Sets
+        })
+        .detach();
+        spawn(keeps(Sets)).detach();
+        spawn_lazy(keeps(Sets)).detach();
+        for _ in 0..3 {
+            yield_now().await;
+        }
+    });
+    run.unwrap();
+    assert_eq!(COUNT.get(), None, "a result that nobody wants");
+    let sets = Sets;
+    drop(event_loop.call_soon(move || drop(sets)).unwrap());
+    event_loop.close().unwrap();
+    assert_eq!(COUNT.get(), None, "a loop that closes");
+}
+
+/// Rows: X18. As asyncio's call runs in a copy of the caller's context.
+#[test]
+fn what_a_call_from_another_thread_sets_does_not_become_the_threads() {
+    COUNT.clear();
+    let event_loop = selkie::testing::Sim::new().event_loop();
+    event_loop.handle().call_soon_threadsafe(|| _ = COUNT.set(3)).unwrap();
+    let seen = event_loop.run_until_complete(async {
+        yield_now().await;
+        COUNT.get()
+    });
+    assert_eq!((seen.unwrap(), COUNT.get()), (None, None));
+}
+
 /// Rows: X18.
 #[test]
 fn outside_of_a_loop_the_thread_has_a_context_that_a_run_inherits() {
