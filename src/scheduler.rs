@@ -52,6 +52,7 @@ use crate::{
 
 pub(crate) use call::Call;
 pub(crate) use number::ThreadNumber;
+pub(crate) use trap::REPAIRS;
 
 /// A loop takes so many ids of the process at a time, so that a spawn touches no shared line.
 const IDS: u64 = 64;

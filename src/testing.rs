@@ -23,7 +23,7 @@ use crate::{
     error::{JoinError, contain},
     event_loop::Owner,
     os,
-    scheduler::{ThreadNumber, random},
+    scheduler::{REPAIRS, ThreadNumber, random},
     sync::{order::wanted_by, owner_of},
     task::AnyTask,
 };
@@ -127,9 +127,6 @@ thread_local! {
     /// A loop of the world whose job runs.
     static WORKS: RefCell<Option<Arc<dyn Platform>>> = const { RefCell::new(None) };
 }
-
-/// More tasks than can be starting each other, of each of which it may trap to tell.
-const REPAIRS: u32 = 100;
 
 /// The world whose job runs on this thread.
 pub(crate) fn works() -> Option<Arc<dyn Platform>> {

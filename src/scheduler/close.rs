@@ -30,14 +30,20 @@ impl Scheduler {
                 if task.is_done() {
                     continue;
                 }
+                task.end_cancelled(self);
+                // Behind that: who hears of it may trap, and must not hear of the same task each time.
                 if task.is_task() && !task.is_quiet() {
                     let message = format!("{} was destroyed while it was pending", task.label());
                     self.report(&message, Some(&task));
                 }
-                task.end_cancelled(self);
             }
         }
-        for (link, kind) in self.inbox.close() {
+        // Kept outside of the stack, as each may trap.
+        let next = || self.taken.borrow_mut().next();
+        while let Some((link, kind)) = next().or_else(|| {
+            self.taken.replace(self.inbox.close());
+            next()
+        }) {
             match kind {
                 // SAFETY: taken as a cell, on the owner's thread.
                 Kind::Cell => TaskRef::taken_from_inbox(unsafe { TaskRef::of_link(link) }),

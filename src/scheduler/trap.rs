@@ -2,21 +2,21 @@
 
 use std::{mem::ManuallyDrop, ptr::NonNull};
 
-use super::{CURRENT, Scheduler, start::MAX_DEPTH};
+use super::{CURRENT, Scheduler};
 use crate::{
     context,
     task::{Header, TaskRef},
 };
 
+/// Each repair takes off what has trapped, so they come to an end: this is for those that get nowhere, as without memory.
+pub(crate) const REPAIRS: u32 = 10_000;
+
 impl Scheduler {
     /// Runs `f`, which polls tasks, where a trap would not come to the platform's notice.
     pub(crate) fn guard(&self, f: &mut dyn FnMut()) {
-        let mut repairs = 0;
         if !self.platform.guard(f) {
-            // To tell those who wait may trap as well, for each of the tasks that were starting each other.
-            while !self.platform.guard(&mut || self.trapped()) && repairs < MAX_DEPTH + 2 {
-                repairs += 1;
-            }
+            // To tell those who wait may trap as well, and so may each of the tasks that a loop ends as it closes.
+            let _repaired = (0..REPAIRS).any(|_| self.platform.guard(&mut || self.trapped()));
         }
     }
 
@@ -37,9 +37,10 @@ impl Scheduler {
             // The rest of them, and then who waits for the task, get another turn.
             self.push_ready(&task);
         }
-        self.run_taken();
-        self.wake_fired();
-        if self.closing.get() && !self.orphaned.get() {
+        if !self.closing.get() {
+            self.run_taken();
+            self.wake_fired();
+        } else if !self.orphaned.get() {
             self.finish_close();
         }
         drop(entered);

@@ -10,7 +10,8 @@ use std::{
 
 use js_sys::{Array, Float64Array, Function, Promise};
 use selkie::{
-    AnyTask, ContextVar, Deferred, EventLoop, JoinError, LoopHandle, Priority, RunError, Task, current_task,
+    AnyTask, ContextVar, Deferred, EventLoop, JoinError, LoopHandle, Priority, RemoteTask, RunError, Task,
+    current_task,
     os::web::{
         JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame, run_forever,
         try_into_promise, yield_to_page,
@@ -21,7 +22,7 @@ use selkie::{
 };
 use wasm_bindgen::prelude::*;
 
-use crate::test;
+use crate::{harness::OnDrop, test};
 
 #[wasm_bindgen(module = "/tests/it/web.js")]
 extern "C" {
@@ -324,6 +325,91 @@ async fn a_submitted_future_that_traps_as_its_loop_closes_leaves_no_one_waiting(
     let ended = results.await.unwrap();
     // Asked to end, as all tasks of a loop whose main task has ended.
     assert!(ended[0].is_trap() && ended[1].is_cancelled(), "{ended:?}");
+}
+
+/// More of them than tasks can be starting each other.
+#[test]
+async fn however_many_traps_a_loop_that_closes_meets_it_ends_all_its_tasks() {
+    struct Traps(Rc<Cell<u32>>);
+    impl Drop for Traps {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            trap();
+        }
+    }
+    struct TrapsToo(std::sync::Arc<std::sync::atomic::AtomicU32>);
+    impl Drop for TrapsToo {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            trap();
+        }
+    }
+    let dropped = shared::<Cell<u32>>();
+    let event_loop = EventLoop::new();
+    let spawn_one = |_| {
+        let traps = Traps(dropped.clone());
+        let task = event_loop.spawn(async move {
+            let _traps = traps;
+            pending::<()>().await
+        });
+        task.unwrap()
+    };
+    let tasks: Vec<_> = (0..200).map(spawn_one).collect();
+    // What others have handed in is dropped as well.
+    let handle = event_loop.handle();
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let owed: Vec<_> = (0..200)
+        .map(|_| {
+            let traps = TrapsToo(calls.clone());
+            let f = move || {
+                let _traps = traps;
+                pending::<()>()
+            };
+            handle.submit(f).unwrap()
+        })
+        .collect();
+    event_loop.close().unwrap();
+    assert_eq!((dropped.get(), calls.load(std::sync::atomic::Ordering::Relaxed)), (200, 200));
+    assert!(tasks.iter().all(Task::is_finished));
+    assert!(owed.iter().all(RemoteTask::is_finished));
+}
+
+/// As many as come in one turn.
+#[test]
+async fn however_many_calls_from_outside_trap_the_loop_goes_on() {
+    thread_local!(static CALLED: Cell<u32> = const { Cell::new(0) });
+    let handle = spawn(async { EventLoop::current().unwrap().handle() }).await.unwrap();
+    for _ in 0..200 {
+        let call = || {
+            CALLED.set(CALLED.get() + 1);
+            trap();
+        };
+        handle.call_soon_threadsafe(call).unwrap();
+    }
+    until(|| CALLED.get() == 200).await;
+    assert_eq!(spawn_lazy(async { 7 }).await.unwrap(), 7);
+}
+
+#[test]
+async fn a_handler_that_traps_as_its_loop_closes_keeps_no_task_alive() {
+    let (heard, ended) = (shared::<Cell<u32>>(), shared::<Cell<u32>>());
+    let event_loop = EventLoop::new();
+    let counted = heard.clone();
+    event_loop.set_exception_handler(Some(Rc::new(move |_| {
+        counted.set(counted.get() + 1);
+        trap();
+    })));
+    for _ in 0..3 {
+        let counted = ended.clone();
+        let end = OnDrop(move || counted.set(counted.get() + 1));
+        let task = event_loop.spawn(async move {
+            let _end = end;
+            pending::<()>().await
+        });
+        task.unwrap().detach();
+    }
+    event_loop.close().unwrap();
+    assert_eq!((heard.get(), ended.get()), (3, 3));
 }
 
 #[test]

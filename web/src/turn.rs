@@ -38,8 +38,8 @@ const LOOK: u32 = 32;
 /// So often since the last macrotask the thread may have been idle.
 const FREE: u32 = 4;
 
-/// More tasks than can be starting each other, of each of which it may trap to tell.
-pub(crate) const REPAIRS: u32 = 100;
+/// Each gets further than the last, and they may be as many as there are tasks: this is for those that get nowhere.
+pub(crate) const REPAIRS: u32 = 10_000;
 
 // What a turn answers to js/host.js, beside a time in milliseconds.
 const NOW: f64 = -1.0;
