@@ -595,6 +595,11 @@ impl Runner {
 
     fn run(mut self) {
         self.used = true;
+        let _risk = os::at_risk(|| {
+            let (shared, world, key) = (self.shared.clone(), self.world.clone(), self.key);
+            // The thread goes on.
+            Box::new(move |_| drop(Self { shared, world, key, used: true }))
+        });
         if let Some(job) = self.pick() {
             job.run();
         }

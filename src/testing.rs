@@ -20,6 +20,7 @@ use selkie_platform::{Driven, Job, Next, Platform, Turn, Unavailable};
 
 use crate::{
     EventLoop, RunError,
+    context::{self, Context},
     error::{JoinError, contain},
     event_loop::Owner,
     os,
@@ -361,7 +362,10 @@ impl Member {
         let here = Arc::new(Self { world: self.world.clone(), id: self.id });
         let _restore = Restore(WORKS.replace(Some(here)));
         let mut job = Some(job);
-        os::guard(&mut || job.take().into_iter().for_each(|job| job()));
+        let mut outside = Context::current();
+        os::work(&mut || job.take().into_iter().for_each(|job| job()));
+        // One that trapped has left its own.
+        context::exchange(&mut outside);
     }
 }
 

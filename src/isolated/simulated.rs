@@ -8,7 +8,7 @@ use std::sync::{
 use selkie_platform::{Isolate, IsolateEnd, IsolateEvents, Platform, Unavailable};
 
 use super::{job, workers::Events};
-use crate::scheduler::with_current;
+use crate::{os, scheduler::with_current};
 
 pub(super) const OVER: Unavailable = Unavailable::new(
     "the simulation that the pool belongs to is over: make the pool in the loop that uses it",
@@ -55,12 +55,12 @@ pub(super) fn spawn(
 }
 
 /// What the world is to do; if it ends before, so does the worker.
-struct Later<F: FnOnce(&Life)> {
+struct Later<F: FnOnce(&Arc<Life>)> {
     f: Option<F>,
     life: Arc<Life>,
 }
 
-impl<F: FnOnce(&Life)> Drop for Later<F> {
+impl<F: FnOnce(&Arc<Life>)> Drop for Later<F> {
     fn drop(&mut self) {
         if self.f.is_some() {
             self.life.end("ended with its simulation");
@@ -69,7 +69,7 @@ impl<F: FnOnce(&Life)> Drop for Later<F> {
 }
 
 impl Simulated {
-    fn later(&self, f: impl FnOnce(&Life) + Send + 'static) {
+    fn later(&self, f: impl FnOnce(&Arc<Life>) + Send + 'static) {
         let mut later = Later { f: Some(f), life: self.life.clone() };
         let run = move || {
             if let Some(f) = later.f.take() {
@@ -87,6 +87,13 @@ impl Isolate for Simulated {
     fn post(&self, message: Vec<u8>) {
         let name = self.name.clone();
         self.later(move |life| {
+            let _risk = os::at_risk(|| {
+                let (life, outer) = (life.clone(), super::worker());
+                Box::new(move |_| {
+                    super::WORKER.set(outer);
+                    life.end("ended by a trap");
+                })
+            });
             if !life.killed.load(Ordering::Relaxed) {
                 life.events.message(job::answer(&name, &message));
             }

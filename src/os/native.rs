@@ -99,6 +99,11 @@ pub(crate) fn trap() -> ! {
     unreachable!("nothing traps here")
 }
 
+/// Runs a simulated job.
+pub(crate) fn work(job: &mut dyn FnMut()) {
+    job();
+}
+
 /// Whether a thread may go alone.
 pub(crate) const LOSES_THREADS: bool = false;
 

@@ -3,6 +3,7 @@
 mod forever;
 #[cfg(not(target_feature = "atomics"))]
 mod one_thread;
+mod owed;
 #[cfg(target_feature = "atomics")]
 mod threads;
 
@@ -25,15 +26,12 @@ pub use wasm_bindgen_futures::JsFuture;
 
 pub use self::forever::{Stopped, run_forever};
 #[cfg(not(target_feature = "atomics"))]
-pub(crate) use self::one_thread::{
-    LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, owes, thread_name,
-};
+pub(crate) use self::one_thread::{LOSES_THREADS, Pool, Workers, block, lock, may_wait, thread_name};
 #[cfg(not(target_feature = "atomics"))]
 use self::one_thread::{keep, poll_up};
+pub(crate) use self::owed::{at_risk, owes, work};
 #[cfg(target_feature = "atomics")]
-pub(crate) use self::threads::{
-    LOSES_THREADS, Pool, Workers, at_risk, block, lock, may_wait, owes, thread_name,
-};
+pub(crate) use self::threads::{LOSES_THREADS, Pool, Workers, block, lock, may_wait, thread_name};
 #[cfg(target_feature = "atomics")]
 use self::threads::{keep, poll_up};
 use crate::{

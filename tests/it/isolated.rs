@@ -489,6 +489,22 @@ behaviour! {
     }
 }
 
+/// Rows: F40, F72. As a Worker that is lost with its job.
+#[cfg(not(panic = "unwind"))]
+#[test]
+fn a_panic_that_aborts_in_a_simulation_ends_its_worker_and_not_the_pool() {
+    Sim::new().run(async {
+        let pool = pool(1).unwrap();
+        for _ in 0..2 {
+            let error = pool.submit(panics("no luck".to_owned())).unwrap().await.unwrap_err();
+            assert!(error.is_crashed(), "{error}");
+            assert_eq!(isolated::worker(), None);
+            assert_eq!(pool.submit(square(3)).unwrap().await.unwrap(), 9);
+        }
+        timeout(Duration::from_secs(10), pool.shutdown()).await.unwrap();
+    });
+}
+
 behaviour! {
     /// Rows: F40, F75. Where results are read and dropped, no job may stop being counted.
     async fn a_result_that_panics_as_it_is_read_or_dropped_fails_itself_only(t) {

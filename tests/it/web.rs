@@ -11,14 +11,14 @@ use std::{
 use js_sys::{Array, Float64Array, Function, Promise};
 use selkie::{
     AnyTask, ContextVar, Deferred, EventLoop, JoinError, LoopHandle, Priority, RemoteTask, RunError, Task,
-    current_task,
+    Thread, ThreadPool, current_task,
     os::web::{
         JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame, run_forever,
         try_into_promise, yield_to_page,
     },
     sleep, sleep_until, spawn, spawn_lazy,
-    testing::Sim,
-    timeout, yield_now,
+    testing::{Faults, Sim},
+    timeout, to_thread, yield_now,
 };
 use wasm_bindgen::prelude::*;
 
@@ -410,6 +410,46 @@ async fn a_handler_that_traps_as_its_loop_closes_keeps_no_task_alive() {
     }
     event_loop.close().unwrap();
     assert_eq!((heard.get(), ended.get()), (3, 3));
+}
+
+#[test]
+async fn a_simulated_job_that_traps_fails_and_so_does_one_that_traps_as_it_goes() {
+    struct Traps;
+    impl Drop for Traps {
+        fn drop(&mut self) {
+            trap();
+        }
+    }
+    static REQUEST: ContextVar<u32> = ContextVar::new();
+    REQUEST.clear();
+    Sim::new().run(async {
+        assert!(to_thread(trap).await.unwrap_err().is_trap());
+        let traps = Traps;
+        let job = to_thread(move || {
+            let _traps = traps;
+        });
+        assert!(job.await.unwrap_err().is_trap());
+        let pool = ThreadPool::new(1).unwrap();
+        assert!(pool.submit(trap).unwrap().await.unwrap_err().is_trap());
+        assert_eq!(pool.submit(|| 7).unwrap().await.unwrap(), 7, "its place is free again");
+        pool.shutdown().await;
+        let mut thread = Thread::spawn("traps", trap).unwrap();
+        assert!((&mut thread).await.unwrap_err().is_trap());
+        let sets = || {
+            REQUEST.set(7);
+            trap();
+        };
+        assert!(to_thread(sets).await.unwrap_err().is_trap());
+    });
+    assert_eq!(REQUEST.get(), None, "its variables are nobody's");
+    let lost = Sim::seeded(1).with_faults(Faults::new().dying_workers(1)).run(async {
+        let traps = Traps;
+        let job = to_thread(move || {
+            let _traps = traps;
+        });
+        job.await.unwrap_err()
+    });
+    assert!(lost.is_lost() || lost.is_trap(), "{lost}");
 }
 
 #[test]

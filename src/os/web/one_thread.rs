@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use selkie_platform::{Debt, Unavailable};
+use selkie_platform::Unavailable;
 use selkie_web::ONE_THREAD;
 
 use crate::{PoolError, RemoteTask, WaitError, executor::Load, pool, submit::Job};
@@ -45,23 +45,6 @@ pub(crate) fn poll_up(_: usize, _: &Waker) -> Poll<Result<(), Unavailable>> {
 
 /// Whether a thread may go alone.
 pub(crate) const LOSES_THREADS: bool = false;
-
-/// Something that is owed by a thread; see [`at_risk`].
-pub(crate) struct Risk;
-
-impl Drop for Risk {
-    fn drop(&mut self) {}
-}
-
-/// No job runs here, so none is at risk.
-pub(crate) fn at_risk(_: impl FnOnce() -> Box<dyn FnOnce(bool) + Send>) -> Risk {
-    Risk
-}
-
-/// As [`at_risk`].
-pub(crate) fn owes(_: impl FnOnce() -> Arc<dyn Debt>) -> Risk {
-    Risk
-}
 
 /// The threads of a [`ThreadPool`](crate::ThreadPool): there are none.
 pub(crate) enum Pool {}

@@ -12,7 +12,7 @@ use std::{
 
 use selkie_platform::Unavailable;
 use selkie_web::{NoWait, Refused};
-pub(crate) use selkie_web::{at_risk, is_member as may_wait, keep, owes, poll_up, thread_name};
+pub(crate) use selkie_web::{is_member as may_wait, keep, poll_up, thread_name};
 
 use crate::{
     PoolError, RemoteTask, WaitError,
