@@ -166,3 +166,7 @@ if (typeof WorkerGlobalScope === 'function' && !globalThis.name && new URL(impor
     (await init(data)).__selkie_isolated_0_1();
   };
 }
+
+export const refusing = () => () => {
+  throw new DOMException('no frames here', 'NotSupportedError');
+};

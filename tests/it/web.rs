@@ -44,6 +44,7 @@ extern "C" {
     fn open_window();
     #[wasm_bindgen(js_name = fetchNow)]
     fn fetch_now() -> u32;
+    fn refusing() -> Function;
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -929,6 +930,24 @@ async fn the_host_is_asked_for_a_frame_once_however_often_a_wait_is_given_up() {
     }
     assert!(times.windows(2).all(|pair| pair[0] == pair[1]), "{times:?}");
     assert!(next_frame().await.unwrap() > times[0]);
+}
+
+/// As a Worker's own Worker does in today's browsers.
+#[test]
+async fn a_host_that_has_frames_and_refuses_them_says_so() {
+    let (global, name) = (js_sys::global(), JsValue::from("requestAnimationFrame"));
+    if draws() {
+        // Nobody waits for one already.
+        next_frame().await.unwrap();
+    }
+    let original = js_sys::Reflect::get(&global, &name).unwrap();
+    js_sys::Reflect::set(&global, &name, &refusing()).unwrap();
+    let waiting = spawn(next_frame());
+    js_sys::Reflect::set(&global, &name, &original).unwrap();
+    let refusal = waiting.await.unwrap().unwrap_err();
+    assert!(refusal.to_string().contains("use a timer"), "{refusal}");
+    // Nothing of it stays.
+    assert_eq!(next_frame().await.is_ok(), draws());
 }
 
 #[test]

@@ -87,8 +87,13 @@ export function ask(instance, moment, fired, answer) {
   const call = instances[instance].table.get(fired);
   const fire = (value) => call(answer, value);
   if (moment === FRAME && typeof requestAnimationFrame !== 'function') return 0;
-  if (moment === FRAME) requestAnimationFrame(fire);
-  else if (moment === SPARE && typeof requestIdleCallback === 'function') {
+  if (moment === FRAME) {
+    try {
+      requestAnimationFrame(fire);
+    } catch {
+      return 0; // In a Worker's own Worker it is there, and throws.
+    }
+  } else if (moment === SPARE && typeof requestIdleCallback === 'function') {
     requestIdleCallback((deadline) => fire(deadline.timeRemaining()));
   } else macrotask(() => fire(0));
   return 1;
