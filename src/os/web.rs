@@ -8,14 +8,16 @@ mod owed;
 mod threads;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     convert::Infallible,
+    fmt,
     future::{Future, poll_fn},
     marker::PhantomData,
     panic::AssertUnwindSafe,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use js_sys::{Function, Promise};
@@ -456,9 +458,69 @@ fn new_error(message: &str, is_abort: bool) -> JsValue {
 
 /// Waits for a promise of JavaScript: `Ok` with what it was fulfilled with, `Err` with what it was rejected with.
 ///
-/// Dropping the future does not stop what the promise stands for; pass an [`abort_signal`] to what made it.
-pub fn from_promise(promise: Promise) -> JsFuture {
-    JsFuture::from(promise)
+/// Dropping the future does not stop what the promise stands for; pass an [`abort_signal`] to what made it. But nothing of it stays
+/// with the promise, which may never settle.
+pub fn from_promise(promise: Promise) -> FromPromise {
+    let settled = Rc::new(Settled::default());
+    let [fulfilled, rejected] = [Ok, Err].map(|of: fn(JsValue) -> Result<JsValue, JsValue>| {
+        let settled = settled.clone();
+        Closure::<dyn FnMut(JsValue)>::own_assert_unwind_safe(move |value| settled.with(of(value)))
+    });
+    let _ = promise.then2(&fulfilled, &rejected);
+    settled.functions.set(Some([fulfilled, rejected]));
+    FromPromise { settled }
+}
+
+/// The future of [`from_promise`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct FromPromise {
+    settled: Rc<Settled>,
+}
+
+#[derive(Default)]
+struct Settled {
+    result: Cell<Option<Result<JsValue, JsValue>>>,
+    waker: Cell<Option<Waker>>,
+    /// They keep this; so they are taken away by what comes first, the result or the end of the future.
+    functions: Cell<Option<[Closure<dyn FnMut(JsValue)>; 2]>>,
+}
+
+impl Settled {
+    fn with(&self, result: Result<JsValue, JsValue>) {
+        self.result.set(Some(result));
+        // The waker may be anybody's.
+        let mut waker = self.waker.take();
+        guard(&mut || waker.take().into_iter().for_each(Waker::wake));
+        drop(self.functions.take());
+    }
+}
+
+impl Future for FromPromise {
+    type Output = Result<JsValue, JsValue>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(result) = self.settled.result.take() {
+            return Poll::Ready(result);
+        }
+        self.settled.waker.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for FromPromise {
+    fn drop(&mut self) {
+        drop(self.settled.waker.take());
+        // The promise may still call one of them. When it is no more, JavaScript lets go of them, and they of the rest.
+        for function in self.settled.functions.take().into_iter().flatten() {
+            drop(function.into_js_value());
+        }
+    }
+}
+
+impl fmt::Debug for FromPromise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FromPromise")
+    }
 }
 
 /// A signal that is aborted when the task is cancelled, for `fetch` and other APIs of the host.

@@ -904,6 +904,33 @@ async fn a_tie_that_was_forgotten_goes_with_its_task() {
 }
 
 #[test]
+async fn a_promise_that_is_not_waited_for_any_more_keeps_nothing_of_who_waited() {
+    struct Nobody;
+    impl std::task::Wake for Nobody {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+    let nobody = std::sync::Arc::new(Nobody);
+    let waker = Waker::from(nobody.clone());
+    let mut waiting = Box::pin(from_promise(Promise::new(&mut |_, _| ())));
+    assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    drop((waiting, waker));
+    assert_eq!(std::sync::Arc::strong_count(&nobody), 1);
+    // One that settles later finds nobody.
+    let (fulfil, promise) = {
+        let functions = shared::<RefCell<Option<Function>>>();
+        let slot = functions.clone();
+        let promise = Promise::new(&mut move |fulfil, _| *slot.borrow_mut() = Some(fulfil));
+        (functions.take().unwrap(), promise)
+    };
+    let mut given_up = Box::pin(from_promise(promise.clone()));
+    assert!(futures::FutureExt::now_or_never(&mut given_up).is_none());
+    drop(given_up);
+    let kept = spawn(from_promise(promise));
+    fulfil.call1(&JsValue::UNDEFINED, &JsValue::from(3)).unwrap();
+    assert_eq!(kept.await.unwrap().unwrap(), 3);
+}
+
+#[test]
 async fn the_host_is_asked_for_a_frame_once_however_often_a_wait_is_given_up() {
     if !draws() {
         return;
