@@ -655,6 +655,43 @@ behaviour! {
     }
 }
 
+behaviour! {
+    /// Rows: F55. Several calls in one task, of which the last ones are given up whatever they have and were just handed.
+    seeds async fn calls_that_are_given_up_within_a_task_lose_no_lock(t) {
+        let locks = Rc::new([Lock::new(0), Lock::new(0), Lock::new(0), Lock::new(0)]);
+        let tasks: Vec<_> = (0..6).map(|n| {
+            let locks = locks.clone();
+            spawn_lazy(async move {
+                for round in 0..20 {
+                    let [a, b, c, d] = &*locks;
+                    let some = [vec![a, c], vec![b, d], vec![c, d], vec![a, b, c, d]];
+                    let [first, second] = [n + round, n / 2 + 2 * round].map(|n| Box::pin(lock_all(some[n % 4].clone())));
+                    let held = match futures::future::select(first, second).await {
+                        futures::future::Either::Left((held, other))
+                        | futures::future::Either::Right((held, other)) => {
+                            drop(other);
+                            held
+                        }
+                    };
+                    // The other one may have had what comes later.
+                    let Ok(mut held) = held else { continue };
+                    held.values().into_iter().for_each(|value| *value += 1);
+                    yield_now().await;
+                }
+            })
+        }).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        for lock in &*locks {
+            assert!(!lock.is_locked());
+            assert_eq!(lock.statistics().waiting, 0);
+        }
+        // Nothing is remembered of what was held.
+        assert!(lock_all((&locks[3], &locks[0])).await.is_ok());
+    }
+}
+
 /// Rows: F56. Two tasks that take two locks in opposite orders by hand: the simulator says so.
 #[test]
 fn two_locks_in_opposite_order_by_hand_are_a_deadlock() {
