@@ -164,7 +164,7 @@ impl EventLoop {
         Ok(())
     }
 
-    fn check_run(&self) -> Result<(), RunError> {
+    pub(crate) fn check_run(&self) -> Result<(), RunError> {
         let scheduler = self.scheduler();
         if scheduler.is_closed() {
             return Err(RunError::Closed);

@@ -6,6 +6,27 @@ use selkie::{EventLoop, RunError, os::web::run_forever};
 
 use crate::test;
 
+/// Such a thread waits in the call, so not within another loop's turn.
+#[cfg(target_feature = "atomics")]
+#[test]
+async fn a_thread_that_waits_runs_a_loop_within_the_call_and_none_within_another() {
+    crate::harness::on_a_thread(|| {
+        let refused = selkie::run(async {
+            let event_loop = EventLoop::new();
+            event_loop.stop();
+            run_forever(&event_loop).err()
+        });
+        assert!(matches!(refused, Some(RunError::Nested)), "{refused:?}");
+        let event_loop = EventLoop::new();
+        let task = event_loop.spawn(selkie::sleep(Duration::from_millis(1))).expect("the loop is open");
+        let stopper = event_loop.clone();
+        task.on_done(move |_| stopper.stop());
+        let stopped = run_forever(&event_loop).expect("no loop runs");
+        assert!(task.is_finished() && futures::FutureExt::now_or_never(stopped).is_some());
+    })
+    .await;
+}
+
 /// Difference: F03. A page cannot wait for its loop, so `EventLoop::run_forever` is an error and `os::web` has a future.
 #[test]
 async fn the_host_runs_a_loop_until_it_is_stopped_and_may_run_it_again() {

@@ -21,6 +21,11 @@ use crate::{EventLoop, RunError};
 ///
 /// [`RunError::Closed`], and [`RunError::Nested`] if this loop runs already.
 ///
+/// # Platform-specific
+///
+/// - **Threads of the program** may block, and give a loop no turns otherwise: there this returns when the loop has stopped, and is
+///   [`RunError::Nested`] while another loop runs.
+///
 /// # Panics
 ///
 /// For a loop that is [driven from outside](EventLoop::guest): its host gives it its turns.
@@ -49,6 +54,10 @@ pub fn run_forever(event_loop: &EventLoop) -> Result<Stopped, RunError> {
     }
     if event_loop.is_running() {
         return Err(RunError::Nested);
+    }
+    if event_loop.scheduler().platform().can_block() {
+        // It runs within this call, and another one must not run below it.
+        event_loop.check_run()?;
     }
     let state = Rc::new(RefCell::new((false, None::<Waker>)));
     let ended = state.clone();
