@@ -863,6 +863,33 @@ mod workers {
     }
 
     behaviour! {
+        /// Rows: F40. It is ended there and then, and not by its limit; who waits for a job is told.
+        async fn a_pool_that_ends_while_its_worker_loads_waits_for_nothing(t) {
+            if t.is_sim() {
+                return;
+            }
+            let _restored = made_by(&silent());
+            for cancels in [true, false] {
+                isolated::serve();
+                let Ok(pool) = IsolatedPool::builder(1).start_limit(Duration::from_secs(3600)).build() else { return };
+                let job = pool.submit(square(1)).unwrap();
+                sleep(Duration::from_millis(5)).await;
+                assert_eq!(pool.workers(), 1);
+                let ending = if cancels {
+                    job.cancel();
+                    pool.shutdown()
+                } else {
+                    pool.shutdown_now()
+                };
+                drop(pool);
+                timeout(Duration::from_secs(60), ending).await.unwrap();
+                let error = job.await.unwrap_err();
+                assert!(if cancels { error.is_cancelled() } else { error.is_lost() }, "{error}");
+            }
+        }
+    }
+
+    behaviour! {
         /// Rows: F40, F75.
         async fn a_hundred_thousand_jobs_and_then_a_shutdown_leave_nothing(t) {
             let Some(pool) = pool(2) else { return };
