@@ -88,8 +88,6 @@ for (const { module, name } of WebAssembly.Module.imports(new WebAssembly.Module
 }
 const common = {
     bundle: true, format: "esm", target: "es2022", minify: true, mangleProps: /[a-z]_$/, sourcemap: true, sourcesContent: true,
-    // For whoever is shown the line that an error comes from, as Node does. Bundlers make one of it.
-    lineLimit: 120,
     legalComments: "none", outdir: dist, absWorkingDir: here, logLevel: "warning", platform: "neutral", define: { SELKIE_BUILD: JSON.stringify(id) },
 };
 writeFileSync(join(dist, "wasm.js"), `export default ${JSON.stringify(bytes.toString("base64"))};\n`);
