@@ -114,10 +114,11 @@ impl Latch for Shared {
 
 impl Shared {
     /// Each time it pauses twice as long before it looks again, and only looks. So the holder keeps the line to itself, and who
-    /// takes the lock often does so several times in a row, instead of sending the line to and fro for each.
+    /// takes the lock often does so several times in a row, instead of sending the line to and fro for each. A look after the
+    /// first instruction would send it at once.
     #[cold]
     fn contend(&self) {
-        let mut pause = 1;
+        let mut pause = FIRST_PAUSE;
         loop {
             for _ in 0..pause {
                 spin();
@@ -155,6 +156,9 @@ impl Latch for Local {
     #[inline]
     fn release(&self) {}
 }
+
+/// About as long as a line takes to come back, so that its holder has done something meanwhile.
+const FIRST_PAUSE: u32 = if cfg!(selkie_loom) { 1 } else { 8 };
 
 /// Before a thread yields: with all that came before longer than any critical section, shorter than a time slice.
 const LONGEST_PAUSE: u32 = if cfg!(selkie_loom) { 1 } else { 64 };
