@@ -157,8 +157,9 @@ impl Latch for Local {
     fn release(&self) {}
 }
 
-/// About as long as a line takes to come back, so that its holder has done something meanwhile.
-const FIRST_PAUSE: u32 = if cfg!(selkie_loom) { 1 } else { 8 };
+/// About as long as a line takes to come back, so that its holder has done something meanwhile. WebAssembly has no instruction
+/// to pause with: there it would only be fewer looks.
+const FIRST_PAUSE: u32 = if cfg!(any(selkie_loom, target_family = "wasm")) { 1 } else { 8 };
 
 /// Before a thread yields: with all that came before longer than any critical section, shorter than a time slice.
 const LONGEST_PAUSE: u32 = if cfg!(selkie_loom) { 1 } else { 64 };
