@@ -918,7 +918,7 @@ async fn a_promise_that_is_not_waited_for_any_more_keeps_nothing_of_who_waited()
     // One that settles later finds nobody.
     let (fulfil, promise) = {
         let functions = shared::<RefCell<Option<Function>>>();
-        let slot = functions.clone();
+        let slot = std::panic::AssertUnwindSafe(functions.clone());
         let promise = Promise::new(&mut move |fulfil, _| *slot.borrow_mut() = Some(fulfil));
         (functions.take().unwrap(), promise)
     };
