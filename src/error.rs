@@ -28,7 +28,7 @@ enum Repr {
     WrongLoop,
     AwaitsItself,
     Lost,
-    Unavailable(Box<Unavailable>),
+    Unavailable(Text),
     Broken(Text),
     Abandoned,
     Crashed(Text),
@@ -71,7 +71,7 @@ impl JoinError {
     pub(crate) const LOST: Self = Self { repr: Repr::Lost };
 
     pub(crate) fn unavailable(error: Unavailable) -> Self {
-        Self { repr: Repr::Unavailable(Box::new(error)) }
+        Self { repr: Repr::Unavailable(Box::new(error.to_string().into())) }
     }
 
     /// `reason` is what the pool's initializer said.
@@ -155,6 +155,29 @@ impl JoinError {
         }
     }
 
+    /// The message.
+    pub(crate) fn text(&self) -> String {
+        text(&self.parts())
+    }
+
+    fn parts(&self) -> [&str; 3] {
+        let (first, second): (&str, &str) = match &self.repr {
+            Repr::Cancelled(None) => ("the task was cancelled", ""),
+            Repr::Cancelled(Some(message)) => ("the task was cancelled: ", message),
+            Repr::Panicked(panicked) => return [&panicked.task, " panicked: ", &panicked.message],
+            Repr::Trapped => ("the task trapped (build with panic=unwind to catch the panic)", ""),
+            Repr::WrongLoop => {
+                ("the task belongs to another loop: submit to that loop and await the remote task", "")
+            }
+            Repr::Abandoned => ("every `Resolver` was dropped, so nobody can set the result", ""),
+            Repr::AwaitsItself => ("the task awaits itself and would never end", ""),
+            Repr::Lost => ("the loop or pool that owed the result ended before it had one", ""),
+            Repr::Unavailable(reason) | Repr::Crashed(reason) | Repr::BadData(reason) => (reason, ""),
+            Repr::Broken(reason) => ("the pool is broken, as its initializer failed: ", reason),
+        };
+        [first, second, ""]
+    }
+
     /// The panic's payload, to be passed to [`std::panic::resume_unwind`].
     ///
     /// # Panics
@@ -175,6 +198,25 @@ impl JoinError {
             _ => Err(self),
         }
     }
+}
+
+/// One text of several. What every program for the web has in it is put together by this: `format!` would bring all that formats,
+/// a kilobyte, into those that format nothing themselves.
+#[inline(never)]
+pub(crate) fn text(parts: &[&str]) -> String {
+    let mut text = String::new();
+    for part in parts {
+        text.push_str(part);
+    }
+    text
+}
+
+/// Adds a number to a text, without what formats one.
+pub(crate) fn push_number(text: &mut String, number: u64) {
+    if number > 9 {
+        push_number(text, number / 10);
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
@@ -211,21 +253,7 @@ pub(crate) fn contain(f: impl FnOnce()) -> bool {
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.repr {
-            Repr::Cancelled(None) => f.write_str("the task was cancelled"),
-            Repr::Cancelled(Some(message)) => write!(f, "the task was cancelled: {message}"),
-            Repr::Panicked(panicked) => write!(f, "{} panicked: {}", panicked.task, panicked.message),
-            Repr::Trapped => f.write_str("the task trapped (build with panic=unwind to catch the panic)"),
-            Repr::WrongLoop => {
-                f.write_str("the task belongs to another loop: submit to that loop and await the remote task")
-            }
-            Repr::Abandoned => f.write_str("every `Resolver` was dropped, so nobody can set the result"),
-            Repr::AwaitsItself => f.write_str("the task awaits itself and would never end"),
-            Repr::Lost => f.write_str("the loop or pool that owed the result ended before it had one"),
-            Repr::Unavailable(error) => error.fmt(f),
-            Repr::Crashed(reason) | Repr::BadData(reason) => f.write_str(reason),
-            Repr::Broken(reason) => write!(f, "the pool is broken, as its initializer failed: {reason}"),
-        }
+        self.parts().into_iter().try_for_each(|part| f.write_str(part))
     }
 }
 

@@ -17,7 +17,7 @@ use selkie_platform::{Driven, Next, Platform, Turn};
 
 use crate::{
     context,
-    error::{JoinError, LoopClosed, RunError},
+    error::{JoinError, LoopClosed, RunError, text},
     exception::{self, ExceptionContext},
     instrument::Instrument,
     ready::Priority,
@@ -792,7 +792,7 @@ where
     let reporter = event_loop.owner.scheduler.platform().clone();
     set_main(&event_loop, future, move |result| {
         if let Err(error) = result {
-            reporter.report(&format!("selkie: {error}"));
+            reporter.report(&text(&["selkie: ", &error.text()]));
         }
     });
     event_loop.drive(true);

@@ -1,7 +1,13 @@
 //! How a loop ends: closed by its owner, lost with its thread, or never run.
 
 use super::{Call, Scheduler, start::CLOSING};
-use crate::{error::contain, inbox::Kind, ready::Lane, sleep::Boxed, task::TaskRef};
+use crate::{
+    error::{contain, text},
+    inbox::Kind,
+    ready::Lane,
+    sleep::Boxed,
+    task::TaskRef,
+};
 
 impl Scheduler {
     /// Ends everything: pending tasks are dropped and reported, what other threads hold is orphaned.
@@ -33,7 +39,7 @@ impl Scheduler {
                 task.end_cancelled(self);
                 // Behind that: who hears of it may trap, and must not hear of the same task each time.
                 if task.is_task() && !task.is_quiet() {
-                    let message = format!("{} was destroyed while it was pending", task.label());
+                    let message = text(&[&task.label(), " was destroyed while it was pending"]);
                     self.report(&message, Some(&task));
                 }
             }

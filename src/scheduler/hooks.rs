@@ -9,7 +9,7 @@ use std::{
 
 use super::{Scheduler, start::HOOKED};
 use crate::{
-    error::{discard, panic_message},
+    error::{discard, panic_message, text},
     exception::Handler,
     instrument::{Instrument, TaskInfo},
     slow::{SlowPolls, Step, Watch},
@@ -166,6 +166,6 @@ impl Scheduler {
     }
 
     fn print(&self, message: &str) {
-        self.platform.report(&format!("selkie: {message}"));
+        self.platform.report(&text(&["selkie: ", message]));
     }
 }

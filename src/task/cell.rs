@@ -107,7 +107,7 @@ struct Vtable {
     fail: unsafe fn(NonNull<Header>, JoinError),
     drop_output: unsafe fn(NonNull<Header>),
     /// The error of a failed task, for reports.
-    error: unsafe fn(NonNull<Header>) -> String,
+    error: unsafe fn(NonNull<Header>) -> Option<NonNull<JoinError>>,
     type_name: fn() -> &'static str,
 }
 
@@ -207,12 +207,9 @@ unsafe fn drop_output<F: Future>(cell: NonNull<Header>) {
 }
 
 /// The stage holds a result.
-unsafe fn error<F: Future>(cell: NonNull<Header>) -> String {
+unsafe fn error<F: Future>(cell: NonNull<Header>) -> Option<NonNull<JoinError>> {
     // SAFETY: the stage holds a result.
-    match unsafe { &*stage::<F>(cell).output } {
-        Ok(_) => String::new(),
-        Err(error) => error.to_string(),
-    }
+    unsafe { &*stage::<F>(cell).output }.as_ref().err().map(NonNull::from)
 }
 
 /// Whether the cell's loop is the one whose turn runs on this thread.
@@ -450,7 +447,7 @@ impl Setup {
         }
         let extra = match self.name {
             None => self.context.map_or(ptr::null_mut(), context_word),
-            name => cold_word(Cold { name, context: self.context, ..Cold::default() }),
+            name => cold_word(self.context, name),
         };
         (self.flags | (self.priority as u32) << LANE_SHIFT, extra)
     }
@@ -520,8 +517,10 @@ fn context_word(context: Arc<Variables>) -> *mut () {
 }
 
 #[cold]
-fn cold_word(cold: Cold) -> *mut () {
-    Box::into_raw(Box::new(cold)).cast::<()>().map_addr(|a| a | IS_COLD)
+#[inline(never)]
+fn cold_word(context: Option<Arc<Variables>>, name: Option<Arc<str>>) -> *mut () {
+    let cold = Box::new(Cold { context, name, ..Cold::default() });
+    Box::into_raw(cold).cast::<()>().map_addr(|a| a | IS_COLD)
 }
 
 /// Who is told when a task ends.
@@ -731,8 +730,8 @@ impl TaskRef {
 
     pub(crate) fn error_text(&self) -> String {
         debug_assert!(self.has(OUTPUT));
-        // SAFETY: the stage holds a result.
-        unsafe { (self.vtable.error)(self.0) }
+        // SAFETY: the stage holds a result, which stays there meanwhile.
+        unsafe { (self.vtable.error)(self.0).map_or_else(String::new, |error| error.as_ref().text()) }
     }
 
     /// The result.
@@ -808,7 +807,7 @@ impl TaskRef {
         let context = self.extra.replace(ptr::null_mut());
         // SAFETY: there is no `Cold` yet, so it is the context, and the cell owned one count.
         let context = (!context.is_null()).then(|| unsafe { Arc::from_raw(context.cast()) });
-        self.extra.set(cold_word(Cold { context, ..Cold::default() }));
+        self.extra.set(cold_word(context, None));
         self.cold_ptr().expect("set right here")
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     context,
-    error::{JoinError, discard, panic_message},
+    error::{JoinError, discard, panic_message, push_number, text},
     scheduler::Scheduler,
 };
 
@@ -698,18 +698,29 @@ impl TaskRef {
 
     /// The name, or `Task-` and the id.
     pub(crate) fn name(&self) -> Arc<str> {
-        self.read_cold(|cold| cold.name.clone())
-            .flatten()
-            .unwrap_or_else(|| Arc::from(format!("Task-{}", self.id.get())))
+        self.given_name().unwrap_or_else(|| self.number().into())
+    }
+
+    fn given_name(&self) -> Option<Arc<str>> {
+        self.read_cold(|cold| cold.name.clone()).flatten()
+    }
+
+    fn number(&self) -> String {
+        let mut number = "Task-".to_owned();
+        push_number(&mut number, self.id.get());
+        number
     }
 
     /// For messages: `task "name"`.
     pub(crate) fn label(&self) -> String {
         if self.has(CALLBACK) {
-            format!("a callback ({})", self.type_name())
-        } else {
-            // Not by `Debug` of a text, which brings the tables of Unicode and 4 KB (compressed) into every program.
-            format!("task \"{}\"", self.name())
+            return text(&["a callback (", self.type_name(), ")"]);
+        }
+        // Not by `Debug` of a text, which brings the tables of Unicode and 4 KB (compressed) into every program.
+        let named = |name: &str| text(&["task \"", name, "\""]);
+        match self.given_name() {
+            Some(name) => named(&name),
+            None => named(&self.number()),
         }
     }
 }
