@@ -65,12 +65,15 @@ struct Level {
 
 /// A circular list that goes through `ends`, which is before its head and behind its tail: so a node is taken out without
 /// knowing of which list. Nobody moves it or borrows it mutably but while it is empty: then nothing points there.
-#[derive(Default)]
 struct List {
     ends: Link,
 }
 
 impl List {
+    const fn new() -> Self {
+        Self { ends: Link { next: Cell::new(None), prev: Cell::new(None) } }
+    }
+
     /// # Safety
     ///
     /// `node` is live, in no list, and leaves this one before it goes.
@@ -179,18 +182,22 @@ pub(crate) type Numbered = (u64, NonNull<()>);
 ///
 /// A few are inserted one by one, most of them where they are. Many, as of a burst of timers, go by one byte of the number
 /// after the other, as far as the numbers differ: each of these steps keeps the order of the steps before. The sorts of the
-/// standard library are a twentieth of a small program for the web.
+/// standard library are a twentieth of a small program for the web, and what says that an index is out of bounds is a thirtieth.
 #[inline(never)]
 pub(crate) fn sort(list: &mut Vec<Numbered>, spare: &mut Vec<Numbered>) {
     if list.len() <= A_FEW {
+        let first = list.as_mut_ptr();
         for at in 1..list.len() {
-            let entry = list[at];
-            let mut place = at;
-            while place > 0 && list[place - 1].0 > entry.0 {
-                list[place] = list[place - 1];
-                place -= 1;
+            // SAFETY: no place is above `at`, which is in the list.
+            unsafe {
+                let entry = *first.add(at);
+                let mut place = at;
+                while place > 0 && (*first.add(place - 1)).0 > entry.0 {
+                    *first.add(place) = *first.add(place - 1);
+                    place -= 1;
+                }
+                *first.add(place) = entry;
             }
-            list[place] = entry;
         }
         return;
     }
@@ -208,7 +215,8 @@ pub(crate) fn sort(list: &mut Vec<Numbered>, spare: &mut Vec<Numbered>) {
         }
         for entry in &*list {
             let place = &mut places[byte(entry)];
-            spare[*place] = *entry;
+            // SAFETY: it is as long as the list, whose entries have one place each, as they were counted.
+            unsafe { *spare.get_unchecked_mut(*place) = *entry };
             *place += 1;
         }
         std::mem::swap(list, spare);
@@ -236,7 +244,7 @@ impl Timers {
             shift,
             elapsed: Cell::new(0),
             levels: OnceCell::new(),
-            overdue: List::default(),
+            overdue: List::new(),
             len: Cell::new(0),
             due: Cell::default(),
             sorted: Cell::default(),
@@ -255,8 +263,8 @@ impl Timers {
             (0..(64 - self.shift).div_ceil(BITS))
                 .map(|_| Level {
                     occupied: Cell::new(0),
-                    slots: std::array::from_fn(|_| List::default()),
-                    first: std::array::from_fn(|_| Cell::new(0)),
+                    slots: [const { List::new() }; SLOTS],
+                    first: [const { Cell::new(0) }; SLOTS],
                 })
                 .collect()
         })
@@ -276,7 +284,9 @@ impl Timers {
         }
         let level = (63 - (tick ^ elapsed).leading_zeros()) / BITS;
         let slot = (tick >> (level * BITS)) as usize % SLOTS;
-        Place::Slot(&self.levels()[level as usize], slot)
+        debug_assert!((level as usize) < self.levels().len());
+        // SAFETY: there are levels for all bits of a tick, which is shifted by `shift`.
+        Place::Slot(unsafe { self.levels().get_unchecked(level as usize) }, slot)
     }
 
     /// Puts a node in.
@@ -341,8 +351,8 @@ impl Timers {
         }
     }
 
-    /// The first slot that will be reached: its level, index and first tick.
-    fn first_slot(&self) -> Option<(u32, usize, u64)> {
+    /// The first slot that will be reached: its level and the level's index, its own index, and its first tick.
+    fn first_slot(&self) -> Option<(&Level, u32, usize, u64)> {
         let levels = self.levels.get()?;
         let elapsed = self.elapsed.get();
         // Lower levels are reached before higher ones.
@@ -352,7 +362,7 @@ impl Timers {
                 // All of a level's nodes lie in front of `elapsed` in the same round: no wrap.
                 let slot = occupied.trailing_zeros() as usize;
                 debug_assert!(slot as u64 > (elapsed >> (index * BITS)) % SLOTS as u64);
-                return Some((index, slot, level.first[slot].get()));
+                return Some((level, index, slot, level.first[slot].get()));
             }
         }
         None
@@ -367,7 +377,7 @@ impl Timers {
             return Some(self.elapsed.get() << self.shift);
         }
         // Nothing overflows: it is at most a grain above a deadline, which has 63 bits.
-        self.first_slot().map(|(_, _, tick)| tick << self.shift)
+        self.first_slot().map(|(_, _, _, tick)| tick << self.shift)
     }
 
     /// Takes out everything due at `now` and calls `fire` with it, in the order of (deadline, insertion).
@@ -382,17 +392,16 @@ impl Timers {
         let mut due = self.due.take();
         let mut taken = self.taken.take();
         self.overdue.drain(&mut taken, |node, deadline| due.push((deadline, node.cast())));
-        while let Some((level, slot, first)) = self.first_slot() {
+        while let Some((list, level, slot, first)) = self.first_slot() {
             // The slot's own start, not its first node: once `elapsed` is inside a slot, its nodes must be below.
             let start = first >> (level * BITS) << (level * BITS);
             if start > target {
                 break;
             }
-            let list = &self.levels()[level as usize];
             list.occupied.set(list.occupied.get() & !(1 << slot));
             // Everything before the slot has been processed.
             self.elapsed.set(start);
-            list.slots[slot].drain(&mut taken, |node, deadline| {
+            list.slots[slot % SLOTS].drain(&mut taken, |node, deadline| {
                 let tick = self.tick(deadline);
                 // All of a higher level's slot that are due go straight there.
                 if tick <= target {
@@ -633,7 +642,7 @@ mod tests {
         #[test]
         fn a_list_is_taken_out_in_order(len in 0..40usize) {
             let nodes: Vec<_> = (0..len).map(|_| Node::default()).collect();
-            let (from, to) = (super::List::default(), super::List::default());
+            let (from, to) = (super::List::new(), super::List::new());
             // SAFETY: the nodes outlive both lists, and are in one at a time.
             nodes.iter().for_each(|node| unsafe { from.push(NonNull::from(node)) });
             let mut order = Vec::new();

@@ -317,7 +317,7 @@ impl Scheduler {
     pub(super) fn end_batch(&self) {
         let left = self.batch.replace(0);
         if left > 0 {
-            let round = &self.round[self.batch_lane.get()];
+            let round = &self.round[self.batch_lane.get() & 1];
             round.set(round.get() + left);
             self.since_background.set(self.since_background.get() - left as u32);
             self.since_clock.set(self.since_clock.get() - left as u32);

@@ -101,15 +101,15 @@ impl std::ops::Deref for PagePtr {
 }
 
 impl PagePtr {
-    fn slot(self, index: u32) -> *mut Slot {
-        let this = self.0.as_ptr().cast::<u8>();
+    fn slot(self, index: u32) -> NonNull<Slot> {
+        let this = self.0.cast::<u8>();
         // SAFETY: `index < slots`, and the page was allocated with room for that many.
         unsafe { this.add(self.first as usize + index as usize * self.slot_size as usize).cast() }
     }
 
     /// A slot that was never used, with a zeroed header.
     fn blank(self, index: u32) -> NonNull<Header> {
-        let slot = NonNull::new(self.slot(index).cast::<Header>()).expect("a slot is not at address zero");
+        let slot = self.slot(index).cast::<Header>();
         // SAFETY: a slot has room for the header, and nobody else knows it yet.
         unsafe { slot.write_bytes(0, 1) };
         slot
@@ -215,25 +215,25 @@ impl Arena {
             page.carved.set(1);
             return page.blank(0);
         }
+        let list = &self.available[class];
         loop {
-            let Some(page) = self.available[class].get() else {
+            let Some(page) = list.get() else {
                 let size = class * STEP;
                 let slots = (PAGE - SLACK - HEADER) / size;
                 let page = self.new_page(scheduler, HEADER, PAGE - SLACK, size, slots as u32);
-                self.link(class, page);
+                Self::link(list, page);
                 continue;
             };
-            let free = page.free.get();
-            let slot = if !free.is_null() {
+            let slot = if let Some(free) = NonNull::new(page.free.get()) {
                 // SAFETY: a free slot of a live page.
-                page.free.set(unsafe { (*free).next });
-                NonNull::new(free.cast()).expect("not null")
+                page.free.set(unsafe { free.as_ref() }.next);
+                free.cast()
             } else if page.carved.get() < page.slots {
                 let index = page.carved.get();
                 page.carved.set(index + 1);
                 page.blank(index)
             } else {
-                self.unlink(class, page);
+                Self::unlink(list, page);
                 continue;
             };
             self.count_live(page);
@@ -314,10 +314,9 @@ impl Arena {
     /// A full page got its first free slot.
     #[cold]
     fn settle(&self, page: PagePtr) {
-        if page.slots == 1 {
-            self.release(page);
-        } else {
-            self.link(page.slot_size as usize / STEP, page);
+        match self.available.get(page.slot_size as usize / STEP) {
+            Some(list) if page.slots > 1 => Self::link(list, page),
+            _ => self.release(page),
         }
     }
 
@@ -335,7 +334,7 @@ impl Arena {
         if self.empty.get() <= KEPT.max(used) {
             return;
         }
-        for (class, list) in self.available.iter().enumerate() {
+        for list in &self.available {
             let mut next = list.get();
             while let Some(page) = next {
                 if self.empty.get() <= KEPT.max(used) {
@@ -343,7 +342,7 @@ impl Arena {
                 }
                 next = page.next.get();
                 if page.live.get() == 0 {
-                    self.unlink(class, page);
+                    Self::unlink(list, page);
                     self.release(page);
                 }
             }
@@ -351,12 +350,12 @@ impl Arena {
     }
 
     /// Puts a page behind the first of its class, which stays the one in use.
-    fn link(&self, class: usize, page: PagePtr) {
-        match self.available[class].get() {
+    fn link(list: &Cell<Option<PagePtr>>, page: PagePtr) {
+        match list.get() {
             None => {
                 page.next.set(None);
                 page.prev.set(None);
-                self.available[class].set(Some(page));
+                list.set(Some(page));
             }
             Some(first) => {
                 let second = first.next.replace(Some(page));
@@ -370,11 +369,11 @@ impl Arena {
         page.available.set(true);
     }
 
-    fn unlink(&self, class: usize, page: PagePtr) {
+    fn unlink(list: &Cell<Option<PagePtr>>, page: PagePtr) {
         let (next, prev) = (page.next.get(), page.prev.get());
         match prev {
             Some(prev) => prev.next.set(next),
-            None => self.available[class].set(next),
+            None => list.set(next),
         }
         if let Some(next) = next {
             next.prev.set(prev);
@@ -407,9 +406,9 @@ impl Arena {
                 }
                 let slot = page.slot(index);
                 // SAFETY: the slot was handed out once, so its first word is written.
-                if unsafe { (*slot).tag } != 0 {
+                if unsafe { (*slot.as_ptr()).tag } != 0 {
                     left -= 1;
-                    visit(NonNull::new(slot.cast()).expect("a slot is not at address zero"));
+                    visit(slot.cast());
                 }
             }
         }
@@ -431,9 +430,7 @@ impl Arena {
             for index in 0..page.carved.get() {
                 let slot = page.slot(index);
                 // SAFETY: handed out once. A cell that another thread frees meanwhile keeps its tag.
-                if unsafe { (*slot).tag } != 0
-                    && !settle(NonNull::new(slot.cast()).expect("a slot is not at address zero"))
-                {
+                if unsafe { (*slot.as_ptr()).tag } != 0 && !settle(slot.cast()) {
                     gone += 1;
                 }
             }
@@ -472,9 +469,9 @@ unsafe fn drop_orphans(page: PagePtr, count: usize) {
 /// No slot of the page is in use, and nothing else will use the page.
 unsafe fn free_page(page: PagePtr) {
     let scheduler = page.scheduler;
-    let layout = Layout::from_size_align(page.size, PAGE).expect("it was allocated with this layout");
     // SAFETY: the caller owns the page, which was allocated with this layout and holds one count of the scheduler.
     unsafe {
+        let layout = Layout::from_size_align_unchecked(page.size, PAGE);
         dealloc(page.0.as_ptr().cast(), layout);
         Arc::decrement_strong_count(scheduler);
     }
