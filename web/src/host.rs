@@ -63,7 +63,7 @@ pub(crate) fn turn_index() -> f64 {
 thread_local! {
     /// The host's name for the instance of the module that runs in this thread.
     static INSTANCE: Cell<Option<i32>> = const { Cell::new(None) };
-    static LATEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static LATEST: Cell<u64> = const { Cell::new(0) };
 }
 
 fn instance() -> i32 {
@@ -117,18 +117,22 @@ pub(crate) fn ask(moment: Moment, fired: extern "C" fn(usize, f64), answer: usiz
 }
 
 pub(crate) fn now() -> Duration {
-    let now = duration(milliseconds());
+    let now = nanos(milliseconds());
     LATEST.set(now);
-    now
+    Duration::from_nanos(now)
 }
 
-/// What the clock last said in this thread. To read it costs as much as ten polls.
-pub(crate) fn latest() -> Duration {
+/// What the clock last said in this thread, in nanoseconds. To read it costs as much as ten polls.
+pub(crate) fn latest() -> u64 {
     LATEST.get()
 }
 
 pub(crate) fn duration(milliseconds: f64) -> Duration {
-    Duration::from_nanos((milliseconds * 1e6) as u64)
+    Duration::from_nanos(nanos(milliseconds))
+}
+
+fn nanos(milliseconds: f64) -> u64 {
+    (milliseconds * 1e6) as u64
 }
 
 pub(crate) fn report(message: &str) {

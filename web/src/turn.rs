@@ -38,6 +38,9 @@ const LOOK: u32 = 32;
 /// So often since the last macrotask the thread may have been idle.
 const FREE: u32 = 4;
 
+/// In nanoseconds.
+const SLICE: u64 = crate::SLICE.as_nanos() as u64;
+
 /// Each gets further than the last, and they may be as many as there are tasks: this is for those that get nowhere.
 pub(crate) const REPAIRS: u32 = 10_000;
 
@@ -60,12 +63,13 @@ struct Slot {
     noted: Cell<bool>,
 }
 
-/// What the thread has done since its last macrotask, in turns of whichever loop.
+/// What the thread has done since its last macrotask, in turns of whichever loop. Times are in nanoseconds: to calculate with
+/// `Duration` takes three times the code.
 struct Row {
     /// There was none yet.
     is_new: Cell<bool>,
-    since: Cell<Duration>,
-    last: Cell<Duration>,
+    since: Cell<u64>,
+    last: Cell<u64>,
     /// How often it may have been idle.
     idle: Cell<u32>,
     microtasks: Cell<u32>,
@@ -75,8 +79,8 @@ thread_local! {
     static ROW: Row = const {
         Row {
             is_new: Cell::new(true),
-            since: Cell::new(Duration::ZERO),
-            last: Cell::new(Duration::ZERO),
+            since: Cell::new(0),
+            last: Cell::new(0),
             idle: Cell::new(0),
             microtasks: Cell::new(0),
         }
@@ -94,24 +98,25 @@ pub(crate) struct Drive {
 
 /// Keeps `turn` and gives it its turns, the first one soon, later ones also when `wake` is set.
 pub(crate) fn drive(turn: Rc<dyn Turn>, wake: &Wake) -> Drive {
-    let slot = SLOTS.with_borrow_mut(|slots| {
-        let free = slots.iter().position(|slot| slot.drive.get() == 0);
-        free.unwrap_or_else(|| {
-            slots.push(Box::leak(Box::new(Slot {
-                handle: host::open(slots.len() as i32),
-                drive: Cell::new(0),
-                turn: RefCell::new(None),
-                wake: RefCell::new(None),
-                armed: Cell::new(false),
-                running: Cell::new(false),
-                noted: Cell::new(false),
-            })));
-            slots.len() - 1
-        })
+    let (slot, this) = SLOTS.with_borrow_mut(|slots| {
+        let free = (0..).zip(slots.iter()).find(|(_, slot)| slot.drive.get() == 0);
+        if let Some((slot, this)) = free {
+            return (slot, *this);
+        }
+        let this: &Slot = Box::leak(Box::new(Slot {
+            handle: host::open(slots.len() as i32),
+            drive: Cell::new(0),
+            turn: RefCell::new(None),
+            wake: RefCell::new(None),
+            armed: Cell::new(false),
+            running: Cell::new(false),
+            noted: Cell::new(false),
+        }));
+        slots.push(this);
+        (slots.len() - 1, this)
     });
     let name = DRIVES.get().wrapping_add(1).max(1);
     DRIVES.set(name);
-    let this = find(slot).expect("the slot was just found or made");
     this.drive.set(name);
     this.turn.replace(Some(turn));
     this.wake.replace(Some(wake.clone()));
@@ -159,16 +164,19 @@ impl Row {
     fn is_long(&self) -> bool {
         let microtasks = self.microtasks.get().wrapping_add(1);
         self.microtasks.set(microtasks);
-        let now = if microtasks % LOOK == 0 { host::now() } else { host::latest() };
+        if microtasks % LOOK == 0 {
+            host::now();
+        }
+        let now = host::latest();
         let last = self.last.replace(now);
         if self.is_new.replace(false) {
             self.idle.set(0);
             self.since.set(now);
-        } else if now.saturating_sub(last) > crate::SLICE && self.idle.get() < FREE {
+        } else if now.saturating_sub(last) > SLICE && self.idle.get() < FREE {
             self.idle.set(self.idle.get() + 1);
             self.since.set(now);
         }
-        now.saturating_sub(self.since.get()) > crate::SLICE
+        now.saturating_sub(self.since.get()) > SLICE
     }
 }
 
