@@ -3,16 +3,12 @@
 // Functions take and return plain numbers, so that the module can import them without generated glue; `attach` and `enter`
 // alone take objects, once per instance of the module. The rules of a loop (when a turn may run, what
 // coalesces) are in src/turn.rs. Here is only how a host is asked, chosen by what it was seen to do. What only a build with
-// threads needs is in wake.js.
+// threads needs is in wake.js; moments.js has what only those need who wait for one.
 
 // What a turn answers, beside a time in ms. The same numbers are in src/turn.rs.
 const NOW = -1;
 const IDLE = -2;
 const NOTHING = -3;
-
-// What a task can wait for, as in src/host.rs. What is neither is a macrotask.
-const FRAME = 0;
-const SPARE = 1;
 
 const LONGEST = 2 ** 31 - 1; // A longer delay wraps in setTimeout, and in Firefox's waitAsync.
 const SHORTEST = 0.02; // 0 would not wait at all.
@@ -21,7 +17,7 @@ const SHARE = 8; // A background task waits no longer than this, in ms, however 
 const settled = Promise.resolve();
 const background = { priority: 'background' };
 const page = typeof document === 'object';
-const instances = [];
+export const instances = [];
 export const loops = [];
 
 /** What the clock last said. A turn reads it when it ends, and to read it again would cost as much as ten polls. */
@@ -81,23 +77,6 @@ const report = (instance, start, length) =>
   console.error(new TextDecoder().decode(new Uint8Array(instances[instance].memory.buffer, start, length).slice()));
 
 export const visible = () => (page && document.hidden ? 0 : 1);
-
-/** Calls the table's function `fired(answer, value)` once, when the moment comes; answers 0 if there is no such moment here. */
-export function ask(instance, moment, fired, answer) {
-  const call = instances[instance].table.get(fired);
-  const fire = (value) => call(answer, value);
-  if (moment === FRAME && typeof requestAnimationFrame !== 'function') return 0;
-  if (moment === FRAME) {
-    try {
-      requestAnimationFrame(fire);
-    } catch {
-      return 0; // In a Worker's own Worker it is there, and throws.
-    }
-  } else if (moment === SPARE && typeof requestIdleCallback === 'function') {
-    requestIdleCallback((deadline) => fire(deadline.timeRemaining()));
-  } else macrotask(() => fire(0));
-  return 1;
-}
 
 /** Whether this is a Worker of an isolated pool: 2 in one that the user's own entry has started. In others 1 is bound instead. */
 const role = () => (globalThis.selkieIsolated?.lock ? 2 : 0);
@@ -248,7 +227,7 @@ export function hop(loop) {
 }
 
 /** A macrotask that waits its turn among the others. */
-function macrotask(f) {
+export function macrotask(f) {
   if (immediate) setImmediate(f);
   else if (typeof MessageChannel === 'function') {
     if (!channel) {

@@ -6,6 +6,7 @@
 // glue; then the functions here are called through that.
 
 import * as host from './host.js';
+import * as moments from './moments.js';
 
 const NAME = 'selkie-isolated';
 
@@ -138,6 +139,7 @@ function bind(from, name, own) {
   if (known && own[known]) return own[known];
   if (known && host[known]) return host[known];
   if (from.endsWith('/host.js') && host[name]) return host[name];
+  if (from.endsWith('/moments.js') && moments[name]) return moments[name];
   if (name.includes('init_externref_table')) return () => {};
   return () => {
     throw absent = new Error(`no JavaScript in this Worker (${name}): give it an entry of your own by \`selkie::os::web::set_isolated_worker\``);

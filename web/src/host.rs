@@ -23,9 +23,6 @@ extern "C" {
     #[wasm_bindgen(js_name = selkie_report)]
     fn report_bytes(instance: i32, start: f64, length: f64);
 
-    #[wasm_bindgen(js_name = ask)]
-    fn ask_for(instance: i32, moment: i32, fired: f64, answer: f64) -> i32;
-
     pub(crate) fn visible() -> i32;
     /// Arms a microtask.
     pub(crate) fn soon(handle: i32);
@@ -33,6 +30,12 @@ extern "C" {
     pub(crate) fn later(handle: i32);
     /// Takes back what can be taken back.
     pub(crate) fn disarm(handle: i32);
+}
+
+#[wasm_bindgen(module = "/js/moments.js")]
+extern "C" {
+    #[wasm_bindgen(js_name = ask)]
+    fn ask_for(instance: i32, moment: i32, fired: f64, answer: f64) -> i32;
 }
 
 #[cfg(target_feature = "atomics")]
@@ -103,7 +106,7 @@ extern "C" fn call(address: usize) {
     f();
 }
 
-/// A moment that comes once. The same numbers are in `js/host.js`.
+/// A moment that comes once. The same numbers are in `js/moments.js`.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Moment {
     Frame,
