@@ -22,7 +22,7 @@ use crate::{
     instrument::Instrument,
     ready::Priority,
     remote_call::{RemoteHandle, remote_call},
-    scheduler::{Scheduler, ThreadNumber, current_scheduler, with_current},
+    scheduler::{Scheduler, ThreadNumber, current_scheduler, told, with_current},
     sleep::nanos,
     task::{AnyTask, CALLBACK, EndHook, Setup, Task, TaskRef, visible},
     testing,
@@ -343,7 +343,7 @@ impl EventLoop {
 
     /// Sets who is told of every step of every task. `None` for nobody.
     pub fn set_instrument(&self, instrument: Option<Rc<dyn Instrument>>) {
-        drop(self.scheduler().set_instrument(instrument));
+        drop(self.scheduler().set_instrument(instrument.map(told)));
     }
 }
 

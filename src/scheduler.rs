@@ -39,7 +39,6 @@ use crate::{
     event_loop::Owner,
     exception::Handler,
     inbox::{Inbox, Taken},
-    instrument::Instrument,
     loop_local::Locals,
     ready::Lane,
     remote::Debts,
@@ -51,6 +50,8 @@ use crate::{
 };
 
 pub(crate) use call::Call;
+use hooks::Tell;
+pub(crate) use hooks::told;
 pub(crate) use number::ThreadNumber;
 pub(crate) use trap::REPAIRS;
 
@@ -155,7 +156,7 @@ pub(crate) struct Scheduler {
     id: Cell<u64>,
     pub(crate) locals: Locals,
     handler: RefCell<Option<Handler>>,
-    instrument: RefCell<Option<Rc<dyn Instrument>>>,
+    instrument: RefCell<Option<Rc<dyn Tell>>>,
     /// It is being told something.
     telling: Cell<bool>,
     slow_polls: RefCell<Option<Rc<dyn Watch>>>,

@@ -16,24 +16,67 @@ use crate::{
     task::TaskRef,
 };
 
+/// What an instrument is told of.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Moment {
+    Created,
+    PollStart,
+    PollEnd,
+    Done,
+}
+
+/// Is told of each moment. A loop knows an [`Instrument`] by this only, which users' own is made by [`told`]: a program that sets none
+/// has nothing of it.
+pub(crate) trait Tell {
+    fn tell(self: Rc<Self>, scheduler: &Scheduler, task: &TaskRef, moment: Moment);
+}
+
+struct Told(Rc<dyn Instrument>);
+
+pub(crate) fn told(instrument: Rc<dyn Instrument>) -> Rc<dyn Tell> {
+    Rc::new(Told(instrument))
+}
+
+impl Tell for Told {
+    fn tell(self: Rc<Self>, scheduler: &Scheduler, task: &TaskRef, moment: Moment) {
+        // Not of itself, nor of what it has made: that would go on for ever.
+        if scheduler.telling.get() {
+            if moment == Moment::Created {
+                task.cold(|cold| cold.untold = true);
+            }
+            return;
+        }
+        if task.read_cold(|cold| cold.untold).unwrap_or_default() {
+            return;
+        }
+        scheduler.telling.set(true);
+        // Dropped in there as well: it may have removed itself.
+        scheduler.guarded("an instrument", move || {
+            let info = TaskInfo::new(task);
+            match moment {
+                Moment::Created => self.0.created(&info),
+                Moment::PollStart => self.0.poll_start(&info),
+                Moment::PollEnd => self.0.poll_end(&info),
+                Moment::Done => self.0.done(&info),
+            }
+            drop(self);
+        });
+        scheduler.telling.set(false);
+    }
+}
+
 impl Scheduler {
     #[inline]
     pub(crate) fn is_hooked(&self) -> bool {
         self.hooked.get()
     }
 
-    /// Calls one of the instrument's methods. A pointer to it, so that all four share this code.
     #[cold]
     #[inline(never)]
-    fn hook(&self, task: &TaskRef, tell: fn(&(dyn Instrument + 'static), &TaskInfo)) {
+    fn hook(&self, task: &TaskRef, moment: Moment) {
         let instrument = self.instrument.borrow().clone();
-        // Not of itself, nor of what it has made: that would go on for ever.
-        let is_told = !self.telling.get() && !task.read_cold(|cold| cold.untold).unwrap_or_default();
-        if let Some(instrument) = instrument.filter(|_| is_told) {
-            self.telling.set(true);
-            // Dropped in there as well: it may have removed itself.
-            self.guarded("an instrument", move || tell(&*instrument, &TaskInfo::new(task)));
-            self.telling.set(false);
+        if let Some(instrument) = instrument {
+            instrument.tell(self, task, moment);
         }
     }
 
@@ -45,15 +88,12 @@ impl Scheduler {
 
     #[cold]
     pub(super) fn hook_created(&self, task: &TaskRef) {
-        if self.telling.get() && self.instrument.borrow().is_some() {
-            task.cold(|cold| cold.untold = true);
-        }
-        self.hook(task, <dyn Instrument>::created);
+        self.hook(task, Moment::Created);
     }
 
     #[cold]
     pub(super) fn hook_enter(&self, task: &TaskRef) {
-        self.hook(task, <dyn Instrument>::poll_start);
+        self.hook(task, Moment::PollStart);
         self.watch(|slow_polls| slow_polls.enter(Step::Poll(task)));
     }
 
@@ -62,12 +102,12 @@ impl Scheduler {
         if let Some(message) = self.watch(|slow_polls| slow_polls.leave(Step::Poll(task))).flatten() {
             self.report(&message, Some(task));
         }
-        self.hook(task, <dyn Instrument>::poll_end);
+        self.hook(task, Moment::PollEnd);
     }
 
     #[cold]
     pub(crate) fn hook_done(&self, task: &TaskRef) {
-        self.hook(task, <dyn Instrument>::done);
+        self.hook(task, Moment::Done);
     }
 
     pub(crate) fn set_slow_polls(&self, limit: Option<Duration>) {
@@ -80,10 +120,7 @@ impl Scheduler {
         self.end_batch();
     }
 
-    pub(crate) fn set_instrument(
-        &self,
-        instrument: Option<Rc<dyn Instrument>>,
-    ) -> Option<Rc<dyn Instrument>> {
+    pub(crate) fn set_instrument(&self, instrument: Option<Rc<dyn Tell>>) -> Option<Rc<dyn Tell>> {
         if self.closing.get() {
             // Whatever is stored now may be dropped in another thread.
             return instrument;
