@@ -83,8 +83,8 @@ impl Locals {
     }
 
     /// All values, for the caller to drop; none are taken in any more. `None` if this was called before.
-    pub(crate) fn close(&self) -> Option<Vec<Rc<dyn Any>>> {
-        Some(self.0.take()?.into_iter().map(|(_, value)| value).collect())
+    pub(crate) fn close(&self) -> Option<Vec<(u64, Rc<dyn Any>)>> {
+        self.0.take()
     }
 }
 

@@ -142,7 +142,7 @@ pub(crate) struct Scheduler {
     /// The variables outside of tasks meanwhile.
     outside: RefCell<Option<Arc<Variables>>>,
     /// What is left of the inbox that was taken out.
-    taken: RefCell<Taken>,
+    taken: Cell<Taken>,
     /// The platform gives turns.
     pub(crate) driven: Cell<bool>,
     /// The main task has ended, or the loop ends: nobody is asked to end more than once for that.
@@ -239,7 +239,7 @@ impl Scheduler {
             outer: Cell::new(ptr::null()),
             calling: Cell::new(None),
             outside: RefCell::default(),
-            taken: RefCell::default(),
+            taken: Cell::default(),
             driven: Cell::new(false),
             ending: Cell::new(false),
             hosted: Cell::new(false),
@@ -492,7 +492,7 @@ impl Scheduler {
         });
         timers::sort(&mut pending, &mut Vec::new());
         // SAFETY: the references that were counted above.
-        pending.into_iter().map(|(_, cell)| unsafe { TaskRef::from_ptr(cell.cast()) }).collect()
+        pending.iter().map(|(_, cell)| unsafe { TaskRef::from_ptr(cell.cast()) }).collect()
     }
 
     /// The name of a task that may have gone meanwhile. Looks at every task, so it is for people only.

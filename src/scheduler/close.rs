@@ -28,7 +28,7 @@ impl Scheduler {
             if pending.is_empty() {
                 // No task is left that could use them, but they may leave callbacks too.
                 let Some(locals) = self.locals.close() else { break };
-                for value in locals {
+                for (_, value) in locals {
                     self.guarded("dropping a value of the loop", || drop(value));
                 }
             }
@@ -45,10 +45,9 @@ impl Scheduler {
             }
         }
         // Kept outside of the stack, as each may trap.
-        let next = || self.taken.borrow_mut().next();
-        while let Some((link, kind)) = next().or_else(|| {
-            self.taken.replace(self.inbox.close());
-            next()
+        while let Some((link, kind)) = self.next_taken().or_else(|| {
+            self.taken.set(self.inbox.close());
+            self.next_taken()
         }) {
             match kind {
                 // SAFETY: taken as a cell, on the owner's thread.
@@ -60,12 +59,19 @@ impl Scheduler {
                 }
             }
         }
-        let mut foreign = Vec::new();
-        let fired = self.fired.take();
-        self.guarded("dropping a waker", || drop(fired));
-        // SAFETY: cells took theirs out when they ended, so only boxed ones are left; no sleep is armed any more.
-        self.timers.clear(|node| foreign.extend(unsafe { Boxed::fired(node) }));
-        self.guarded("dropping a waker", || drop(foreign));
+        self.timers.clear(|node| {
+            // SAFETY: cells took theirs out when they ended, so only boxed ones are left; no sleep is armed any more.
+            if let Some(waker) = unsafe { Boxed::fired(node) } {
+                self.fired.borrow_mut().push_back(waker);
+            }
+        });
+        // As with those that are due, one that traps must not take the rest with it.
+        loop {
+            let waker = self.fired.borrow_mut().pop_front();
+            let Some(waker) = waker else { break };
+            self.guarded("dropping a waker", || drop(waker));
+        }
+        self.fired.take();
         // Destructors may queue tasks of a lane that was emptied before.
         while let Some(cell) = self.lanes.iter().find_map(Lane::pop) {
             // SAFETY: all tasks have ended, so the lane has a reference.

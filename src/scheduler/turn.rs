@@ -25,7 +25,7 @@ use super::{
     start::{MAX_STACK, stack_address},
 };
 use crate::{
-    inbox::Kind,
+    inbox::{Kind, Link},
     ready::Lane,
     sleep::Boxed,
     task::{Header, Panic, TaskRef},
@@ -127,15 +127,21 @@ impl Scheduler {
         }
         // What a panic may have left there.
         self.run_taken();
-        self.taken.replace(self.inbox.take());
+        self.taken.set(self.inbox.take());
         self.run_taken();
+    }
+
+    /// The first of what is left of the inbox that was taken out.
+    pub(super) fn next_taken(&self) -> Option<(NonNull<Link>, Kind)> {
+        let mut taken = self.taken.take();
+        let entry = taken.next();
+        self.taken.set(taken);
+        entry
     }
 
     /// A call that traps must not take the rest with it, so that is kept outside of the stack.
     pub(super) fn run_taken(&self) {
-        loop {
-            let entry = self.taken.borrow_mut().next();
-            let Some((link, kind)) = entry else { break };
+        while let Some((link, kind)) = self.next_taken() {
             // Counted, so that calls which hand over more calls, or wakes of what has ended, do not stop the clock.
             self.since_clock.set(self.since_clock.get() + 1);
             match kind {
@@ -164,7 +170,9 @@ impl Scheduler {
             // SAFETY: a node that fires is live.
             if unsafe { node.as_ref() }.is_boxed() {
                 // SAFETY: boxed nodes are the first field of a `Boxed`.
-                foreign.extend(unsafe { Boxed::fired(node) });
+                if let Some(waker) = unsafe { Boxed::fired(node) } {
+                    foreign.push_back(waker);
+                }
             } else if !foreign.is_empty() {
                 // Behind those that fired before, although they have to wait.
                 // SAFETY: as below.
