@@ -263,7 +263,7 @@ impl Scheduler {
                 self.since_background.set(0);
                 if let Some(cell) = background.pop() {
                     // SAFETY: `round` sees to it.
-                    unsafe { self.run_one(cell, outer) };
+                    unsafe { self.run_background(cell, outer) };
                     if self.since_clock.get() >= POLLS_PER_CLOCK && self.clock_is_over(end) {
                         return true;
                     }
@@ -278,9 +278,9 @@ impl Scheduler {
             // SAFETY: as above.
             unsafe {
                 if self.hooked.get() {
-                    self.batch::<true>(&self.lanes[lane], outer);
+                    self.batch_told(&self.lanes[lane], outer);
                 } else {
-                    self.batch::<false>(&self.lanes[lane], outer);
+                    self.batch(&self.lanes[lane], outer);
                 }
             }
             if self.since_clock.get() >= POLLS_PER_CLOCK && self.clock_is_over(end) {
@@ -294,7 +294,7 @@ impl Scheduler {
             let Some(cell) = background.pop() else { break };
             self.since_background.set(0);
             // SAFETY: as above.
-            unsafe { self.run_one(cell, outer) };
+            unsafe { self.run_background(cell, outer) };
             if self.since_clock.get() >= POLLS_PER_CLOCK {
                 if self.clock_is_over(end) {
                     return true;
@@ -332,21 +332,46 @@ impl Scheduler {
         }
     }
 
-    /// Does the polls of a batch. `TOLD` if there are hooks: then a task that takes the last one away, or sets the first,
-    /// ends the batch.
+    /// Does the polls of a batch where there are no hooks. A task that sets the first one ends the batch.
     ///
     /// # Safety
     ///
     /// As for [`TaskRef::run`].
     // Alone, so that the registers of the loop around it do not spill in here.
     #[inline(never)]
-    unsafe fn batch<const TOLD: bool>(&self, lane: &Lane, outer: Option<NonNull<Header>>) {
+    unsafe fn batch(&self, lane: &Lane, outer: Option<NonNull<Header>>) {
         while self.batch.get() > 0 {
             self.batch.set(self.batch.get() - 1);
             let Some(cell) = lane.pop() else { continue };
             // SAFETY: as the caller promises.
-            unsafe { TaskRef::run::<TOLD>(cell, self, outer) };
+            unsafe { TaskRef::run(cell, self, outer, false) };
         }
+    }
+
+    /// [`batch`](Self::batch) where there are some.
+    ///
+    /// # Safety
+    ///
+    /// As for [`TaskRef::run`].
+    #[cold]
+    unsafe fn batch_told(&self, lane: &Lane, outer: Option<NonNull<Header>>) {
+        while self.batch.get() > 0 {
+            self.batch.set(self.batch.get() - 1);
+            let Some(cell) = lane.pop() else { continue };
+            // SAFETY: as the caller promises.
+            unsafe { self.run_one(cell, outer) };
+        }
+    }
+
+    /// One poll, whether there are hooks or not.
+    ///
+    /// # Safety
+    ///
+    /// As for [`TaskRef::run`].
+    #[inline(never)]
+    unsafe fn run_one(&self, cell: NonNull<Header>, outer: Option<NonNull<Header>>) {
+        // SAFETY: as the caller promises.
+        unsafe { TaskRef::run(cell, self, outer, self.hooked.get()) };
     }
 
     /// One poll of a background task.
@@ -354,17 +379,10 @@ impl Scheduler {
     /// # Safety
     ///
     /// As for [`TaskRef::run`].
-    #[inline(never)]
-    unsafe fn run_one(&self, cell: NonNull<Header>, outer: Option<NonNull<Header>>) {
+    unsafe fn run_background(&self, cell: NonNull<Header>, outer: Option<NonNull<Header>>) {
         self.since_clock.set(self.since_clock.get() + 1);
         // SAFETY: as the caller promises.
-        unsafe {
-            if self.hooked.get() {
-                TaskRef::run::<true>(cell, self, outer);
-            } else {
-                TaskRef::run::<false>(cell, self, outer);
-            }
-        }
+        unsafe { self.run_one(cell, outer) };
     }
 
     /// Gives back the memory of cells and nodes that a steady program does not need. For a loop that is about to wait: so what a

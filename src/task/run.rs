@@ -25,17 +25,18 @@ use crate::{
 const REQUEST: u32 = 1 << 16;
 
 impl TaskRef {
-    /// A turn of the task: it came out of its lane. `TOLD` if there are hooks, who are told.
+    /// A turn of the task: it came out of its lane. `told` if there are hooks, who are told.
     ///
     /// # Safety
     ///
     /// `cell` was just taken out of its lane. `outer` is the running task. A panic of the future goes on while the task is
     /// still the running one: then the caller has to call [`poll_panicked`](Self::poll_panicked).
     #[inline(always)]
-    pub(crate) unsafe fn run<const TOLD: bool>(
+    pub(crate) unsafe fn run(
         cell: NonNull<Header>,
         scheduler: &Scheduler,
         outer: Option<NonNull<Header>>,
+        told: bool,
     ) {
         // SAFETY: the loop's reference, or the lane's, keeps the cell.
         let this = ManuallyDrop::new(unsafe { TaskRef::from_ptr(cell) });
@@ -45,14 +46,14 @@ impl TaskRef {
             return this.run_ended(scheduler);
         }
         this.set_all(state & !QUEUED | RUNNING | STARTED);
-        if TOLD {
+        if told {
             scheduler.enter(&this);
         } else {
             scheduler.enter_from(&this, outer);
         }
         let poll = this.poller();
         // SAFETY: the task's own; it is not done, so its future is there.
-        this.poll_by(scheduler, outer, TOLD, |cell, cx| unsafe { poll(cell, cx) });
+        this.poll_by(scheduler, outer, told, |cell, cx| unsafe { poll(cell, cx) });
     }
 
     #[cold]
