@@ -517,11 +517,10 @@ impl fmt::Debug for LoopHandle {
 
 /// Ends a loop's tasks in good order: asks all to end, waits for at most `limit`, and names those that did not. Then waits
 /// for its blocking jobs, in what is left of the limit.
-pub(crate) async fn shut_down(limit: Duration) {
-    let Some(event_loop) = EventLoop::current() else { return };
+pub(crate) async fn shut_down(scheduler: Arc<Scheduler>, limit: Duration) {
     // The task that runs this is quiet, and so is not among them.
-    let tasks = event_loop.all_tasks();
-    event_loop.scheduler().ending.set(true);
+    let tasks = visible(scheduler.pending());
+    scheduler.ending.set(true);
     for task in &tasks {
         task.cancel_with_owner();
     }
@@ -538,7 +537,7 @@ pub(crate) async fn shut_down(limit: Duration) {
             break;
         }
     }
-    if let Some(jobs) = event_loop.scheduler().jobs.get() {
+    if let Some(jobs) = scheduler.jobs.get() {
         (jobs.wait)(jobs.clone(), over).await;
     }
 }
@@ -670,8 +669,9 @@ impl Runner {
         let Some(event_loop) = self.event_loop.take() else { return };
         let has_jobs = event_loop.scheduler().jobs.get().is_some_and(|jobs| jobs.count() > 0);
         if has_jobs || !event_loop.all_tasks().is_empty() {
+            let scheduler = event_loop.owner.scheduler.clone();
             // An error means that the loop cannot run here; then closing it drops the tasks.
-            if let Ok(rest) = event_loop.prepare(self.context.clone(), shut_down(self.limit)) {
+            if let Ok(rest) = event_loop.prepare(self.context.clone(), shut_down(scheduler, self.limit)) {
                 rest.raw().mark_quiet();
                 let _ = event_loop.run_task(rest);
             }
@@ -742,7 +742,7 @@ where
     result
 }
 
-/// Makes `future` the main task of a loop: when it is complete `done` gets its result, all other tasks are asked to end,
+/// Makes `future` the main task of a loop that is open: when it is complete `done` gets its result, all other tasks are asked to end,
 /// and the loop stops.
 pub(crate) fn set_main<F>(
     event_loop: &EventLoop,
@@ -753,16 +753,17 @@ pub(crate) fn set_main<F>(
     F::Output: 'static,
 {
     let scheduler = event_loop.owner.scheduler.clone();
-    let main = event_loop.spawn_with(Task::builder().lazy(), future).expect("the loop is open");
+    let main = Task::builder().lazy().spawn_in(&scheduler, future);
     main.raw().mark_quiet();
     note_end_of(main.raw());
     let main = main.into_future();
+    let stop = scheduler.clone();
     let rest = async move {
         done(main.await);
-        shut_down(SHUTDOWN_LIMIT).await;
-        scheduler.stop();
+        shut_down(stop.clone(), SHUTDOWN_LIMIT).await;
+        stop.stop();
     };
-    let rest = event_loop.spawn_with(Task::builder().lazy(), rest).expect("the loop is open");
+    let rest = Task::builder().lazy().spawn_in(&scheduler, rest);
     rest.raw().mark_quiet();
     rest.detach();
 }

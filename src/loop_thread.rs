@@ -146,7 +146,7 @@ impl LoopThread {
         let end = |scheduler: &Scheduler| {
             let stop = scheduler.this();
             let ending = async move {
-                shut_down(SHUTDOWN_LIMIT).await;
+                shut_down(stop.clone(), SHUTDOWN_LIMIT).await;
                 stop.stop();
             };
             let ending = Task::builder().name("selkie shutdown").lazy().spawn_in(scheduler, ending);

@@ -201,5 +201,11 @@ pub fn all_tasks() -> Vec<AnyTask> {
 }
 
 pub(crate) fn visible(tasks: Vec<TaskRef>) -> Vec<AnyTask> {
-    tasks.iter().filter(|task| task.is_task() && !task.is_quiet()).map(AnyTask::new).collect()
+    let mut visible = Vec::new();
+    for raw in tasks {
+        if raw.is_task() && !raw.is_quiet() {
+            visible.push(AnyTask { raw, marker: PhantomData });
+        }
+    }
+    visible
 }
