@@ -5,7 +5,7 @@
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::Cell,
     fmt,
     marker::PhantomData,
     sync::{
@@ -27,7 +27,7 @@ pub struct Context(pub(crate) Option<Arc<Variables>>);
 
 thread_local! {
     /// The context of code that runs in no task.
-    static OUTSIDE: RefCell<Option<Arc<Variables>>> = const { RefCell::new(None) };
+    static OUTSIDE: Cell<Option<Arc<Variables>>> = const { Cell::new(None) };
     /// It may have variables: this needs no destructor, so it is cheaper to ask.
     static OUTSIDE_IS_SET: Cell<bool> = const { Cell::new(false) };
 }
@@ -76,7 +76,12 @@ pub(crate) fn outside() -> Option<Arc<Variables>> {
     if !OUTSIDE_IS_SET.get() {
         return None;
     }
-    OUTSIDE.try_with(|outside| outside.borrow().clone()).unwrap_or_default()
+    let copy = |outside: &Cell<Option<Arc<Variables>>>| {
+        let variables = outside.take();
+        outside.set(variables.clone());
+        variables
+    };
+    OUTSIDE.try_with(copy).unwrap_or_default()
 }
 
 fn replace(new: Option<Arc<Variables>>) -> Option<Arc<Variables>> {

@@ -386,7 +386,7 @@ unsafe fn take_contents(cell: NonNull<Header>) -> Contents {
     Contents {
         // SAFETY: no `Cold`, so it is the context, and the cell owns one count.
         context: (cold.is_none() && !extra.is_null()).then(|| unsafe { Arc::from_raw(extra.cast()) }),
-        // SAFETY: made by `Box::into_raw` in `cold`. Of its contents only `Send` ones are left in a done task.
+        // SAFETY: leaked from a box by `new_cold`. Of its contents only `Send` ones are left in a done task.
         cold: cold.map(|cold| unsafe { Box::from_raw(cold.as_ptr()) }),
     }
 }
@@ -447,7 +447,7 @@ impl Setup {
         }
         let extra = match self.name {
             None => self.context.map_or(ptr::null_mut(), context_word),
-            name => cold_word(self.context, name),
+            name => cold_word(new_cold(self.context, name)),
         };
         (self.flags | (self.priority as u32) << LANE_SHIFT, extra)
     }
@@ -518,9 +518,12 @@ fn context_word(context: Arc<Variables>) -> *mut () {
 
 #[cold]
 #[inline(never)]
-fn cold_word(context: Option<Arc<Variables>>, name: Option<Arc<str>>) -> *mut () {
-    let cold = Box::new(Cold { context, name, ..Cold::default() });
-    Box::into_raw(cold).cast::<()>().map_addr(|a| a | IS_COLD)
+fn new_cold(context: Option<Arc<Variables>>, name: Option<Arc<str>>) -> NonNull<Cold> {
+    NonNull::from(Box::leak(Box::new(Cold { context, name, ..Cold::default() })))
+}
+
+fn cold_word(cold: NonNull<Cold>) -> *mut () {
+    cold.as_ptr().cast::<()>().map_addr(|a| a | IS_COLD)
 }
 
 /// Who is told when a task ends.
@@ -807,8 +810,9 @@ impl TaskRef {
         let context = self.extra.replace(ptr::null_mut());
         // SAFETY: there is no `Cold` yet, so it is the context, and the cell owned one count.
         let context = (!context.is_null()).then(|| unsafe { Arc::from_raw(context.cast()) });
-        self.extra.set(cold_word(context, None));
-        self.cold_ptr().expect("set right here")
+        let cold = new_cold(context, None);
+        self.extra.set(cold_word(cold));
+        cold
     }
 
     pub(crate) fn read_cold<R>(&self, with: impl FnOnce(&Cold) -> R) -> Option<R> {
