@@ -3,14 +3,14 @@
 // A round gives every workload and peer a fresh page, in an order that moves on from round to round, so that what the
 // machine does meanwhile meets all of them. Compare ratios of one run; absolute numbers are those of the machine.
 
-import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { brotliCompressSync } from "node:zlib";
 import { SIZES, WORKLOADS } from "../benches/web/workloads.mjs";
 import { bindgen } from "./bindgen.mjs";
 import { browser } from "./browser.mjs";
-import { NIGHTLY, bold, dim, green, heading, red, root, run, table, windows } from "./lib.mjs";
+import { hello, sent } from "./hello.mjs";
+import { bold, dim, green, heading, red, root, run, table } from "./lib.mjs";
 import { BUILDS } from "./hosts.mjs";
 import { serve } from "./serve.mjs";
 import { prepare } from "./setup.mjs";
@@ -130,42 +130,22 @@ for (const name of sized) {
     names.push(name);
     samples[name] = Object.fromEntries(SIZES[name].peers.map((peer) => [peer, {}]));
     for (const peer of SIZES[name].peers) {
-        const bytes = name === "B7" ? await hello(peer) : await loaded(peer);
+        const bytes = name === "B7" ? await small(peer) : await loaded(peer);
         if (bytes) samples[name][peer].bytes = [bytes];
         else failures.push(`${name}, ${peer}: does not build`);
     }
 }
 
-/** The bytes of files as a server would send them. */
-function sent(...files) {
-    return files.reduce((sum, file) => sum + brotliCompressSync(file).length, 0);
+/** The bytes of the small program on `peer`. */
+async function small(peer) {
+    const built = await hello(peer, target);
+    return built && sent(...Object.values(built));
 }
 
 /** The text of an application of one module, as bundlers make it. */
 async function bundled(contents, resolveDir, options) {
     const { outputFiles } = await bundle({ stdin: { contents, resolveDir }, bundle: true, minify: true, format: "esm", write: false, logLevel: "error", ...options });
     return outputFiles[0].contents;
-}
-
-/** The bytes of the program on `peer`: the module and its glue, both made small by the tools that there are. */
-async function hello(peer) {
-    const [feature, own] = peer.split(", ");
-    const folder = join(target, own ? "hello-std" : "hello");
-    const manifest = join(root, "benches", "hello", "Cargo.toml");
-    const std = ["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"];
-    const flags = ["--release", "--target", "wasm32-unknown-unknown", "--manifest-path", manifest, "--features", feature];
-    const RUSTFLAGS = own ? "-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none -Zfmt-debug=none" : "";
-    if (!run("cargo", [...(own ? [`+${NIGHTLY}`] : []), "build", ...flags, ...(own ? std : [])], { CARGO_TARGET_DIR: folder, RUSTFLAGS })) return undefined;
-    const module = join(folder, "wasm32-unknown-unknown", "release", "selkie_bench_hello.wasm");
-    const out = join(folder, feature);
-    rmSync(out, { recursive: true, force: true });
-    if (!bindgen(module, out, "--no-typescript")) return undefined;
-    const small = join(out, "small.wasm");
-    const features = ["bulk-memory", "bulk-memory-opt", "mutable-globals", "nontrapping-float-to-int", "sign-ext", "multivalue", "reference-types", "call-indirect-overlong"];
-    const opt = ["-Oz", ...features.map((name) => `--enable-${name}`), "--strip-debug", "--strip-producers"];
-    if (!run(join(npm, "node_modules", ".bin", windows ? "wasm-opt.cmd" : "wasm-opt"), [...opt, join(out, "selkie_bench_hello_bg.wasm"), "-o", small])) return undefined;
-    const glue = await bundled("import init from './selkie_bench_hello.js'; init();", out, {});
-    return sent(readFileSync(small), glue);
 }
 
 /** The bytes of an application that runs functions, so many at once, here and in Workers. */

@@ -176,6 +176,8 @@ export const HOSTS = [
         ? [{ ...native("instructions", "instructions of the hot paths", "deep", ["valgrind"], undefined, {}),
             node: () => [[join("tools", "instructions.mjs")]] }]
         : []),
+    { id: "size", title: "what a page downloads of a small program", level: "deep",
+        needs: ["rust", "linker", "wasm", "bindgen", "npm"], node: () => [[join("tools", "size.mjs")]], env: () => ({}) },
     native("redis-long", "100,000 jobs from Redis, with workers that are killed", "deep", ["redis"],
         () => [["test", "-p", "selkie-redis", "--test", "jobs", "--", "crashes"]], { SELKIE_REDIS_JOBS: "100000" }),
     native("loom", "loom: every interleaving of the protocols", "deep", [],
