@@ -186,18 +186,18 @@ pub(crate) type Numbered = (u64, NonNull<()>);
 #[inline(never)]
 pub(crate) fn sort(list: &mut Vec<Numbered>, spare: &mut Vec<Numbered>) {
     if list.len() <= A_FEW {
-        let first = list.as_mut_ptr();
-        for at in 1..list.len() {
-            // SAFETY: no place is above `at`, which is in the list.
-            unsafe {
-                let entry = *first.add(at);
-                let mut place = at;
-                while place > 0 && (*first.add(place - 1)).0 > entry.0 {
-                    *first.add(place) = *first.add(place - 1);
-                    place -= 1;
+        let list = Cell::from_mut(list.as_mut_slice()).as_slice_of_cells();
+        for (at, place) in list.iter().enumerate() {
+            let entry = place.get();
+            let mut free = place;
+            for before in list.iter().take(at).rev() {
+                if before.get().0 <= entry.0 {
+                    break;
                 }
-                *first.add(place) = entry;
+                free.set(before.get());
+                free = before;
             }
+            free.set(entry);
         }
         return;
     }
@@ -215,8 +215,10 @@ pub(crate) fn sort(list: &mut Vec<Numbered>, spare: &mut Vec<Numbered>) {
         }
         for entry in &*list {
             let place = &mut places[byte(entry)];
-            // SAFETY: it is as long as the list, whose entries have one place each, as they were counted.
-            unsafe { *spare.get_unchecked_mut(*place) = *entry };
+            // As long as the list, whose entries have a place each: there is one.
+            if let Some(free) = spare.get_mut(*place) {
+                *free = *entry;
+            }
             *place += 1;
         }
         std::mem::swap(list, spare);
