@@ -74,15 +74,17 @@ export const SLICE = 5;
 export const settled = Promise.resolve();
 
 // Since when the host has been kept from its own work, when that was last looked at, and how often it has looked like idleness in
-// between: nothing tells that from long functions. So at worst a macrotask is asked for that was not needed. Of the thread, whichever
-// loop it was.
+// between: nothing tells that from long functions. So at worst a macrotask is asked for that was not needed. And how many macrotasks
+// there were, as far as is known. Of the thread, whichever loop it was.
 let since = 0;
 let last = 0;
 let idle = 0;
+let tasks = 0;
 
 /** @internal A macrotask has begun. */
 export function restart(): void {
     idle = 0;
+    tasks += 1;
     since = last = performance.now();
 }
 
@@ -111,14 +113,17 @@ export class Engine {
                 open_: open,
                 selkie_now_: now,
                 attach_: (_table: 0, _memory: 0, turn: number, f: number) => {
-                    const { table_ } = this.wasm_;
-                    call = table_.get(f) as Call;
-                    const original = table_.get(turn) as Call;
+                    call = this.wasm_.table_.get(f) as Call;
+                    const original = this.wasm_.table_.get(turn) as Call;
+                    let seen = 0;
                     const counted = (slot: number, task: number): number => {
                         if (task) restart();
-                        return original(slot, task);
+                        // One that a message has begun counts as well: after a slice the scheduler would ask for one of its own.
+                        const begun = tasks - seen;
+                        seen = tasks;
+                        return original(slot, begun);
                     };
-                    return attach({ get: (index) => (index === turn ? counted : call) }, undefined, turn, f);
+                    return attach({ get: () => counted }, undefined, 0, 0);
                 },
                 selkie_guard_: (_: number, address: number) => {
                     try {

@@ -137,3 +137,29 @@ test('a loop in a SharedWorker, which shares no memory, is called by its port, a
     remote.close();
     await loop.close();
 });
+
+test('a loop whose turns are begun by messages asks for no macrotask of its own', async ({ selkie, worker }) => {
+    const loop = await selkie.createLoop();
+    const pool = selkie.createPool(loop, () => worker('jobs'), { max: 1 });
+    const job = async (until) => {
+        do equal(await pool.run('add', [1, 2]), 3);
+        while (performance.now() < until);
+    };
+    await job(performance.now() + 200);
+    let hops = 0;
+    const count = (of, name) => {
+        const original = of?.[name];
+        if (!original) return () => {};
+        of[name] = function (...args) {
+            hops += 1;
+            return original.apply(this, args);
+        };
+        return () => (of[name] = original);
+    };
+    const undo = [count(globalThis.scheduler, 'postTask'), count(MessagePort.prototype, 'postMessage')];
+    await job(performance.now() + 200);
+    for (const one of undo) one();
+    equal(hops, 0);
+    pool.terminate();
+    await loop.close();
+});
