@@ -149,21 +149,21 @@ export const WORDS = 256;
 export const wordOf = (all: Int32Array[], word: number): [Int32Array, number] => [all[(word / WORDS) | 0]!, word % WORDS];
 
 /**
- * @internal Runs what the owner asks for, until the function is called that it answers. `start` calls a function, tells how it
- * ended, and answers how to cancel it.
+ * @internal Runs what the owner asks for, until the function is called that it answers. `start` has a function called, tells how it
+ * ended, also by what it throws itself, and answers how to cancel it.
  */
 export function serve(
     channel: Channel,
     functions: Functions,
     start: (
-        run: Run,
-        f: (...args: unknown[]) => unknown,
-        args: (signal: () => AbortSignal) => unknown[],
+        call: (signal: () => AbortSignal) => unknown,
         done: (value: unknown) => void,
         failed: (error: unknown) => void,
+        name: string,
+        priority: string | undefined,
     ) => (reason: unknown) => void,
     immediate?: (f: () => void) => void,
-): () => void {
+): () => unknown {
     if (!functions || typeof functions !== 'object') refuse('functions', 'an object of functions', functions);
     const cancels = new Map<number, (reason: unknown) => void>();
     const words: Int32Array[] = [];
@@ -174,30 +174,29 @@ export function serve(
     let hop: MessageChannel | undefined;
     /** When this thread has last looked. */
     let looked = 0;
-    const free = (looks?: unknown): void => {
+    const next = (looks: unknown): void => {
         if (looks) looked = performance.now();
-        running -= 1;
-        next();
-    };
-    const next = (): void => {
         while (waiting.length && running < each) begin(waiting.shift()!);
     };
+    const free = (looks?: unknown): void => {
+        running -= 1;
+        next(looks);
+    };
     hear(channel, (message) => {
-        looked = performance.now();
         if (message[0] === 'words') {
             words.push(message[1]);
             each = message[2];
         } else if (message[0] === 'cancel') cancels.get(message[1])?.(unpack(message[2]));
         else if (message[0] === 'run') {
             waiting = waiting.concat(message[1]);
-            next();
+            // Behind one alone nobody waits.
+            next(waiting.length + running > 1);
         } else if (message[0] === 'unread') {
             for (const id of message[1]!) if (!cancels.has(id) && waiting.every((run) => run[0] !== id)) post(channel, ['lost', id]);
         }
     });
     listen(channel, 'messageerror', () => post(channel, ['unread']));
-    function begin(run: Run): void {
-        const [id, name, args, word] = run;
+    function begin([id, name, args, word, priority]: Run): void {
         // Memory is shared with no other agent cluster, as that of a SharedWorker.
         const at = !!words.length && wordOf(words, word!);
         // No other loop takes anything back: what was cancelled begins there, and is told so.
@@ -214,27 +213,25 @@ export function serve(
         let sent = -FRAME;
         let soon: ReturnType<typeof setTimeout> | undefined;
         const flush = (transfer?: object[]): void => {
-            clearTimeout(soon);
-            soon = undefined;
             if (!unsent.length) return;
             sent = performance.now();
             post(channel, ['progress', id, unsent], transfer);
             unsent = [];
-        };
-        const late = (): void => {
-            try {
-                flush();
-            } catch {
-                // Told by what the job sends next, or by its end: it is still there.
-            }
         };
         const context = (signal: AbortSignal): JobContext => ({
             signal,
             progress(value, transfer) {
                 unsent.push(value);
                 // One that never awaits is sent by the next call; for others there is the timer.
-                if (transfer || performance.now() - sent >= FRAME) flush(transfer);
-                else soon ??= setTimeout(late, FRAME);
+                if (transfer || performance.now() - sent >= FRAME) return flush(transfer);
+                soon ??= setTimeout(() => {
+                    soon = undefined;
+                    try {
+                        flush();
+                    } catch {
+                        // Told by what the job sends next, or by its end: it is still there.
+                    }
+                }, FRAME);
             },
             shouldStop: () => signal.aborted || (at && Atomics.load(...at) !== ~id),
             transfer(value, list) {
@@ -243,7 +240,7 @@ export function serve(
                 return value;
             },
         });
-        const end = (tell: (value: unknown) => void) => (value: unknown): void => {
+        const done = (value: unknown, tell = (result: unknown): void => post(channel, ['done', id, result], moved)): void => {
             cancels.delete(id);
             if (at) Atomics.compareExchange(...at, ~id, 0);
             try {
@@ -254,23 +251,24 @@ export function serve(
             }
             // What else this thread has to do is not kept waiting by a row of jobs. In Node many messages are one macrotask.
             if (immediate) immediate(free);
-            else if (waiting.length && performance.now() - looked > ROW) {
+            else if (!waiting.length) free();
+            else if (performance.now() - looked > ROW) {
                 hop ??= new MessageChannel();
                 hop.port1.onmessage = free;
                 hop.port2.postMessage(0);
-            } else free();
+            } else void Promise.resolve().then(free);
         };
+        let cancel: ((reason: unknown) => void) | undefined;
+        // First, as it may end within.
+        cancels.set(id, (reason) => cancel?.((why = reason)));
         running += 1;
-        const done = end((value) => post(channel, ['done', id, value], moved));
-        const cancel = start(run, f, (signal) => (JOB in f ? [context(signal()), ...args] : args), done, end(fail));
-        cancels.set(id, (reason) => {
-            why = reason;
-            cancel(reason);
-        });
+        try {
+            cancel = start((signal) => (JOB in f ? f(context(signal()), ...args) : f(...args)), done, (error) => done(error, fail), name, priority);
+        } catch (error) {
+            done(error, fail);
+        }
     }
-    return () => {
-        each = 0;
-    };
+    return () => (each = 0);
 }
 
 /** @internal */

@@ -20,15 +20,10 @@ export function endpoint(loop: Loop, functions: Functions): Port {
     const { port1, port2 } = new MessageChannel();
     const channel = port1 as unknown as Channel;
     const gone = new AbortController();
-    serve(channel, functions, ([, name, , , priority], f, args, done, failed) => {
-        try {
-            const task = loop.start_((context: TaskContext) => f(...args(() => context.signal)), { name, priority: priority as Priority, signal: gone.signal });
-            task.then(done, failed);
-            return (reason) => task.cancel(reason);
-        } catch (error) {
-            failed(error);
-            return () => {};
-        }
+    serve(channel, functions, (call, done, failed, name, priority) => {
+        const task = loop.start_((context: TaskContext) => call(() => context.signal), { name, priority: priority as Priority, signal: gone.signal });
+        task.then(done, failed);
+        return (reason) => task.cancel(reason);
     });
     port1.start();
     // In Node it holds its thread, which is there to be asked, for as long as the loop lives and the other side does not close.

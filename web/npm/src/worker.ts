@@ -7,12 +7,13 @@ export { type Functions, type Job, type JobContext, job } from './protocol.js';
 
 /** @internal */
 export function exposeOn(channel: Channel, functions: Functions, immediate?: (f: () => void) => void): () => void {
-    const end = serve(channel, functions, (_, f, args, done, failed) => {
-        let made: AbortController | undefined;
-        const controller = (): AbortController => (made ??= new AbortController());
-        // A function that throws, as well as one that is async, ends by a rejection.
-        new Promise((resolve) => resolve(f(...args(() => controller().signal)))).then(done, failed);
-        return (reason) => controller().abort(reason);
+    const end = serve(channel, functions, (call, done, failed) => {
+        let controller: AbortController | undefined;
+        const value = call(() => (controller = new AbortController()).signal) as PromiseLike<unknown> | undefined;
+        // What is no promise is told at once.
+        if (value?.then) Promise.resolve(value).then(done, failed);
+        else done(value);
+        return (reason) => controller?.abort(reason);
     }, immediate);
     post(channel, ['ready']);
     return end;

@@ -715,6 +715,11 @@ ahead('terminate makes no Worker for a job that was sent and has not begun', { m
     equal([(await job).code, pool.size, made()], ['pool-closed', 0, 0]);
 });
 
+ahead('what a job in a row has left to microtasks is done before the next one', { max: 1 }, async ({ pool, loop }) => {
+    const [, ...before] = await loop.gather([pool.run('wait', [20]), ...Array.from({ length: 20 }, () => pool.run('aside', []))]);
+    equal(before, Array.from({ length: 20 }, (_, n) => n));
+});
+
 ahead('jobs in a row leave a Worker its own timers', { max: 1 }, async ({ pool, loop }) => {
     const [, ...fired] = await loop.gather([pool.run('wait', [20]), ...Array.from({ length: 20 }, () => pool.run('block', [2]))]);
     equal([fired[0], fired.at(-1)], [false, true]);

@@ -4,6 +4,7 @@ export const functions = (job) => {
     let counted = 0;
     let met = 0;
     let fired = false;
+    let left = 0;
     let [now, most] = [0, 0];
     const all = {
         add: (a, b) => a + b,
@@ -15,6 +16,11 @@ export const functions = (job) => {
         later: async (value) => value,
         grow: (list) => (list.push(list.length + 1), list),
         count: () => (counted += 1),
+        /** How many that came before have had their microtasks. */
+        aside() {
+            void Promise.resolve().then(() => (left += 1));
+            return left;
+        },
         meet: async (count) => {
             met += 1;
             while (met < count) await new Promise((resolve) => setTimeout(resolve, 1));
