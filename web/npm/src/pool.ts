@@ -84,7 +84,7 @@ const SILENT = 16;
 
 /** Whether it can be given ahead: what is neither large nor an object, and can be copied. */
 const light = ({ args_, options_: { timeoutMs, transfer } }: Order): boolean =>
-    timeoutMs === undefined && !transfer && args_.every((one) => one === null || (typeof one === 'string' ? one.length < 1000 : /^[nbu]/.test(typeof one)));
+    timeoutMs === undefined && !transfer && args_.every((one) => one === null || (typeof one === 'string' ? one.length < 1000 : 'nbu'.includes((typeof one)[0]!)));
 
 /** Workers that do jobs; from `createPool`. */
 export class Pool<M extends Interface<M> = Functions> {
@@ -365,7 +365,8 @@ export class Pool<M extends Interface<M> = Functions> {
             this.recall_([other]);
             due = true;
         }
-        if (due) this.pump_();
+        // Most often nobody waits, and none of them has become idle for the first time.
+        if (due && (this.jobs_() || this.idle_.length || !member.timer_)) this.pump_();
         // Those that had failed before their first job were not replaced. This one has done a job, so others can.
         if (member.proved_ || this.pumping_ || !member.worked_) return;
         member.proved_ = true;
