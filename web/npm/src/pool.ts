@@ -313,13 +313,14 @@ export class Pool<M extends Interface<M> = Functions> {
 
     private hire_(): void {
         const { readyMs = 10_000 } = this.options_;
-        const worker = this.make_();
-        if (!(worker as WorkerLike | undefined)?.postMessage) {
-            refuse('spawn', 'a function that makes a Worker', worker);
+        const worker = this.make_() as WorkerLike & { selkie?: WorkerLike['terminate'] };
+        // One that has a place in a pool says only once that it is ready: in another place jobs would wait for that.
+        if (!(worker as WorkerLike | undefined)?.postMessage || worker.selkie) {
+            refuse('spawn', 'a function that makes a new Worker', worker);
         }
-        const { terminate } = worker;
+        worker.selkie = worker.terminate;
         // By others: browsers tell nobody. The pool has let go of it before it does.
-        worker.terminate = () => (lost('was terminated'), terminate.call(worker));
+        worker.terminate = () => (lost('was terminated'), worker.selkie!());
         const channel = worker as unknown as Channel;
         const lost: Lost = (text, cause) =>
             this.fire_(member, new WorkerError(member.ready_ ? 'worker-crashed' : 'worker-start', `a Worker of ${this.name_} ${text}`, cause));

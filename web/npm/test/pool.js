@@ -458,6 +458,21 @@ test('what is no Worker is said for each job', async ({ selkie }) => {
     await loop.close();
 });
 
+test('a factory that gives the same Worker again is told so at once, and the Worker serves where it is', async ({ selkie, worker }) => {
+    const loop = await selkie.createLoop();
+    const one = worker('jobs');
+    const pool = selkie.createPool(loop, () => one, { max: 2 });
+    // The Worker that is not made was to be for the first of the jobs that wait.
+    const [first, second] = await Promise.allSettled([pool.run('add', [1, 2]), pool.run('add', [3, 4])]);
+    equal([first.reason?.code, first.reason?.message.includes('a new Worker'), second.value], ['worker-start', true, 7]);
+    const other = selkie.createPool(loop, () => one, { max: 1 });
+    equal((await rejection(other.run('add', [5, 6]))).code, 'worker-start');
+    equal(thrown(() => selkie.createPool(loop, () => one, { min: 1 })).name, 'ArgumentError');
+    equal([await pool.run('add', [7, 8]), pool.size, other.size], [15, 1, 0]);
+    await Promise.all([pool.close(), other.close()]);
+    await loop.close();
+});
+
 pooled('a queue of none takes only what a Worker does at once', { max: 1, maxQueue: 0 }, async ({ pool }) => {
     const first = pool.run('wait', [20]);
     equal([(await rejection(pool.run('add', [1, 2]))).code, await first, await pool.run('add', [1, 2])], ['queue-full', 'waited', 3]);
