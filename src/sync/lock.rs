@@ -69,12 +69,14 @@ pub struct Lock<T: ?Sized, M: Mode = Shared> {
 /// The state: the value is somebody's, and who is next.
 pub(super) struct Held {
     locked: bool,
+    /// Its place in the order of [`lock_all`](super::lock_all()); 0 before it has one.
+    place: u32,
     waiters: List<()>,
     mark: Mark,
 }
 
 impl Held {
-    const NEW: Self = Self { locked: false, waiters: List::new(), mark: Mark::NEW };
+    const NEW: Self = Self { locked: false, place: 0, waiters: List::new(), mark: Mark::NEW };
 }
 
 // SAFETY: the value is only reached through guards, of which one exists at a time; a guard may be made and dropped in another
@@ -242,6 +244,17 @@ pub(super) async fn take_in_turn<M: Mode>(
 /// What the lock is called in `order`.
 fn number<M: Mode>(guarded: &Guarded<Held, M>) -> u64 {
     guarded.look(|held| held.mark.number())
+}
+
+/// Where the lock comes in the order of [`lock_all`](super::lock_all()): behind all that were asked for before.
+pub(super) fn place(guarded: &Guarded<Held, Shared>) -> u32 {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    guarded.look(|held| {
+        while held.place == 0 {
+            held.place = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        held.place
+    })
 }
 
 /// Undoes [`take_in_turn`].

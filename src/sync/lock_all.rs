@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::HashMap, error::Error, fmt, future::Future, marker::PhantomData};
 
 use super::{
-    lock::{Held, Lock, take_in_turn, untake},
+    lock::{Held, Lock, place, take_in_turn, untake},
     order::{Hold, Site},
     rlock::me,
     waiters::{Guarded, Shared},
@@ -11,9 +11,9 @@ use super::{
 
 /// Takes several locks: all of them, in one order that is the same everywhere, whatever the order of the arguments.
 ///
-/// Tasks that take their locks by this never wait for each other in a circle. The order is that of the locks' addresses. While a
-/// task holds what one call took it may take more by another call, but only locks that come later in the order; what does not is
-/// refused before anything is taken. (Locks that were taken by [`Lock::lock`] are not refused; debug builds report an order of them
+/// Tasks that take their locks by this never wait for each other in a circle. The order is that in which the locks were first named
+/// to any call of this, within a call that of its arguments. While a task holds what one call took it may take more by another
+/// call, but only locks that come later in the order; what does not is refused before anything is taken. (Locks that were taken by [`Lock::lock`] are not refused; debug builds report an order of them
 /// that could make tasks wait for each other.) The locks are released in reverse,
 /// also when the task is cancelled or panics. No lock at all is fine.
 ///
@@ -49,37 +49,43 @@ pub fn lock_all<L: LockSet>(locks: L) -> impl Future<Output = Result<LockedAll<L
 }
 
 async fn lock_all_at<L: LockSet>(site: Site, locks: L) -> Result<LockedAll<L>, LockOrderViolation> {
-    let mut order: Vec<(Raw, &'static str)> = Vec::new();
-    locks.each(&mut |raw, name| order.push((raw, name)));
-    order.sort_unstable_by_key(|(raw, _)| raw.0.addr());
-    if let Some(twice) = order.windows(2).find(|pair| std::ptr::eq(pair[0].0.0, pair[1].0.0)) {
+    let mut order: Vec<(Place, &'static str)> = Vec::new();
+    // SAFETY: `locks` borrows them.
+    locks.each(&mut |raw, name| order.push((Place(place(unsafe { &*raw.0 }), raw.0), name)));
+    order.sort_unstable_by_key(|(place, _)| *place);
+    if let Some(twice) = order.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(LockOrderViolation { held: twice[0].1, wanted: twice[1].1 });
     }
     let owner = me();
     if let Some(&(first, wanted)) = order.first() {
-        let last = HELD.with_borrow(|held| {
-            held.get(&owner).and_then(|held| held.iter().max_by_key(|(address, _)| *address).copied())
+        let last = HELD.try_with(|held| {
+            held.borrow().get(&owner).and_then(|held| held.iter().max_by_key(|(place, _)| *place).copied())
         });
-        if let Some((_, held)) = last.filter(|(address, _)| *address >= first.0.addr()) {
+        if let Some((_, held)) = last.ok().flatten().filter(|(place, _)| *place >= first) {
             return Err(LockOrderViolation { held, wanted });
         }
     }
     let mut all = LockedAll { taken: Vec::with_capacity(order.len()), owner, locks, not_send: PhantomData };
-    for (Raw(guarded), name) in order {
+    for (place, name) in order {
         // SAFETY: `all.locks` borrows the locks for longer than this.
-        take_in_turn(unsafe { &*guarded }, name, site, Hold::Scoped).await;
-        all.taken.push(guarded);
+        take_in_turn(unsafe { &*place.1 }, name, site, Hold::Scoped).await;
+        all.taken.push(place);
         let _ = HELD.try_with(|held| {
-            held.borrow_mut().entry(owner).or_default().push((guarded.addr(), name));
+            held.borrow_mut().entry(owner).or_default().push((place, name));
         });
     }
     Ok(all)
 }
 
 thread_local! {
-    /// What the tasks of this thread hold by `lock_all`: addresses and names.
-    static HELD: RefCell<HashMap<u64, Vec<(usize, &'static str)>>> = RefCell::default();
+    /// What the tasks of this thread hold by `lock_all`: places and names.
+    static HELD: RefCell<HashMap<u64, Vec<(Place, &'static str)>>> = RefCell::default();
 }
+
+/// Where a lock comes in the order. Its number says so; only once these have gone round, after four billion locks, some have the same,
+/// and then the address does. An address alone is another one in each run, and so would be the order, also in a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(u32, *const Guarded<Held, Shared>);
 
 /// The lock in a [`Lock`], whatever it protects.
 #[doc(hidden)]
@@ -174,7 +180,7 @@ impl<T: ?Sized> LockSet for Vec<&Lock<T>> {
 #[must_use = "dropping it releases the locks"]
 pub struct LockedAll<L: LockSet> {
     /// In the order in which they were taken.
-    taken: Vec<*const Guarded<Held, Shared>>,
+    taken: Vec<Place>,
     owner: u64,
     locks: L,
     not_send: PhantomData<*const ()>,
@@ -194,18 +200,15 @@ impl<L: LockSet> Drop for LockedAll<L> {
         let _ = HELD.try_with(|held| {
             let mut held = held.borrow_mut();
             if let Some(list) = held.get_mut(&self.owner) {
-                // They were taken in the order of their addresses.
-                list.retain(|(address, _)| {
-                    taken.binary_search_by_key(address, |guarded| guarded.addr()).is_err()
-                });
+                list.retain(|(place, _)| taken.binary_search(place).is_err());
                 if list.is_empty() {
                     held.remove(&self.owner);
                 }
             }
         });
-        while let Some(guarded) = self.taken.pop() {
+        while let Some(place) = self.taken.pop() {
             // SAFETY: `locks` borrows them still.
-            untake(unsafe { &*guarded });
+            untake(unsafe { &*place.1 });
         }
     }
 }

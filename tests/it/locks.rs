@@ -605,6 +605,8 @@ behaviour! {
     async fn two_locks_in_opposite_order_are_refused(t) {
         let locks = Rc::new([Lock::named("first", ()), Lock::named("second", ())]);
         let [first, second] = &*locks;
+        // The order in which they were named first.
+        drop(lock_all((first, second)).await.unwrap());
         let later = lock_all((second,)).await.unwrap();
         let error = lock_all((first,)).await.unwrap_err();
         assert_eq!((error.held(), error.wanted()), ("second", "first"));
@@ -618,6 +620,30 @@ behaviour! {
         drop((later, earlier));
         // Nothing is remembered of what was released.
         drop(lock_all((second, first)).await.unwrap());
+    }
+}
+
+behaviour! {
+    /// Rows: F55. The order is that in which the locks were named first, wherever they are in memory: so it is the same in every run.
+    async fn the_order_of_locks_is_the_same_in_every_run(t) {
+        let locks = Rc::new([Lock::new(()), Lock::new(()), Lock::new(()), Lock::new(())]);
+        let [a, b, c, d] = &*locks;
+        let held = b.lock().await;
+        let theirs = locks.clone();
+        let task = spawn(async move {
+            let [a, b, c, d] = &*theirs;
+            drop(lock_all((d, c, b, a)).await);
+        });
+        assert!(d.is_locked() && c.is_locked() && !a.is_locked());
+        drop(held);
+        task.await.unwrap();
+        // In calls within each other as well.
+        let earlier = lock_all((d,)).await.unwrap();
+        drop(lock_all([a, c]).await.unwrap());
+        drop(earlier);
+        let later = lock_all((a,)).await.unwrap();
+        assert!(lock_all((d,)).await.is_err());
+        drop(later);
     }
 }
 
@@ -644,7 +670,7 @@ behaviour! {
         let theirs = locks.clone();
         let task = spawn(async move {
             let [a, b, c] = &*theirs;
-            drop(lock_all((c, a, b)).await);
+            drop(lock_all((a, b, c)).await);
         });
         assert!(locks[0].is_locked() && locks[1].is_locked());
         task.cancel();
@@ -988,6 +1014,9 @@ fn many_locks_in_one_order_take_no_time_to_watch() {
         let reports = Reports::of_current();
         let dice = Dice::new().await;
         let locks: Vec<_> = (0..40).map(Lock::new).collect();
+        for lock in &locks {
+            drop(lock_all((lock,)).await.unwrap());
+        }
         for _ in 0..300 {
             let some: Vec<_> = locks.iter().filter(|_| dice.roll(4) == 0).collect();
             drop(lock_all(some).await.unwrap());
