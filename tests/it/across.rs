@@ -1,6 +1,6 @@
 //! Queues and locks between a page (or the loop of the main thread), loops on other threads, and threads that block.
 //!
-//! A simulation has no threads that block, so these run on the host only. Without threads they only see that there are none.
+//! A simulation has no threads that block, so most of these run on the host only. Without threads they only see that there are none.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use futures::future::{Either, select};
 use selkie::{
     AnyQueue, Barrier, Condition, Event, EventLoop, GetError, JoinError, LifoQueue, Lock, LoopThread,
     PriorityQueue, PutError, Queue, QueueOrder, QueueShutDown, RLock, RemoteTask, Semaphore, Task, Thread,
-    sleep, spawn, timeout, yield_now,
+    ThreadPool, WaitError, sleep, spawn, testing::Sim, timeout, to_thread, yield_now,
 };
 
 use crate::harness::T;
@@ -520,52 +520,60 @@ behaviour! {
     }
 }
 
-#[cfg(all(target_family = "wasm", target_os = "unknown"))]
-mod page {
-    use selkie::WaitError;
+/// What would have to wait is refused; what need not wait is not.
+fn refuses_to_block() {
+    let short = Some(Duration::from_secs(1));
+    for limit in [None, short] {
+        let queue = Queue::bounded(1);
+        assert_eq!(queue.get_blocking(limit), Err(GetError::WouldBlock));
+        queue.put_blocking(1, limit).unwrap();
+        assert_eq!(queue.put_blocking(2, limit), Err(PutError::WouldBlock(2)));
+        assert_eq!(queue.join_blocking(limit), Err(WaitError::WouldBlock));
+        assert_eq!(queue.get_blocking(limit), Ok(1));
+        let stack: LifoQueue<u8> = LifoQueue::unbounded();
+        assert_eq!(stack.get_blocking(limit), Err(GetError::WouldBlock));
+        let heap: PriorityQueue<u8, u8> = PriorityQueue::unbounded();
+        assert_eq!(heap.get_blocking(limit), Err(GetError::WouldBlock));
 
-    use super::*;
-
-    /// What would have to wait is refused where nothing may, in code that no task runs as well; what need not wait is not.
-    ///
-    /// Rows: F53, F59, F60, F63.
-    #[crate::harness::test]
-    fn blocking_forms_refuse_to_block_a_page() {
-        let short = Some(Duration::from_secs(1));
-        for limit in [None, short] {
-            let queue = Queue::bounded(1);
-            assert_eq!(queue.get_blocking(limit), Err(GetError::WouldBlock));
-            queue.put_blocking(1, limit).unwrap();
-            assert_eq!(queue.put_blocking(2, limit), Err(PutError::WouldBlock(2)));
-            assert_eq!(queue.join_blocking(limit), Err(WaitError::WouldBlock));
-            assert_eq!(queue.get_blocking(limit), Ok(1));
-            let stack: LifoQueue<u8> = LifoQueue::unbounded();
-            assert_eq!(stack.get_blocking(limit), Err(GetError::WouldBlock));
-            let heap: PriorityQueue<u8, u8> = PriorityQueue::unbounded();
-            assert_eq!(heap.get_blocking(limit), Err(GetError::WouldBlock));
-
-            let lock = Lock::new(());
-            let held = lock.lock_blocking(limit).unwrap();
-            assert_eq!(lock.lock_blocking(limit).unwrap_err(), WaitError::WouldBlock);
-            let condition = Condition::new();
-            let (held, waited) = condition.wait_blocking(held, limit);
-            assert_eq!(waited, Err(WaitError::WouldBlock));
-            assert!(lock.is_locked(), "the lock stays with the guard");
-            drop(held);
-            drop(lock.lock_blocking(limit).unwrap());
-            let permits = Semaphore::new(1);
-            let permit = permits.acquire_blocking(limit).unwrap();
-            assert_eq!(permits.acquire_blocking(limit).unwrap_err(), WaitError::WouldBlock);
-            drop(permit);
-            let event = Event::new();
-            assert_eq!(event.wait_blocking(limit), Err(WaitError::WouldBlock));
-            event.set();
-            event.wait_blocking(limit).unwrap();
-            assert_eq!(Barrier::new(2).wait_blocking(limit), Err(WaitError::WouldBlock));
-            assert_eq!(
-                queue.statistics().getting + queue.statistics().putting + lock.statistics().waiting,
-                0
-            );
-        }
+        let lock = Lock::new(());
+        let held = lock.lock_blocking(limit).unwrap();
+        assert_eq!(lock.lock_blocking(limit).unwrap_err(), WaitError::WouldBlock);
+        let condition = Condition::new();
+        let (held, waited) = condition.wait_blocking(held, limit);
+        assert_eq!(waited, Err(WaitError::WouldBlock));
+        assert!(lock.is_locked(), "the lock stays with the guard");
+        drop(held);
+        drop(lock.lock_blocking(limit).unwrap());
+        let permits = Semaphore::new(1);
+        let permit = permits.acquire_blocking(limit).unwrap();
+        assert_eq!(permits.acquire_blocking(limit).unwrap_err(), WaitError::WouldBlock);
+        drop(permit);
+        let event = Event::new();
+        assert_eq!(event.wait_blocking(limit), Err(WaitError::WouldBlock));
+        event.set();
+        event.wait_blocking(limit).unwrap();
+        assert_eq!(Barrier::new(2).wait_blocking(limit), Err(WaitError::WouldBlock));
+        assert_eq!(queue.statistics().getting + queue.statistics().putting + lock.statistics().waiting, 0);
     }
+}
+
+/// What would have to wait is refused where nothing may, in code that no task runs as well.
+///
+/// Rows: F53, F59, F60, F63.
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+#[crate::harness::test]
+fn blocking_forms_refuse_to_block_a_page() {
+    refuses_to_block();
+}
+
+/// Whoever else is there for it could not run meanwhile.
+///
+/// Rows: F53, F59, F60, F63.
+#[crate::harness::test]
+fn blocking_forms_refuse_to_hold_up_a_simulation() {
+    Sim::new().run(async {
+        to_thread(refuses_to_block).await.unwrap();
+        Thread::spawn("blocks", refuses_to_block).unwrap().await.unwrap();
+        ThreadPool::new(1).unwrap().submit(refuses_to_block).unwrap().await.unwrap();
+    });
 }
