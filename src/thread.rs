@@ -202,10 +202,11 @@ impl ThreadBuilder {
             let here = Here(CURRENT.replace(Some(own.clone())));
             let _risk = crate::os::at_risk(|| {
                 let stand_in = producer.stand_in();
+                let outer = here.0.clone();
                 Box::new(move |trapped| {
                     if trapped {
-                        // This very thread goes on with other work, under no name.
-                        CURRENT.set(None);
+                        // This very thread goes on with what it did before.
+                        CURRENT.set(outer);
                     }
                     stand_in.give(gone(trapped));
                 })

@@ -11,7 +11,7 @@ use std::{
 use js_sys::{Array, Float64Array, Function, Promise};
 use selkie::{
     AnyTask, ContextVar, Deferred, EventLoop, JoinError, LoopHandle, Priority, RemoteTask, RunError, Task,
-    Thread, ThreadPool, current_task,
+    Thread, ThreadPool, current_task, current_thread_name,
     os::web::{
         JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame, run_forever,
         try_into_promise, yield_to_page,
@@ -248,6 +248,21 @@ async fn a_done_callback_that_traps_holds_up_neither_the_others_nor_who_waits() 
     }
     assert_eq!(task.await.unwrap(), 3);
     assert_eq!(*log.borrow(), ["first", "second", "third"]);
+}
+
+#[test]
+async fn a_simulated_thread_that_traps_leaves_the_name_of_the_one_around_it() {
+    let name = Sim::new().run(async {
+        let outer = Thread::spawn("outer", || {
+            Sim::new().run(async {
+                let inner = Thread::spawn("inner", trap).unwrap();
+                assert!(inner.await.unwrap_err().is_trap());
+            });
+            current_thread_name()
+        });
+        outer.unwrap().await.unwrap()
+    });
+    assert_eq!(name.as_deref(), Some("outer"));
 }
 
 #[test]
