@@ -18,7 +18,7 @@ use crate::{
     error::{InvalidState, JoinError, TaskError},
     event_loop::{EventLoop, Owner},
     places::Borrowers,
-    scheduler::{wake, with_current},
+    scheduler::{self, with_current},
     task::{AnyTask, spawn, waits_for_text},
 };
 
@@ -179,8 +179,13 @@ impl<T, E> Calling<T, E> {
 impl<T, E> Drop for Calling<T, E> {
     fn drop(&mut self) {
         // It is not held here any more: whoever is woken may be polled at once, and takes the value out of the only reference.
-        self.end().into_iter().for_each(wake);
+        wake_all(self.end());
     }
+}
+
+fn wake_all(wakers: Vec<Waker>) {
+    let mut wakers = wakers.into_iter();
+    scheduler::wake_all(&mut || wakers.next());
 }
 
 impl<T: 'static, E: 'static> Deferred<T, E> {
@@ -277,7 +282,7 @@ impl<T: 'static, E: 'static> Deferred<T, E> {
         if let Some(source) = &self.source {
             source.0.cancel();
         }
-        wakers.into_iter().for_each(wake);
+        wake_all(wakers);
         true
     }
 
@@ -342,7 +347,7 @@ impl<T, E> Resolver<T, E> {
         // Whoever is woken may be polled at once, and takes the value out of the only reference.
         drop(shared);
         let wakers = settled.map_err(|_refused| InvalidState::Set)?;
-        wakers.into_iter().for_each(wake);
+        wake_all(wakers);
         Ok(())
     }
 

@@ -89,6 +89,24 @@ pub(crate) fn wake(waker: Waker) {
     }
 }
 
+/// Wakes those that `next` gives. One that traps takes no wake from those behind it.
+pub(crate) fn wake_all(next: &mut dyn FnMut() -> Option<Waker>) {
+    // SAFETY: as in `with_current`.
+    let current = unsafe { current_scheduler().as_ref() };
+    let mut kept = None;
+    while let Some(waker) = next() {
+        // From the first that may trap, outside of the stack.
+        kept = kept.or(current.filter(|_| crate::os::TRAPS && TaskRef::of_waker(&waker).is_none()));
+        match kept {
+            Some(scheduler) => scheduler.wake_later(waker),
+            None => wake(waker),
+        }
+    }
+    if let Some(scheduler) = kept {
+        scheduler.wake_fired();
+    }
+}
+
 /// The task, or callback, that runs on this thread.
 #[inline]
 pub(crate) fn running() -> Option<ManuallyDrop<TaskRef>> {
@@ -123,7 +141,7 @@ pub(crate) struct Scheduler {
     now: Cell<u64>,
     slice: Cell<u64>,
     timers: Timers,
-    /// Wakers whose timers are due. Room is kept, so that a timer allocates nothing.
+    /// Wakers whose timers are due, and others that a trap must not take along. Room is kept, so that a timer allocates nothing.
     fired: RefCell<VecDeque<Waker>>,
     #[expect(clippy::vec_box, reason = "the wheel points to them")]
     pub(crate) spare_nodes: RefCell<Vec<Box<Boxed>>>,
@@ -348,6 +366,11 @@ impl Scheduler {
         } else {
             self.guarded("a waker", || waker.wake());
         }
+    }
+
+    /// Has it woken by [`wake_fired`](Self::wake_fired), which the caller comes to, or else what a trap leaves.
+    pub(crate) fn wake_later(&self, waker: Waker) {
+        self.fired.borrow_mut().push_back(waker);
     }
 
     // ---- ready

@@ -39,8 +39,9 @@ impl Scheduler {
         }
         if !self.closing.get() {
             self.run_taken();
-            self.wake_fired();
-        } else if !self.orphaned.get() {
+        }
+        self.wake_fired();
+        if self.closing.get() && !self.orphaned.get() {
             self.finish_close();
         }
         drop(entered);
@@ -67,6 +68,7 @@ impl Scheduler {
         let outer = self.running.replace(inner);
         self.trapped_chain(Some(task.as_ptr()));
         self.running.set(outer);
+        self.wake_fired();
     }
 }
 

@@ -191,7 +191,7 @@ impl Scheduler {
     }
 
     /// These may run code of users. One that traps must not take the rest with it, so that is kept outside of the stack.
-    pub(super) fn wake_fired(&self) {
+    pub(crate) fn wake_fired(&self) {
         loop {
             let waker = self.fired.borrow_mut().pop_front();
             let Some(waker) = waker else { break };

@@ -63,7 +63,13 @@ use std::{
 };
 
 use super::{AtomicU32, Ordering};
-use crate::{WaitError, error::discard, scheduler::current_scheduler, task::waits_for_text, testing};
+use crate::{
+    WaitError,
+    error::discard,
+    scheduler::{current_scheduler, wake_all},
+    task::waits_for_text,
+    testing,
+};
 
 /// How a primitive is shared: [`Shared`] by any threads, or [`Local`] to one. Sealed.
 pub trait Mode: Sized + 'static + private::Latch {}
@@ -293,12 +299,18 @@ impl Wakes {
     /// What the drop does, once.
     #[inline(never)]
     fn wake_all(&mut self) {
-        for waker in &self.few[..self.len] {
-            // SAFETY: the first `len` are written, and each is read once, as nothing below unwinds.
-            wake(unsafe { waker.assume_init_read() });
-        }
+        let mut few = self.few[..self.len].iter();
         // SAFETY: taken once, as this is dropped.
-        for waker in unsafe { ManuallyDrop::take(&mut self.many) } {
+        let mut many = unsafe { ManuallyDrop::take(&mut self.many) }.into_iter();
+        let mut next = || match few.next() {
+            // SAFETY: the first `len` are written, and each is read once, as nothing below unwinds.
+            Some(waker) => Some(unsafe { waker.assume_init_read() }),
+            None => many.next(),
+        };
+        if crate::os::TRAPS {
+            return wake_all(&mut next);
+        }
+        while let Some(waker) = next() {
             wake(waker);
         }
     }

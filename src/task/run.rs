@@ -18,6 +18,7 @@ use super::{
 use crate::{
     context,
     error::{JoinError, discard, panic_message, push_number, text},
+    os::TRAPS,
     scheduler::Scheduler,
 };
 
@@ -333,7 +334,7 @@ impl TaskRef {
         if let Some(end_hook) = end_hook {
             end_hook.ended(self);
         }
-        self.wake_borrowers(scheduler);
+        self.wake_waiting(scheduler);
     }
 
     fn notify(&self, scheduler: &Scheduler) {
@@ -353,10 +354,17 @@ impl TaskRef {
         }
     }
 
-    fn wake_borrowers(&self, scheduler: &Scheduler) {
-        for waker in self.cold(|cold| cold.borrowers.take()) {
-            scheduler.wake(waker);
+    /// Tells whoever owns the task and awaits it, and then those who borrow it.
+    fn wake_waiting(&self, scheduler: &Scheduler) {
+        let borrowers = self.cold(|cold| cold.borrowers.take());
+        if TRAPS {
+            // A trap takes with it what is on the stack.
+            borrowers.for_each(|waker| scheduler.wake_later(waker));
+            self.notify(scheduler);
+            return scheduler.wake_fired();
         }
+        self.notify(scheduler);
+        borrowers.for_each(|waker| scheduler.wake(waker));
     }
 
     fn run_callbacks(&self, scheduler: &Scheduler) {
@@ -376,8 +384,7 @@ impl TaskRef {
         }
         self.clear(CALLBACKS);
         // Whoever awaits the task and was polled before the callbacks had run was told to wait.
-        self.notify(scheduler);
-        self.wake_borrowers(scheduler);
+        self.wake_waiting(scheduler);
         self.release_unwanted(scheduler);
     }
 

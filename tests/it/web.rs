@@ -4,14 +4,14 @@ use std::{
     cell::{Cell, RefCell},
     future::{pending, poll_fn},
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use js_sys::{Array, Float64Array, Function, Promise};
 use selkie::{
-    AnyTask, ContextVar, Deferred, EventLoop, JoinError, LoopHandle, Priority, RemoteTask, RunError, Task,
-    Thread, ThreadPool, current_task, current_thread_name,
+    AnyTask, ContextVar, Deferred, Event, EventLoop, JoinError, LoopHandle, Priority, RemoteTask, RunError,
+    Task, Thread, ThreadPool, current_task, current_thread_name,
     os::web::{
         JsFuture, abort_signal, cancel_on_abort, from_promise, idle, into_promise, next_frame, run_forever,
         try_into_promise, yield_to_page,
@@ -248,6 +248,57 @@ async fn a_done_callback_that_traps_holds_up_neither_the_others_nor_who_waits() 
     }
     assert_eq!(task.await.unwrap(), 3);
     assert_eq!(*log.borrow(), ["first", "second", "third"]);
+}
+
+/// A waker that notes `place`, and traps in the second place.
+fn foreign_waker(place: usize, log: &std::sync::mpsc::Sender<usize>) -> Waker {
+    struct Notes(usize, std::sync::mpsc::Sender<usize>);
+    impl std::task::Wake for Notes {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.1.send(self.0).unwrap();
+            if self.0 == 1 {
+                trap();
+            }
+        }
+    }
+    Waker::from(std::sync::Arc::new(Notes(place, log.clone())))
+}
+
+/// Polls three such futures with wakers as above, lets `settle` set what they wait for in a task, and says who was told.
+async fn told_of<F: Future>(waits: [F; 3], settle: impl FnOnce() + 'static) -> Vec<usize> {
+    let (log, told) = std::sync::mpsc::channel();
+    let mut waits = waits.map(Box::pin);
+    for (place, wait) in waits.iter_mut().enumerate() {
+        let waker = foreign_waker(place, &log);
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    spawn_lazy(async move { settle() }).any().ended().await;
+    pause(5.0).await;
+    told.try_iter().collect()
+}
+
+#[test]
+async fn a_waker_that_traps_takes_no_wake_from_those_behind_it() {
+    let work = spawn(async {
+        let event = std::sync::Arc::new(Event::new());
+        let sets = event.clone();
+        let of_event = told_of([event.wait(), event.wait(), event.wait()], move || sets.set()).await;
+
+        let (resolver, deferred) = Deferred::<u32>::new();
+        let borrow = || (&deferred).into_future();
+        let of_deferred =
+            told_of([borrow(), borrow(), borrow()], move || resolver.set_result(1).unwrap()).await;
+
+        let (resolver, gate) = Deferred::<()>::new();
+        let task = spawn(gate.into_future());
+        let borrow = || task.any().ended();
+        let waits = [borrow(), borrow(), borrow()];
+        let owner = spawn_lazy(async { task.await.is_ok() });
+        let of_task = told_of(waits, move || resolver.set_result(()).unwrap()).await;
+        (of_event, of_deferred, of_task, owner.is_finished())
+    });
+    let all = vec![0, 1, 2];
+    assert_eq!(work.await.unwrap(), (all.clone(), all.clone(), all, true));
 }
 
 #[test]
