@@ -316,7 +316,7 @@ export class Pool<M extends Interface<M> = Functions> {
         const worker = this.make_() as WorkerLike & { selkie?: WorkerLike['terminate'] };
         // One that has a place in a pool says only once that it is ready: in another place jobs would wait for that.
         if (!(worker as WorkerLike | undefined)?.postMessage || worker.selkie) {
-            refuse('spawn', 'a function that makes a new Worker', worker);
+            refuse('spawn', 'a function that makes new Workers', worker);
         }
         worker.selkie = worker.terminate;
         // By others: browsers tell nobody. The pool has let go of it before it does.
