@@ -98,7 +98,7 @@ export class Engine {
     /** What the module imports: ours, the host's from js/host.js, and what its generated glue would give. */
     imports_(): WebAssembly.Imports {
         if (WebAssembly.Module.imports(this.module_)[0]?.module !== SELKIE_BUILD) {
-            throw new SelkieError('load-failed', 'loop.wasm has not the version of this package');
+            throw new SelkieError('load-failed', 'loop.wasm is of another version');
         }
         let call: Call;
         return {
