@@ -85,14 +85,19 @@ impl Scheduler {
         if !self.hosted.get() || !current_scheduler().is_null() {
             return false;
         }
+        let deadline = self.timers.next_deadline();
         // No turn is there to catch a trap.
-        self.guard(&mut || {
+        let is_whole = self.guard(&mut || {
             let entered = self.enter_loop();
             self.stack.set(stack_address().wrapping_sub(MAX_STACK));
             task.poll(self);
             drop(entered);
         });
-        self.platform.pend();
+        // A turn that would find nothing to do is not asked for: what a task waits for from outside asks for its own.
+        let is_idle = !self.is_ready() && self.inbox.is_empty() && !self.stop.get();
+        if !(is_whole && is_idle && self.timers.next_deadline() == deadline) {
+            self.platform.pend();
+        }
         true
     }
 

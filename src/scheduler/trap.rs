@@ -12,12 +12,14 @@ use crate::{
 pub(crate) const REPAIRS: u32 = 10_000;
 
 impl Scheduler {
-    /// Runs `f`, which polls tasks, where a trap would not come to the platform's notice.
-    pub(crate) fn guard(&self, f: &mut dyn FnMut()) {
-        if !self.platform.guard(f) {
-            // To tell those who wait may trap as well, and so may each of the tasks that a loop ends as it closes.
-            let _repaired = (0..REPAIRS).any(|_| self.platform.guard(&mut || self.trapped()));
+    /// Runs `f`, which polls tasks, where a trap would not come to the platform's notice; whether there was none.
+    pub(crate) fn guard(&self, f: &mut dyn FnMut()) -> bool {
+        if self.platform.guard(f) {
+            return true;
         }
+        // To tell those who wait may trap as well, and so may each of the tasks that a loop ends as it closes.
+        let _repaired = (0..REPAIRS).any(|_| self.platform.guard(&mut || self.trapped()));
+        false
     }
 
     /// The last turn was unwound by a trap, with everything that was on the stack.

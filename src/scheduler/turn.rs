@@ -215,7 +215,7 @@ impl Scheduler {
         self.round[1].set(self.lanes[1].len());
     }
 
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.lanes.iter().any(|lane| lane.len() > 0)
     }
 

@@ -50,6 +50,40 @@ fn a_guest_runs_by_turns_and_names_its_next_deadline() {
 }
 
 #[test]
+/// Rows: X38.
+fn a_task_that_leaves_a_turn_nothing_to_do_asks_for_none() {
+    let pends = Arc::new(AtomicUsize::new(0));
+    let counter = pends.clone();
+    let guest = EventLoop::guest(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    let turn = || {
+        while guest.turn().unwrap() == Next::Now {}
+        pends.swap(0, Ordering::Relaxed)
+    };
+    turn();
+    let (resolver, deferred) = selkie::Deferred::<(), ()>::new();
+    let waits = guest.spawn(async move { deferred.await.is_ok() }).unwrap();
+    drop(guest.spawn(async {}).unwrap());
+    assert_eq!(turn(), 0, "one waits for what comes from outside, and one has ended");
+    // Each of these leaves something to do.
+    let sleeps = guest.spawn(sleep(Duration::from_secs(3600))).unwrap();
+    assert!(turn() > 0, "a timer to be armed");
+    let later = guest.spawn(sleep(Duration::from_secs(7200))).unwrap();
+    assert_eq!(turn(), 0, "the host knows of an earlier one");
+    assert!(sleeps.cancel() && later.cancel());
+    turn();
+    guest.spawn(async { spawn(yield_now()).detach() }).unwrap().detach();
+    assert!(turn() > 0, "a task that is ready");
+    resolver.set_result(()).unwrap();
+    assert!(turn() > 0, "a wake");
+    assert!(waits.try_into_result().unwrap().unwrap());
+    let stops = guest.clone();
+    guest.spawn(async move { stops.stop() }).unwrap().detach();
+    assert!(turn() > 0, "a stop");
+}
+
+#[test]
 /// Rows: X38, F03.
 fn a_guest_that_is_stopped_says_done_and_goes_on() {
     let guest = EventLoop::guest(|| ());
