@@ -16,6 +16,8 @@
 //!   in a shard, and runs what is due until nobody is counted. A future that is polled in a site that is gone is dropped instead.
 //! - A future looks at the mark under the lock of its shard before it puts a waker in. So it is found there, or does not wait.
 //! - A cancel is a matter of the task alone: its executor drops the future. So no waker is left for that.
+//! - A future is polled and dropped by the threads, or by whoever drops the executor, and by nobody else. They have a *seat* in its site
+//!   for that time, so the future needs no reference to the site.
 //! - Whoever is told that nobody is counted any more finds all results there. A result is there when its poll has returned, so a
 //!   thread uncounts the futures that have ended in it no earlier: together, when they are [`MANY`], and before it sleeps.
 //! - A wake of others may be on its way, and what it queues come after all the rest. So the count decides, not the queue.
@@ -118,11 +120,12 @@ impl Workers {
         F::Output: Send + 'static,
     {
         let site = self.crew.0.0;
+        let mut context = Context::current();
         if site.load.census.enter() {
-            Some(site.executor.spawn(Body::new(future, site)))
+            Some(site.executor.spawn(Body { future: Some(future), context, place: None }))
         } else {
-            // Uncounts it.
-            drop(Body::new(future, site));
+            end_in(pin!(Some(future)), &mut context);
+            site.load.left(1);
             None
         }
     }
@@ -135,7 +138,7 @@ impl Workers {
 /// The life of a thread of an executor.
 fn work(crew: &Crew, mut stop: RemoteTask<()>) {
     let site = crew.0.0;
-    SEAT.set((site, 0));
+    SEAT.set((Some(site), 0));
     let mut round = || {
         let mut run = pin!(site.executor.run(async {
             // The error says that the executor has gone.
@@ -152,7 +155,7 @@ fn work(crew: &Crew, mut stop: RemoteTask<()>) {
         discard(payload);
     }
     site.settle();
-    SEAT.set((ptr::null(), 0));
+    SEAT.set((None, 0));
 }
 
 /// So many are uncounted by one step, which others see.
@@ -160,7 +163,7 @@ const MANY: usize = 32;
 
 thread_local! {
     /// The site that this thread works for, and how many of its futures have ended here and are counted yet.
-    static SEAT: Cell<(*const Site, usize)> = const { Cell::new((ptr::null(), 0)) };
+    static SEAT: Cell<(Option<&'static Site>, usize)> = const { Cell::new((None, 0)) };
 }
 
 pin_project! {
@@ -172,7 +175,6 @@ pin_project! {
         #[pin]
         future: Option<F>,
         context: Context,
-        site: &'static Site,
         place: Option<Place>,
     }
 
@@ -181,7 +183,7 @@ pin_project! {
         F: Future,
     {
         fn drop(this: Pin<&mut Self>) {
-            // It was cancelled, or refused. Otherwise `poll` has done it already.
+            // It was cancelled. Otherwise `poll` has done it already.
             if this.future.is_some() {
                 end(this);
             }
@@ -194,16 +196,16 @@ pin_project! {
 fn end<F: Future>(body: Pin<&mut Body<F>>) {
     let this = body.project();
     end_in(this.future, this.context);
+    let (Some(site), count) = SEAT.get() else { return };
     if let Some(place) = this.place.take() {
-        this.site.forget(place);
+        site.forget(place);
     }
-    this.site.ended();
-}
-
-impl<F: Future> Body<F> {
-    /// It is counted.
-    fn new(future: F, site: &'static Site) -> Self {
-        Self { future: Some(future), context: Context::current(), site, place: None }
+    // Its result is not there before its poll has returned. The polls of all before it have.
+    if count < MANY {
+        SEAT.set((Some(site), count + 1));
+    } else {
+        SEAT.set((Some(site), 1));
+        site.load.left(count);
     }
 }
 
@@ -213,9 +215,10 @@ impl<F: Future> Future for Body<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
         let spy = Spy::new(cx.waker());
-        let polled = match this.future.as_pin_mut() {
+        let site = SEAT.get().0.filter(|site| !site.is_gone());
+        let polled = match (this.future.as_pin_mut(), site) {
             // Who has waited once is lent its own waker, of which it may have a clone.
-            Some(future) if !this.site.is_gone() => {
+            (Some(future), Some(_)) => {
                 spy.watch(this.place.is_none(), |cx| poll_in(future, this.context, cx))
             }
             _ => Poll::Ready(Err(JoinError::LOST)),
@@ -223,7 +226,9 @@ impl<F: Future> Future for Body<F> {
         let result = match polled {
             // It does not wait.
             Poll::Pending if spy.was_woken() => return Poll::Pending,
-            Poll::Pending if this.site.keep(this.place, cx.waker()) => return Poll::Pending,
+            Poll::Pending if site.is_some_and(|site| site.keep(this.place, cx.waker())) => {
+                return Poll::Pending;
+            }
             Poll::Pending => Err(JoinError::LOST),
             Poll::Ready(result) => result,
         };
@@ -269,25 +274,10 @@ impl Site {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// A future has ended, but its result is not there before its poll has returned.
-    fn ended(&self) {
-        let (site, count) = SEAT.get();
-        if !ptr::eq(site, self) {
-            // It was refused.
-            self.load.left(1);
-        } else if count < MANY {
-            SEAT.set((site, count + 1));
-        } else {
-            SEAT.set((site, 1));
-            // The polls of all before it have returned.
-            self.load.left(count);
-        }
-    }
-
     /// Uncounts those that have ended in this thread. No future of the site is being polled in it.
     fn settle(&self) {
         let (site, count) = SEAT.get();
-        if count > 0 && ptr::eq(site, self) {
+        if count > 0 && site.is_some_and(|site| ptr::eq(site, self)) {
             SEAT.set((site, 0));
             self.load.left(count);
         }
@@ -361,7 +351,7 @@ impl Drop for Crew {
             let wakers = mem::take(&mut *lock(&shard.0));
             wakers.into_iter().for_each(|(_, waker)| waker.wake());
         }
-        let seat = SEAT.replace((site, 0));
+        let seat = SEAT.replace((Some(site), 0));
         while site.load.census.count() > 0 {
             if !site.executor.try_tick() {
                 // Somebody has woken the last of them, and is about to queue it.
