@@ -111,20 +111,25 @@ impl Wake for Countdown {
 
 /// `n` sleeps end within a second; processor time of the process, nanoseconds each.
 pub fn fire_spread<S: Timers>(n: usize, _: Effort) -> f64 {
-    S::run(move |_| async move {
-        let countdown = Countdown::new(n);
-        let waker = Waker::from(countdown.clone());
-        let mut sleeps = Pinned::with_capacity(n);
-        let inserted = Instant::now();
-        for index in 0..n {
-            let length = Duration::from_millis(200) + spread(index, Duration::from_secs(1));
-            let _ = sleeps.poll_new(S::sleep(length), &mut Context::from_waker(&waker));
-        }
-        assert!(inserted.elapsed() < Duration::from_millis(200), "the first fired while the last was made");
-        let start = cpu_time();
-        countdown.over().await;
-        (cpu_time() - start).as_nanos() as f64 / n as f64
-    })
+    let once = || {
+        S::run(move |_| async move {
+            let countdown = Countdown::new(n);
+            let waker = Waker::from(countdown.clone());
+            let mut sleeps = Pinned::with_capacity(n);
+            let inserted = Instant::now();
+            for index in 0..n {
+                let length = Duration::from_millis(200) + spread(index, Duration::from_secs(1));
+                let _ = sleeps.poll_new(S::sleep(length), &mut Context::from_waker(&waker));
+            }
+            let start = cpu_time();
+            let is_whole = inserted.elapsed() < Duration::from_millis(200);
+            countdown.over().await;
+            is_whole.then(|| (cpu_time() - start).as_nanos() as f64 / n as f64)
+        })
+    };
+    // A machine that was away for so long measures again.
+    let measured = (0..10).find_map(|_| once());
+    measured.expect("in each of ten tries the first fired while the last was made")
 }
 
 /// `n` sleeps are all due when the loop gets to look; processor time of the process, nanoseconds each.
