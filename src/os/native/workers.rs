@@ -196,7 +196,11 @@ pin_project! {
 fn end<F: Future>(body: Pin<&mut Body<F>>) {
     let this = body.project();
     end_in(this.future, this.context);
-    let (Some(site), count) = SEAT.get() else { return };
+    let (Some(site), count) = SEAT.get() else {
+        // Its shutdown would wait for ever.
+        debug_assert!(false, "a future of an executor ends in a seat");
+        return;
+    };
     if let Some(place) = this.place.take() {
         site.forget(place);
     }
