@@ -20,14 +20,20 @@ use selkie::{
 
 use crate::{harness::OnDrop, test};
 
-#[test]
-/// Rows: X38.
-fn a_guest_runs_by_turns_and_names_its_next_deadline() {
+/// A guest, and how often it has asked for a turn.
+fn counted() -> (EventLoop, Arc<AtomicUsize>) {
     let pends = Arc::new(AtomicUsize::new(0));
     let counter = pends.clone();
     let guest = EventLoop::guest(move || {
         counter.fetch_add(1, Ordering::Relaxed);
     });
+    (guest, pends)
+}
+
+#[test]
+/// Rows: X38.
+fn a_guest_runs_by_turns_and_names_its_next_deadline() {
+    let (guest, pends) = counted();
     assert_eq!(guest.turn().unwrap(), Next::Idle);
     let log = Rc::new(RefCell::new(Vec::new()));
     let inner = log.clone();
@@ -52,11 +58,7 @@ fn a_guest_runs_by_turns_and_names_its_next_deadline() {
 #[test]
 /// Rows: X38.
 fn a_task_that_leaves_a_turn_nothing_to_do_asks_for_none() {
-    let pends = Arc::new(AtomicUsize::new(0));
-    let counter = pends.clone();
-    let guest = EventLoop::guest(move || {
-        counter.fetch_add(1, Ordering::Relaxed);
-    });
+    let (guest, pends) = counted();
     let turn = || {
         while guest.turn().unwrap() == Next::Now {}
         pends.swap(0, Ordering::Relaxed)
