@@ -403,6 +403,7 @@ impl Timers {
             list.occupied.set(list.occupied.get() & !(1 << slot));
             // Everything before the slot has been processed.
             self.elapsed.set(start);
+            // As in `place`; here the compiler does not know it.
             list.slots[slot % SLOTS].drain(&mut taken, |node, deadline| {
                 let tick = self.tick(deadline);
                 // All of a higher level's slot that are due go straight there.

@@ -325,6 +325,7 @@ impl Scheduler {
     pub(super) fn end_batch(&self) {
         let left = self.batch.replace(0);
         if left > 0 {
+            // There are two: the compiler is told, or what says that an index is out of bounds is in every program.
             let round = &self.round[self.batch_lane.get() & 1];
             round.set(round.get() + left);
             self.since_background.set(self.since_background.get() - left as u32);

@@ -123,6 +123,7 @@ export class Engine {
                         seen = tasks;
                         return original(slot, begun);
                     };
+                    // Only the turn is asked for: `call` is for the host's own `selkie_guard_`, and here is another.
                     return attach({ get: () => counted }, undefined, 0, 0);
                 },
                 selkie_guard_: (_: number, address: number) => {
