@@ -85,12 +85,14 @@ impl Future for Stopped {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.borrow_mut();
-        if state.0 {
-            return Poll::Ready(());
-        }
-        state.1 = Some(cx.waker().clone());
-        Poll::Pending
+        // Wakers may run code of users: not while the state is borrowed.
+        let waker = cx.waker().clone();
+        let (stopped, old) = {
+            let mut state = self.state.borrow_mut();
+            (state.0, state.1.replace(waker))
+        };
+        drop(old);
+        if stopped { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
