@@ -121,6 +121,13 @@ pub(crate) enum Unfit {
     Panicked(String),
 }
 
+/// Drops what a panic was raised with. That is code of users too, and may be another panic.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
+    }
+}
+
 fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
@@ -212,8 +219,7 @@ impl Handlers {
         // The arguments' type reads them, in a task that is the worker's own.
         let attempt = catch_unwind(AssertUnwindSafe(|| handler(args))).map_err(|payload| {
             let error = format!("the arguments could not be read, that panicked: {}", message(&*payload));
-            // What it does when it is dropped would be another panic.
-            std::mem::forget(payload);
+            discard(payload);
             Unfit::Panicked(error)
         })?;
         attempt.map_err(|error| {

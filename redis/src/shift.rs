@@ -72,7 +72,7 @@ use selkie::{AnyTask, JoinError, Task, TimedOut, local, spawn};
 
 use crate::{
     Error, JobId, Retry,
-    handlers::{Again, Failure, Handlers, Job, Unfit, set_current},
+    handlers::{Again, Failure, Handlers, Job, Unfit, discard, set_current},
     link::is_passing_for_worker,
     wire::{Entry, FULL},
 };
@@ -581,7 +581,11 @@ impl<S: Source> Shift<S> {
         match result {
             Ok(Ok(Ok(outcome))) => What::Done { outcome, at: job.at },
             Ok(Ok(Err(failure))) => self.failed(job, "failed", failure),
-            Ok(Err(error)) if error.is_panic() => self.failed(job, "panicked", Failure::new(error)),
+            Ok(Err(error)) if error.is_panic() => {
+                let failure = Failure::new(&error);
+                discard(error.into_panic());
+                self.failed(job, "panicked", failure)
+            }
             Ok(Err(_)) if self.out_of_grace.get() => What::Back,
             Ok(Err(error)) => self.failed(job, "failed", Failure::new(error)),
             Err(_) => {

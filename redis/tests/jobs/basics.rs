@@ -53,6 +53,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::all_dead_letters_may_be_asked_for", all_dead_letters_may_be_asked_for),
         ("basics::a_wait_is_over_when_its_limit_is", a_wait_is_over_when_its_limit_is),
         ("basics::arguments_whose_type_panics_fail_the_job", arguments_whose_type_panics_fail_the_job),
+        ("basics::a_panic_whose_payload_panics_fails_the_job", a_panic_whose_payload_panics_fails_the_job),
         ("basics::an_outcome_is_what_was_returned", an_outcome_is_what_was_returned),
         ("basics::times_may_be_for_ever", times_may_be_for_ever),
         ("basics::an_id_may_be_any_text", an_id_may_be_any_text),
@@ -822,6 +823,42 @@ fn arguments_whose_type_panics_fail_the_job() {
         let failed = queue.outcome::<u32>(&odd).await.unwrap().unwrap().unwrap_err();
         assert_eq!(failed.kind, "panicked");
         assert!(failed.error.contains("odd (expected by a test)"), "{failed}");
+    });
+}
+
+/// What a panic may be raised with.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in the drop (expected by a test)");
+    }
+}
+
+fn a_panic_whose_payload_panics_fails_the_job() {
+    fn explode() -> Result<(), Infallible> {
+        std::panic::resume_unwind(Box::new(Bomb))
+    }
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        for name in ["at once", "later", "on a thread", "works"] {
+            queue.submit(name, &()).await.unwrap();
+        }
+        let worker = Worker::new(queue.clone())
+            .concurrency(1)
+            .retry(Retry::default().attempts(1))
+            .register("at once", async |()| explode())
+            .register("later", async |()| {
+                selkie::yield_now().await;
+                explode()
+            })
+            .register_blocking("on a thread", |()| explode())
+            .register("works", async |()| Ok::<_, Infallible>(()));
+        let report = drain(&queue, worker).await;
+        assert_eq!((report.done, report.dead, report.running), (1, 3, 0));
+        let letters = queue.dead_letters(None, 10).await.unwrap();
+        assert!(letters.iter().all(|letter| letter.kind == "panicked"), "{letters:?}");
     });
 }
 
