@@ -28,7 +28,8 @@
 //! 3. The reply that brought it was lost with the connection. After each failure of reading the reader first *recovers*: it asks
 //!    what is pending for this worker, leaves out what is known, and starts the rest. "Known" is looked at before the question is
 //!    sent: what was settled since is still known then, and is not started a second time; nothing else can have been taken since,
-//!    as only the reader takes. The server may learn of the break later than we do, and give a job to a read that still waits
+//!    as only the reader takes. It asks for a megabyte at a time, so that a connection which was too slow for the reply, or too
+//!    short-lived, brings it in pieces. The server may learn of the break later than we do, and give a job to a read that still waits
 //!    there; reads wait for a second, so the reader recovers once more when that is over. What comes even later, as something on the way
 //!    has kept the command, is claimed in time, or where a worker's sign of life is for all that it has, asked for with the claims.
 //! 4. The worker stalls for longer than the idle limit (its loop was blocked, the machine slept, the network was cut), and another
@@ -99,7 +100,7 @@ pub(crate) trait Source: 'static {
     async fn prepare(&self) -> Result<(), Error>;
     /// Takes up to `room` deliveries, and waits for the first for at most `wait`.
     async fn take(&self, room: usize, wait: Duration) -> RedisResult<Vec<Entry>>;
-    /// What is pending for this worker without being in `known`. If it is as much as `room` there may be more.
+    /// What is pending for this worker without being in `known`: as much as makes a message, and nothing if there is no more.
     async fn recover(&self, known: &[String], room: usize, first: bool) -> RedisResult<Vec<Entry>>;
     /// Takes up to `room` deliveries over from the dead; and whether there may be more.
     async fn claim(&self, room: usize) -> RedisResult<(Vec<Entry>, bool)>;
@@ -392,7 +393,7 @@ impl<S: Source> Shift<S> {
                 let (known, room) = (self.known(), self.room());
                 let found = self.source.recover(&known, room, first).await;
                 if let Ok(found) = &found {
-                    if found.len() < room {
+                    if found.is_empty() {
                         recover = None;
                     }
                     add(&self.numbers.recovered, found.len());

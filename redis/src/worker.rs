@@ -15,7 +15,7 @@ use crate::{
     link::{Link, code},
     queue::{millis, millis_up},
     shift::{Numbers, Rules, Shift, Source, Verdict, What},
-    wire::{self, Entry, GROUP},
+    wire::{self, Entry, FULL, GROUP},
 };
 
 /// After how long without a sign of life a worker that has nothing is forgotten by the group.
@@ -390,6 +390,7 @@ impl Source for Stream {
             .arg(GROUP)
             .arg(&self.name)
             .arg(room)
+            .arg(FULL)
             .arg(u8::from(first))
             .arg(known);
         wire::entries(self.reader.attempt(Duration::ZERO, async |c| call.invoke_async(c).await).await?)

@@ -25,6 +25,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ("network::forgotten_scripts_are_told_again", forgotten_scripts_are_told_again),
         ("network::a_submission_that_is_cut_counts_once", a_submission_that_is_cut_counts_once),
         ("network::jobs_of_a_lost_reply_are_found_again", jobs_of_a_lost_reply_are_found_again),
+        (
+            "network::what_no_connection_brings_at_once_comes_in_pieces",
+            what_no_connection_brings_at_once_comes_in_pieces,
+        ),
         ("network::a_verdict_that_is_cut_counts_once", a_verdict_that_is_cut_counts_once),
         ("network::cuts_everywhere_lose_and_double_nothing", cuts_everywhere_lose_and_double_nothing),
         (
@@ -135,6 +139,25 @@ fn jobs_of_a_lost_reply_are_found_again() {
             assert_eq!(report.recovered, if cut == Cut::Command { 0 } else { 16 });
             assert!(report.repeated > 0);
         }
+    });
+}
+
+/// A reply has 16 MB, and a connection lives for half of that at the most.
+fn what_no_connection_brings_at_once_comes_in_pieces() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let near = queue(&server);
+        let large = || NewJob::new("large", &"x".repeat(1 << 20)).unwrap();
+        near.submit_all((0..40).map(|_| large())).await.unwrap();
+        proxy.cut_after(8 << 20);
+        let worker = Worker::new(far(&proxy)).register("large", async |text: String| {
+            assert_eq!(current_job().unwrap().deliveries, 1);
+            Ok::<_, Infallible>(text.len())
+        });
+        let report = drain(&near, worker).await;
+        assert!(proxy.cuts() > 0);
+        assert_eq!((report.done, report.retried), (40, 0));
     });
 }
 
