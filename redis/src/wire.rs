@@ -1,6 +1,9 @@
 //! What stands in Redis, and how it is read.
 
-use std::sync::LazyLock;
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::LazyLock,
+};
 
 use redis::{FromRedisValue, RedisError, RedisResult, Script, Value};
 
@@ -77,9 +80,11 @@ pub(crate) const LARGEST: usize = 512 << 20;
 /// When so many bytes are in a message, nothing more is added: Redis does nothing else while it executes it. It always takes so many.
 pub(crate) const FULL: usize = 1 << 20;
 
-/// 128 bits, improbable to come twice.
+/// 128 bits, improbable to come twice. They are of the system: a program may seed the generator of `fastrand` for itself, and does so again
+/// in each process.
 pub(crate) fn unique() -> String {
-    format!("{:032x}", fastrand::u128(..))
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
 }
 
 /// An entry of a stream.

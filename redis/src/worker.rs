@@ -131,7 +131,7 @@ impl Monitor {
 pub(crate) fn worker_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.or_else(|| std::env::var("COMPUTERNAME").ok()).unwrap_or_else(|| "worker".to_owned());
-    format!("{}-{}-{:08x}", host.trim(), std::process::id(), fastrand::u32(..))
+    format!("{}-{}-{}", host.trim(), std::process::id(), &wire::unique()[..8])
 }
 
 macro_rules! rules {

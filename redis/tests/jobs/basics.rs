@@ -38,6 +38,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::an_id_is_taken_once", an_id_is_taken_once),
         ("basics::a_submission_that_is_refused_adds_nothing", a_submission_that_is_refused_adds_nothing),
         ("basics::a_right_that_is_missing_is_named", a_right_that_is_missing_is_named),
+        (
+            "basics::submissions_of_programs_with_the_same_seed_are_their_own",
+            submissions_of_programs_with_the_same_seed_are_their_own,
+        ),
         ("basics::an_id_that_is_free_again_has_no_outcome", an_id_that_is_free_again_has_no_outcome),
         ("basics::a_watch_tells_what_happens", a_watch_tells_what_happens),
         ("basics::blocking_handlers_run_beside_the_loop", blocking_handlers_run_beside_the_loop),
@@ -533,6 +537,24 @@ fn a_right_that_is_missing_is_named() {
         // How much Redis takes need not be known.
         ask::<()>(&server, &["ACL", "SETUSER", "some", "+@all", "-config"]);
         JobQueue::open(&url, "tests").unwrap().submit("x", &"x".repeat(2 << 20)).await.unwrap();
+    });
+}
+
+/// As a program does that wants its own choices to be the same each time.
+fn submissions_of_programs_with_the_same_seed_are_their_own() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        for n in 0..3 {
+            fastrand::seed(7);
+            queue.submit("x", &n).await.unwrap();
+        }
+        assert_eq!(queue.counts().await.unwrap().ready, 3);
+        let worker = || {
+            fastrand::seed(7);
+            format!("{:?}", Worker::new(queue.clone()))
+        };
+        assert_ne!(worker(), worker());
     });
 }
 
