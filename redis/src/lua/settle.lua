@@ -53,7 +53,8 @@ local function done(outcome, entry, id, text, ms, at)
 end
 
 local function other(outcome, entry, verdict, id, text, ms, number)
-    if #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) == 0 then return 0 end
+    local pending = redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1)
+    if #pending == 0 then return 0 end
     -- A first write that needs no memory.
     redis.call('DEL', outcome)
     local found = redis.call('XRANGE', KEYS[1], entry, entry)
@@ -67,9 +68,11 @@ local function other(outcome, entry, verdict, id, text, ms, number)
         if verdict == 'retry' then
             set(fields, 'attempt', number)
             set(fields, 'error', text)
+            -- Those were deliveries of the attempt before.
+            if get(fields, 'back') then set(fields, 'back', '0') end
             redis.call('ZADD', KEYS[2], string.format('%d', now + tonumber(ms)), cmsgpack.pack(fields))
         elseif verdict == 'back' then
-            set(fields, 'back', string.format('%d', (tonumber(get(fields, 'back')) or 0) + 1))
+            set(fields, 'back', string.format('%d', (tonumber(get(fields, 'back')) or 0) + pending[1][4]))
             redis.call('XADD', KEYS[1], '*', unpack(fields))
         elseif verdict == 'dead' then
             set(fields, 'dead.kind', number)

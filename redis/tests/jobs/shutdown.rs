@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use selkie_redis::{Event, Failure, JobQueue, NewJob, Worker, current_job};
+use selkie_redis::{Event, Failure, JobQueue, NewJob, Retry, Worker, current_job};
 
 use crate::support::{Notes, Test, ask, drain, ms, queue, run, server, until};
 
@@ -42,6 +42,7 @@ pub(crate) fn tests() -> Vec<Test> {
             "shutdown::a_worker_with_the_name_of_a_dead_one_takes_its_jobs_at_once",
             a_worker_with_the_name_of_a_dead_one_takes_its_jobs_at_once,
         ),
+        ("shutdown::deliveries_are_those_of_the_attempt", deliveries_are_those_of_the_attempt),
         ("shutdown::the_group_forgets_workers_that_are_gone", the_group_forgets_workers_that_are_gone),
     ]
 }
@@ -264,6 +265,38 @@ fn a_worker_with_the_name_of_a_dead_one_takes_its_jobs_at_once() {
         seen.sort();
         assert_eq!(seen, ["1 2", "2 2", "3 1"]);
         assert_eq!((report.recovered, report.claimed, report.done), (2, 0, 3));
+    });
+}
+
+/// A worker dies with the job, one hands it back, and then it fails.
+fn deliveries_are_those_of_the_attempt() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        queue.submit("fail", &()).await.unwrap();
+        ask::<()>(&server, &["XGROUP", "CREATE", "selkie:{tests}:jobs", "workers", "0"]);
+        let read = ["XREADGROUP", "GROUP", "workers", "ada", "STREAMS", "selkie:{tests}:jobs", ">"];
+        ask::<redis::Value>(&server, &read);
+        let notes = Notes::default();
+        let worker = |hangs: bool| {
+            let notes = notes.clone();
+            let retry = Retry::default().attempts(2).base(ms(1));
+            Worker::new(queue.clone()).name("ada").retry(retry).grace(ms(1)).register("fail", move |()| {
+                let job = current_job().unwrap();
+                notes.add(format!("attempt {}, delivery {}", job.attempt, job.deliveries));
+                async move {
+                    if hangs {
+                        std::future::pending::<()>().await;
+                    }
+                    Err::<(), _>(Failure::new("each time"))
+                }
+            })
+        };
+        let hangs = worker(true);
+        let monitor = hangs.monitor();
+        hangs.run(until("it runs", async || monitor.read().running == 1)).await.unwrap();
+        drain(&queue, worker(false)).await;
+        assert_eq!(notes.all(), ["attempt 1, delivery 2", "attempt 1, delivery 3", "attempt 2, delivery 1"]);
     });
 }
 
