@@ -18,7 +18,6 @@ enum Kind {
     Payload(String, serde_json::Error),
     TooLarge(usize),
     Reply(&'static str),
-    Own(String),
 }
 
 impl Error {
@@ -44,10 +43,6 @@ impl Error {
 
     pub(crate) fn reply(what: &'static str) -> Self {
         Self(Arc::new(Kind::Reply(what)))
-    }
-
-    pub(crate) fn own(what: impl Into<String>) -> Self {
-        Self(Arc::new(Kind::Own(what.into())))
     }
 
     /// Redis could not be reached within the limit. It may or may not have done what was asked; asking again is safe.
@@ -93,7 +88,6 @@ impl fmt::Display for Error {
                 )
             }
             Kind::Reply(what) => write!(f, "Redis answers in another form than expected: {what}"),
-            Kind::Own(what) => f.write_str(what),
         }
     }
 }
@@ -103,7 +97,7 @@ impl error::Error for Error {
         match &*self.0 {
             Kind::Address(error) | Kind::Refused(error) | Kind::Unreachable(error, _) => Some(error),
             Kind::Payload(_, error) => Some(error),
-            Kind::TooLarge(_) | Kind::Reply(_) | Kind::Own(_) => None,
+            Kind::TooLarge(_) | Kind::Reply(_) => None,
         }
     }
 }

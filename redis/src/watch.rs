@@ -156,10 +156,7 @@ impl Watch {
         match selkie::timeout(patience, subscribing).await {
             Ok(Ok(())) => Ok(watch),
             Ok(Err(error)) => Err(Error::refused(error)),
-            Err(_) => Err(last.map_or_else(
-                || Error::own("Redis has not answered in time"),
-                |error| Error::unreachable(error, patience),
-            )),
+            Err(_) => Err(Error::unreachable(last.unwrap_or_else(silent), patience)),
         }
     }
 

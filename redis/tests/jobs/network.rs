@@ -379,6 +379,7 @@ fn whoever_asks_a_silent_server_is_patient_alone() {
             }
             assert!(start.elapsed() < ms(5000), "{:?}", start.elapsed());
         }
+        assert!(queue.watch().await.unwrap_err().is_unreachable());
         proxy.unmute();
         queue.counts().await.unwrap();
     });
