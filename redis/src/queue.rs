@@ -252,11 +252,12 @@ impl JobQueue {
             let mut chunk = Vec::new();
             let mut bytes = 0;
             while let Some(job) = jobs.next_if(|_| chunk.len() < CHUNK && bytes < wire::FULL) {
-                let size = job.args.len();
+                let texts = [job.args.len(), job.name.len(), job.id.as_ref().map_or(0, String::len)];
+                let size = texts.into_iter().max().unwrap_or_default();
                 if size > wire::FULL && size > self.link.largest(Some(self.patience)).await? {
                     return Err(Error::too_large(size));
                 }
-                bytes += size;
+                bytes += texts.into_iter().sum::<usize>();
                 let chosen = job.id.is_some();
                 let id = job.id.unwrap_or_else(unique);
                 if chosen {

@@ -76,6 +76,9 @@ fn what_is_larger_than_redis_takes_fails_alone() {
         let large = 16 << 20;
         let error = queue.submit("make", &"x".repeat(large)).await.unwrap_err();
         assert!(error.is_payload() && error.to_string().contains("`proto-max-bulk-len`"), "{error}");
+        assert!(queue.submit(&"x".repeat(large), &()).await.unwrap_err().is_payload());
+        let job = NewJob::new("make", &()).unwrap().id("x".repeat(large));
+        assert!(queue.submit_all([job]).await.unwrap_err().is_payload());
         let sizes = [3, large, 5, large + 1];
         let ids = queue.submit_all(sizes.map(|size| NewJob::new("make", &size).unwrap())).await.unwrap();
         let complaint = NewJob::new("complain", &large).unwrap().id("complaint");
