@@ -26,7 +26,7 @@ use futures_util::{
     StreamExt,
     future::{Either, select},
 };
-use redis::{Client, RedisResult, aio::PubSub};
+use redis::{AsyncConnectionConfig, Client, RedisResult, Value, aio::PubSub};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
@@ -212,7 +212,13 @@ async fn connect(client: Client, channel: String, pause: Duration) -> RedisResul
     tokio::time::sleep(pause).await;
     let subscribe = async {
         let mut connection = client.get_async_pubsub().await?;
-        connection.subscribe(channel).await?;
+        connection.subscribe(&channel).await?;
+        // The client takes a refusal for success. By the older protocol the form of this answer tells whether one is subscribed.
+        if !matches!(connection.ping().await?, Value::Array(_)) {
+            let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+            let mut other = client.get_multiplexed_async_connection_with_config(&config).await?;
+            redis::cmd("SUBSCRIBE").arg(&channel).exec_async(&mut other).await?;
+        }
         let (messages, handing_on) = Messages::of(connection);
         tokio::spawn(handing_on);
         Ok(messages)

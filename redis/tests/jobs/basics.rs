@@ -537,6 +537,16 @@ fn a_right_that_is_missing_is_named() {
         let url = server.url().replace("redis://", "redis://some:word@");
         let error = JobQueue::open(&url, "tests").unwrap().submit("x", &()).await.unwrap_err();
         assert!(error.is_refused() && error.to_string().ends_with("needs the right to it"), "{error}");
+        // Nor is a watch left without events.
+        ask::<()>(&server, &["ACL", "SETUSER", "some", "+@all", "resetchannels"]);
+        for url in [url.clone(), format!("{url}?protocol=resp3")] {
+            let error = JobQueue::open(&url, "tests").unwrap().watch().await.unwrap_err();
+            assert!(error.is_refused() && error.to_string().ends_with("needs the right to it"), "{error}");
+        }
+        ask::<()>(&server, &["ACL", "SETUSER", "some", "&*"]);
+        for url in [url.clone(), format!("{url}?protocol=resp3")] {
+            JobQueue::open(&url, "tests").unwrap().watch().await.unwrap();
+        }
         // How much Redis takes need not be known.
         ask::<()>(&server, &["ACL", "SETUSER", "some", "+@all", "-config"]);
         JobQueue::open(&url, "tests").unwrap().submit("x", &"x".repeat(2 << 20)).await.unwrap();
