@@ -60,6 +60,7 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     mem,
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
@@ -68,6 +69,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::{Either, select};
 use redis::{RedisError, RedisResult};
 use selkie::{AnyTask, JoinError, Task, TimedOut, local, spawn};
 
@@ -299,9 +301,9 @@ impl<S: Source> Shift<S> {
         let timekeeper = task("timekeeper").spawn(async move { this.keep_time().await }).into_future();
 
         {
-            let until = std::pin::pin!(until);
-            let refused = std::pin::pin!(self.wait_for_news(|| self.fatal.borrow().is_some()));
-            futures_util::future::select(until, refused).await;
+            let until = pin!(until);
+            let refused = pin!(self.wait_for_news(|| self.fatal.borrow().is_some()));
+            select(until, refused).await;
         }
         let asked = Instant::now();
         let left = || self.rules.grace.saturating_sub(asked.elapsed());
@@ -364,8 +366,8 @@ impl<S: Source> Shift<S> {
         let mut recover = Some(true);
         let mut again: Option<Instant> = None;
         let mut tried = 0;
-        if let Err(error) = self.source.prepare().await {
-            return self.fail(error);
+        if !self.prepare().await {
+            return;
         }
         let mut claim_at = Instant::now() + self.rules.idle_limit.mul_f64(0.5 * fastrand::f64());
         loop {
@@ -429,8 +431,8 @@ impl<S: Source> Shift<S> {
             };
             if self.source.is_gone(&error) {
                 // Somebody has flushed the database. Jobs in it are gone; new ones come to a new group.
-                if let Err(error) = self.source.prepare().await {
-                    return self.fail(error);
+                if !self.prepare().await {
+                    return;
                 }
             } else if !is_passing_for_worker(&error) {
                 return self.fail(Error::refused(error));
@@ -441,6 +443,24 @@ impl<S: Source> Shift<S> {
             tried += 1;
             let pause = self.source.pause(tried, &error);
             selkie::sleep(pause).await;
+        }
+    }
+
+    /// Whether to go on. Nothing is delivered before that, so a worker that is to end waits for no server.
+    async fn prepare(&self) -> bool {
+        let stopped = async {
+            while !self.stopping.get() {
+                self.room.clear();
+                self.room.wait().await;
+            }
+        };
+        match select(pin!(self.source.prepare()), pin!(stopped)).await {
+            Either::Left((Ok(()), _)) => true,
+            Either::Left((Err(error), _)) => {
+                self.fail(error);
+                false
+            }
+            Either::Right(_) => false,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use selkie_redis::{Event, Failure, JobQueue, NewJob, Retry, Worker, current_job};
+use selkie_redis::{Event, Failure, JobQueue, ListWorker, NewJob, Retry, Worker, current_job};
 
 use crate::support::{Notes, Test, ask, drain, ms, queue, run, server, until};
 
@@ -24,6 +24,10 @@ pub(crate) fn tests() -> Vec<Test> {
         (
             "shutdown::an_unreachable_server_does_not_hold_the_worker",
             an_unreachable_server_does_not_hold_the_worker,
+        ),
+        (
+            "shutdown::a_server_that_never_was_there_does_not_hold_the_worker",
+            a_server_that_never_was_there_does_not_hold_the_worker,
         ),
         (
             "shutdown::jobs_of_a_dropped_run_are_cancelled_and_claimed",
@@ -151,6 +155,24 @@ fn an_unreachable_server_does_not_hold_the_worker() {
         let report = worker.run(lost).await.unwrap();
         assert_eq!((report.done, report.unsettled), (0, 1));
         assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    });
+}
+
+/// It has nothing to be graceful about.
+fn a_server_that_never_was_there_does_not_hold_the_worker() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    run(async {
+        let mut server = server();
+        server.kill();
+        let stream = sleeper(&queue(&server), &Notes::default()).grace(HOUR);
+        let list = ListWorker::open(server.url(), "jobs", async |(): ()| Ok::<_, Infallible>(()))
+            .unwrap()
+            .grace(HOUR);
+        let ends = async {
+            assert_eq!(stream.run(selkie::sleep(ms(50))).await.unwrap().taken, 0);
+            assert_eq!(list.run(selkie::sleep(ms(50))).await.unwrap().taken, 0);
+        };
+        selkie::timeout(Duration::from_secs(60), ends).await.unwrap();
     });
 }
 
