@@ -181,7 +181,7 @@ struct List {
     settling: local::Lock<()>,
     counter: Cell<u64>,
     /// Workers that had no sign of life, and since when.
-    seen: RefCell<HashMap<String, Instant>>,
+    seen: RefCell<HashMap<Vec<u8>, Instant>>,
 }
 
 impl List {
@@ -266,12 +266,14 @@ impl Source for List {
 
     async fn claim(&self, _: usize) -> RedisResult<(Vec<Entry>, bool)> {
         let members = redis::cmd("SMEMBERS").arg(&self.workers).take();
-        let workers: Vec<String> =
+        // Whatever somebody has put there.
+        let workers: Vec<Vec<u8>> =
             self.reader.attempt(Duration::ZERO, async |c| members.query_async(c).await).await?;
-        let others: Vec<_> = workers.iter().filter(|worker| **worker != self.name).collect();
+        let others: Vec<_> = workers.iter().filter(|worker| **worker != self.name.as_bytes()).collect();
+        let key = |part: &str, worker: &[u8]| [self.list.as_bytes(), part.as_bytes(), worker].concat();
         let mut alive = redis::pipe();
         for other in &others {
-            alive.cmd("EXISTS").arg(format!("{}:alive:{other}", self.list));
+            alive.cmd("EXISTS").arg(key(":alive:", other));
         }
         let signs: Vec<bool> = match others.is_empty() {
             true => Vec::new(),
@@ -289,9 +291,7 @@ impl Source for List {
             }
             let since = self.seen.borrow().get(other).copied();
             if since.is_some_and(|since| since.elapsed() >= self.idle_limit.mul_f64(0.4)) {
-                reap.key(format!("{}:processing:{other}", self.list))
-                    .key(format!("{}:alive:{other}", self.list));
-                reap.arg(other);
+                reap.key(key(":processing:", other)).key(key(":alive:", other)).arg(other);
                 found = true;
             } else {
                 missing.insert(other.clone(), since.unwrap_or_else(Instant::now));

@@ -287,16 +287,16 @@ impl JobQueue {
     pub async fn outcome<R: DeserializeOwned>(&self, id: &JobId) -> Result<Option<Result<R, Failed>>, Error> {
         let key = self.keys.outcome(id.as_str());
         let get = redis::cmd("GET").arg(key).take();
-        let text: Option<String> =
+        let text: Option<Vec<u8>> =
             self.link.call(Some(self.patience), async |connection| get.query_async(connection).await).await?;
         let Some(text) = text else { return Ok(None) };
         let wrong = |error| Error::payload(format!("the result of job {id} is of another type"), error);
         // By its first letters, and not by way of a `Value`, which has no room for large numbers.
-        if text.starts_with(handlers::OK) {
-            let Outcome { ok } = serde_json::from_str(&text).map_err(wrong)?;
+        if text.starts_with(handlers::OK.as_bytes()) {
+            let Outcome { ok } = serde_json::from_slice(&text).map_err(wrong)?;
             return Ok(Some(Ok(ok)));
         }
-        Ok(Some(Err(serde_json::from_str(&text).map_err(wrong)?)))
+        Ok(Some(Err(serde_json::from_slice(&text).map_err(wrong)?)))
     }
 
     /// Waits until a job has ended, for at most `limit`; `None` if it has not by then.

@@ -108,6 +108,11 @@ fn an_outcome_is_what_was_returned() {
     run(async {
         let server = server();
         let queue = queue(&server);
+        // Somebody else's may be no text at all.
+        let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        let put = redis::cmd("SET").arg("selkie:{tests}:outcome:other").arg(b"{\"ok\":\"\xff\"}").take();
+        put.exec(&mut connection).unwrap();
+        assert!(queue.outcome::<String>(&JobId::from("other")).await.unwrap_err().is_payload());
         let returned = (u128::MAX, i128::MIN, Some(()), [("a".to_owned(), 1e300)]);
         let ids = [queue.submit("echo", &returned).await.unwrap(), queue.submit("none", &()).await.unwrap()];
         let worker = Worker::new(queue.clone())

@@ -333,6 +333,14 @@ fn items_of_a_dead_worker_are_done_by_another() {
         worker.run(until("all are done", async || is_empty(&server))).await.unwrap();
         assert_eq!(notes.all(), ["c", "a", "b"]);
         assert_eq!(ask::<Vec<String>>(&server, &["SMEMBERS", "jobs:workers"]), Vec::<String>::new());
+        // A name may be no text.
+        push(&server, &[r#""e""#]);
+        let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        redis::cmd("SADD").arg("jobs:workers").arg(b"\xff").exec(&mut connection).unwrap();
+        let take = redis::cmd("RENAME").arg("jobs").arg(b"jobs:processing:\xff").take();
+        take.exec(&mut connection).unwrap();
+        let worker = noting(server.url(), &notes).idle_limit(ms(100));
+        worker.run(until("it is done", async || notes.all().len() == 4)).await.unwrap();
         // With a name of its own a worker needs no other to find what it had.
         push(&server, &[r#""d""#]);
         ask::<String>(&server, &["LMOVE", "jobs", "jobs:processing:again", "RIGHT", "LEFT"]);
