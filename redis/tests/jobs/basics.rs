@@ -38,6 +38,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("basics::an_id_is_taken_once", an_id_is_taken_once),
         ("basics::a_submission_that_is_refused_adds_nothing", a_submission_that_is_refused_adds_nothing),
         ("basics::a_right_that_is_missing_is_named", a_right_that_is_missing_is_named),
+        ("basics::a_password_that_is_missing_is_asked_for", a_password_that_is_missing_is_asked_for),
         (
             "basics::submissions_of_programs_with_the_same_seed_are_their_own",
             submissions_of_programs_with_the_same_seed_are_their_own,
@@ -558,6 +559,30 @@ fn a_right_that_is_missing_is_named() {
     });
 }
 
+fn a_password_that_is_missing_is_asked_for() {
+    run(async {
+        let server = server();
+        ask::<()>(&server, &["CONFIG", "SET", "requirepass", "word"]);
+        let none = server.url().to_owned();
+        let wrong = none.replace("redis://", "redis://:another@");
+        let newer = |url: &str| format!("{url}?protocol=resp3");
+        for url in [newer(&none), format!("{none}1"), none, newer(&wrong), wrong] {
+            let queue = JobQueue::open(&url, "tests").unwrap();
+            let errors = [
+                queue.submit("x", &()).await.unwrap_err(),
+                queue.dead_letters(None, 1).await.unwrap_err(),
+                queue.watch().await.unwrap_err(),
+                Worker::new(queue).run(std::future::pending()).await.unwrap_err(),
+            ];
+            for error in errors {
+                assert!(error.is_refused() && error.to_string().ends_with(":password@host"), "{error}");
+            }
+        }
+        let good = server.url().replace("redis://", "redis://:word@");
+        JobQueue::open(&good, "tests").unwrap().submit("x", &()).await.unwrap();
+    });
+}
+
 /// As a program does that wants its own choices to be the same each time.
 fn submissions_of_programs_with_the_same_seed_are_their_own() {
     run(async {
@@ -725,7 +750,8 @@ fn a_server_without_memory_left_takes_verdicts() {
         let fills = async {
             until("they run", async || monitor.read().running == 3).await;
             full("1");
-            assert!(queue.submit("works", &()).await.unwrap_err().is_refused(), "no memory for new jobs");
+            let error = queue.submit("works", &()).await.unwrap_err();
+            assert!(error.is_refused() && error.to_string().contains("`maxmemory`: give it more"), "{error}");
             until("three verdicts", async || {
                 queue.counts().await.unwrap().retried_total == 1 && monitor.read().dead == 1
             })

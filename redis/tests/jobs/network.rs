@@ -37,6 +37,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("network::a_server_that_comes_late_is_waited_for", a_server_that_comes_late_is_waited_for),
         ("network::a_server_that_is_busy_is_waited_for", a_server_that_is_busy_is_waited_for),
+        ("network::a_replica_is_waited_for", a_replica_is_waited_for),
         ("network::a_flush_under_a_job_is_outlived", a_flush_under_a_job_is_outlived),
         (
             "network::whoever_asks_a_silent_server_is_patient_alone",
@@ -284,6 +285,26 @@ fn a_server_that_is_busy_is_waited_for() {
         };
         worker.run(works).await.unwrap();
         spins.join().unwrap();
+    });
+}
+
+/// As after a failover, until somebody has noticed.
+fn a_replica_is_waited_for() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        let worker = Worker::new(queue.clone()).register("done", async |()| Ok::<_, Infallible>(()));
+        let monitor = worker.monitor();
+        ask::<()>(&server, &["REPLICAOF", "127.0.0.1", "1"]);
+        let works = async {
+            until("there is trouble", async || monitor.read().trouble.is_some()).await;
+            let error = queue.clone().patience(ms(300)).submit("done", &()).await.unwrap_err();
+            assert!(error.is_unreachable() && error.to_string().contains("is not ready"), "{error}");
+            ask::<()>(&server, &["REPLICAOF", "NO", "ONE"]);
+            queue.submit("done", &()).await.unwrap();
+            until("it is done", async || monitor.read().done == 1).await;
+        };
+        worker.run(works).await.unwrap();
     });
 }
 
