@@ -86,6 +86,8 @@ const READ_WAIT: Duration = Duration::from_secs(1);
 const LOOK_WAIT: Duration = Duration::from_secs(1);
 /// Verdicts in one round trip, if they are short. Redis does nothing else while it executes them.
 const BATCH: usize = 256;
+/// How long the reader begins jobs before all else on the loop has its turn.
+const SLICE: Duration = Duration::from_millis(10);
 /// How long a cancelled job may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 /// What the settler has at the least when the worker ends.
@@ -371,20 +373,16 @@ impl<S: Source> Shift<S> {
         }
         let mut claim_at = Instant::now() + self.rules.idle_limit.mul_f64(0.5 * fastrand::f64());
         loop {
+            // Something taken goes first, and it does not need the room that taking needs.
+            self.begin().await;
             while self.room() == 0 && !self.stopping.get() {
-                // Something taken goes first, and it does not need the room that taking needs.
-                if self.running.get() < self.rules.concurrency && self.begin_waiting() {
-                    continue;
-                }
                 self.room.clear();
                 self.room.wait().await;
+                self.begin().await;
             }
             if self.stopping.get() {
                 self.complete.set(recover.is_none() && again.is_none());
                 return;
-            }
-            if self.begin_waiting() {
-                continue;
             }
             let now = Instant::now();
             if again.is_some_and(|at| at <= now) {
@@ -424,7 +422,7 @@ impl<S: Source> Shift<S> {
                     tried = 0;
                     self.source.recovered();
                     add(&self.numbers.taken, found.len());
-                    self.begin(found);
+                    self.take_in(found);
                     continue;
                 }
                 Err(error) => error,
@@ -464,8 +462,8 @@ impl<S: Source> Shift<S> {
         }
     }
 
-    /// Begins what was taken: as many as may run; the rest waits, or is handed back by a worker that stops.
-    fn begin(self: &Rc<Self>, found: Vec<Entry>) {
+    /// Takes in what was delivered; a worker that stops hands it back.
+    fn take_in(&self, found: Vec<Entry>) {
         for entry in found {
             // A claim may bring what this worker has, if its heart was late.
             if self.known.borrow().contains_key(&entry.id) {
@@ -479,13 +477,20 @@ impl<S: Source> Shift<S> {
                 self.waiting.borrow_mut().push_back(entry);
             }
         }
-        while self.running.get() < self.rules.concurrency && self.begin_waiting() {}
     }
 
-    fn begin_waiting(self: &Rc<Self>) -> bool {
-        let Some(entry) = self.waiting.borrow_mut().pop_front() else { return false };
-        self.start(entry);
-        true
+    /// Begins what was taken, as many as may run.
+    async fn begin(self: &Rc<Self>) {
+        let mut since = Instant::now();
+        while !self.stopping.get() && self.running.get() < self.rules.concurrency {
+            let Some(entry) = self.waiting.borrow_mut().pop_front() else { return };
+            self.start(entry);
+            // Jobs that never wait end here, one after the other, and together may take longer than the heart can wait.
+            if since.elapsed() >= SLICE {
+                selkie::yield_now().await;
+                since = Instant::now();
+            }
+        }
     }
 
     // A job.

@@ -21,6 +21,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         ("basics::no_more_is_taken_than_can_run", no_more_is_taken_than_can_run),
         (
+            "basics::jobs_that_never_wait_leave_the_loop_its_turns",
+            jobs_that_never_wait_leave_the_loop_its_turns,
+        ),
+        (
             "basics::a_failed_job_is_tried_again_later_and_then_given_up",
             a_failed_job_is_tried_again_later_and_then_given_up,
         ),
@@ -243,6 +247,36 @@ fn no_more_is_taken_than_can_run() {
         let (delivered, known) = most.await.unwrap();
         assert!((7..=14).contains(&delivered), "Redis has delivered {delivered} at once");
         assert!((7..=14).contains(&known), "the worker knew {known} at once");
+    });
+}
+
+/// One blocks it for a moment, all of them for longer than others would leave them to this worker.
+fn jobs_that_never_wait_leave_the_loop_its_turns() {
+    run(async {
+        let server = server();
+        let queue = queue(&server);
+        queue.submit_all((0..100).map(|n| NewJob::new("block", &n).unwrap())).await.unwrap();
+        let turns = Rc::new(Cell::new(0));
+        let seen = turns.clone();
+        let most = Rc::new(Cell::new(0));
+        let (jobs, most_jobs) = (Cell::new((0, 0)), most.clone());
+        let worker = Worker::new(queue.clone()).concurrency(100).register("block", move |_: u64| {
+            std::thread::sleep(ms(15));
+            let (turn, before) = jobs.get();
+            let now = if turn == seen.get() { before + 1 } else { 1 };
+            jobs.set((seen.get(), now));
+            most_jobs.set(now.max(most_jobs.get()));
+            async { Ok::<_, Infallible>(()) }
+        });
+        let ticks = selkie::spawn(async move {
+            loop {
+                selkie::yield_now().await;
+                turns.set(turns.get() + 1);
+            }
+        });
+        assert_eq!(drain(&queue, worker).await.done, 100);
+        assert!(most.get() < 10, "{} jobs in one turn", most.get());
+        ticks.cancel();
     });
 }
 
