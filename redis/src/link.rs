@@ -216,6 +216,7 @@ impl Link {
         // A worker's limits say when to look round, and are too short to connect in.
         let end = limit.filter(|_| !self.tenacious).and_then(|limit| start.checked_add(limit));
         let mut tried = 0;
+        let mut last: Option<RedisError> = None;
         loop {
             tried += 1;
             let error = match self.attempt_until(end, Duration::ZERO, &command).await {
@@ -228,10 +229,13 @@ impl Link {
                 }
                 Err(error) => return Err(Error::refused(error)),
             };
+            // An attempt that the limit has cut short says less than the one before.
+            let error = last.filter(|_| error.is_timeout()).unwrap_or(error);
             let pause = self.pause(tried, &error);
             if limit.is_some_and(|limit| start.elapsed() + pause >= limit) {
                 return Err(Error::unreachable(error, start.elapsed()));
             }
+            last = Some(error);
             selkie::sleep(pause).await;
         }
     }

@@ -298,7 +298,7 @@ fn a_replica_is_waited_for() {
         ask::<()>(&server, &["REPLICAOF", "127.0.0.1", "1"]);
         let works = async {
             until("there is trouble", async || monitor.read().trouble.is_some()).await;
-            let error = queue.clone().patience(ms(300)).submit("done", &()).await.unwrap_err();
+            let error = queue.clone().patience(ms(2000)).submit("done", &()).await.unwrap_err();
             assert!(error.is_unreachable() && error.to_string().contains("is not ready"), "{error}");
             ask::<()>(&server, &["REPLICAOF", "NO", "ONE"]);
             queue.submit("done", &()).await.unwrap();
