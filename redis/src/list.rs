@@ -397,7 +397,8 @@ impl Source for List {
         Ok(None)
     }
 
-    async fn leave(&self, limit: Duration) {
+    /// Otherwise another worker does it when the sign of life has vanished.
+    async fn leave(&self) -> Result<(), Error> {
         // What is there is not known here, and nobody would look for it without the name.
         let mut reap = wire::LIST_REAP.prepare_invoke();
         reap.key(&self.list).key(&self.workers).key(&self.processing).key(&self.alive).arg(&self.name);
@@ -406,8 +407,7 @@ impl Source for List {
             redis::cmd("DEL").arg(&self.alive).exec_async(c).await?;
             reap.invoke_async::<u64>(c).await
         };
-        // If not now, another worker does it when the sign of life has vanished.
-        drop(self.link.call(Some(limit), leave).await);
+        self.link.call(None, leave).await.map(drop)
     }
 
     fn job(&self, entry: &Entry) -> Result<(Job, Vec<u8>), String> {

@@ -92,6 +92,8 @@ const SLICE: Duration = Duration::from_millis(10);
 const CLEAN_UP: Duration = Duration::from_secs(1);
 /// What the settler has at the least when the worker ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long it may take a worker to take its name out.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Where deliveries come from and verdicts go to.
 ///
@@ -122,8 +124,8 @@ pub(crate) trait Source: 'static {
     async fn beat(&self, known: &[String], limit: Duration) -> Result<(), Error>;
     /// Makes ready what is due. When to come again, if that is known.
     async fn promote(&self, limit: Duration) -> Result<Option<Duration>, Error>;
-    /// Has nothing any more.
-    async fn leave(&self, limit: Duration);
+    /// Has nothing any more. If this is not done now, others do it in time.
+    async fn leave(&self) -> Result<(), Error>;
 
     /// What a delivery asks for: the job, and its arguments; or what is wrong with it.
     fn job(&self, entry: &Entry) -> Result<(Job, Vec<u8>), String>;
@@ -331,7 +333,7 @@ impl<S: Source> Shift<S> {
         drop(selkie::timeout(left().max(LAST_WORDS), settler).await);
         drop((heart, timekeeper));
         if self.known.borrow().is_empty() && self.complete.get() {
-            self.source.leave(Duration::from_secs(1)).await;
+            drop(selkie::timeout(FAREWELL, self.source.leave()).await);
         }
         match self.fatal.take() {
             Some(error) => Err(error),

@@ -483,12 +483,12 @@ impl Source for Stream {
         Ok(u64::try_from(next).ok().map(Duration::from_millis))
     }
 
-    async fn leave(&self, limit: Duration) {
+    /// Otherwise another worker's claim forgets it.
+    async fn leave(&self) -> Result<(), Error> {
         let mut call = wire::LEAVE.prepare_invoke();
         call.key(&self.queue.keys.stream).arg(GROUP).arg(&self.name);
         let call = &call;
-        // If not now, another worker's claim forgets it.
-        drop(self.queue.link.call(Some(limit), async |c| call.invoke_async::<u8>(c).await).await);
+        self.queue.link.call(None, async |c| call.invoke_async::<u8>(c).await).await.map(drop)
     }
 
     fn job(&self, entry: &Entry) -> Result<(Job, Vec<u8>), String> {

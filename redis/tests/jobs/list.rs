@@ -31,6 +31,10 @@ pub(crate) fn tests() -> Vec<Test> {
             "list::what_is_asked_for_after_the_end_is_done_by_another",
             what_is_asked_for_after_the_end_is_done_by_another,
         ),
+        (
+            "list::a_farewell_that_nobody_hears_does_not_hold_the_worker",
+            a_farewell_that_nobody_hears_does_not_hold_the_worker,
+        ),
         ("list::items_of_a_dead_worker_are_done_by_another", items_of_a_dead_worker_are_done_by_another),
         ("list::no_more_is_found_again_than_can_run", no_more_is_found_again_than_can_run),
         ("list::items_taken_after_a_flush_are_not_lost", items_taken_after_a_flush_are_not_lost),
@@ -315,6 +319,25 @@ fn what_is_asked_for_after_the_end_is_done_by_another() {
         other.run(all).await.unwrap();
         assert_eq!(notes.all().last().unwrap(), "late");
         assert!(is_empty(&server));
+    });
+}
+
+/// About the clock: it waits for less than an answer may take.
+fn a_farewell_that_nobody_hears_does_not_hold_the_worker() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let worker = noting(&proxy.url(), &Notes::default());
+        let monitor = worker.monitor();
+        push(&server, &[r#""a""#]);
+        let start = Instant::now();
+        let done = async {
+            until("it is done", async || monitor.read().done == 1).await;
+            proxy.hold_at("DEL");
+        };
+        assert_eq!(worker.run(done).await.unwrap().unsettled, 0);
+        assert!(proxy.holds() && start.elapsed() < ms(8000), "{:?}", start.elapsed());
+        proxy.release();
     });
 }
 
