@@ -63,7 +63,7 @@ impl JobQueue {
     }
 
     /// Puts dead letters back into the queue, as new jobs with the old id, payload, and all attempts ahead. Those that are
-    /// gone are passed over. Returns how many went back.
+    /// gone are passed over. Returns how many went back, or fewer, if an answer was lost: each goes back once.
     ///
     /// # Errors
     ///
@@ -96,10 +96,10 @@ impl JobQueue {
         let Some(last) = self.link.call(self.limit(), read).await?.pop() else { return Ok(0) };
         let mut moved = 0;
         loop {
-            let range =
-                redis::cmd("XRANGE").arg(&self.keys.dead).arg("-").arg(&last.id).arg("COUNT").arg(100).take();
-            let read =
-                async |connection: &mut _| wire::entries(range.query_async::<Value>(connection).await?);
+            let mut call = wire::LETTERS.prepare_invoke();
+            call.key(&self.keys.dead).arg(&last.id).arg(100);
+            let call = &call;
+            let read = async |c: &mut _| wire::entries(call.invoke_async::<Value>(c).await?);
             let letters: Vec<_> =
                 self.link.call(self.limit(), read).await?.into_iter().map(DeadLetter::read).collect();
             if letters.is_empty() {

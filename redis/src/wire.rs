@@ -22,6 +22,7 @@ scripts! {
     RECOVER = "lua/recover.lua",
     BEAT = "lua/beat.lua",
     PROMOTE = "lua/promote.lua",
+    LETTERS = "lua/letters.lua",
     REPLAY = "lua/replay.lua",
     LEAVE = "lua/leave.lua",
     COUNTS = "lua/counts.lua",

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::FutureExt;
 use selkie::local;
-use selkie_redis::{Event, JobQueue, LocalServer, NewJob, Retry, Worker, current_job};
+use selkie_redis::{Event, Failure, JobQueue, LocalServer, NewJob, Retry, Worker, current_job};
 
 use crate::{
     proxy::{Cut, Proxy},
@@ -28,6 +28,10 @@ pub(crate) fn tests() -> Vec<Test> {
         (
             "network::what_no_connection_brings_at_once_comes_in_pieces",
             what_no_connection_brings_at_once_comes_in_pieces,
+        ),
+        (
+            "network::large_dead_letters_are_replayed_where_they_are",
+            large_dead_letters_are_replayed_where_they_are,
         ),
         ("network::a_verdict_that_is_cut_counts_once", a_verdict_that_is_cut_counts_once),
         ("network::cuts_everywhere_lose_and_double_nothing", cuts_everywhere_lose_and_double_nothing),
@@ -159,6 +163,24 @@ fn what_no_connection_brings_at_once_comes_in_pieces() {
         let report = drain(&near, worker).await;
         assert!(proxy.cuts() > 0);
         assert_eq!((report.done, report.retried), (40, 0));
+    });
+}
+
+/// A connection lives for a few of them at the most.
+fn large_dead_letters_are_replayed_where_they_are() {
+    run(async {
+        let server = server();
+        let proxy = Proxy::start(server.port());
+        let near = queue(&server);
+        let large = || NewJob::new("large", &"x".repeat(1 << 20)).unwrap();
+        near.submit_all((0..20).map(|_| large())).await.unwrap();
+        let fails = async |_: String| Err::<(), _>(Failure::permanent("no"));
+        assert_eq!(drain(&near, Worker::new(near.clone()).register("large", fails)).await.dead, 20);
+        proxy.cut_after(6 << 20);
+        assert_eq!(far(&proxy).replay_all().await.unwrap(), 20);
+        // They are whole.
+        let works = async |text: String| Ok::<_, Infallible>(text.len());
+        assert_eq!(drain(&near, Worker::new(near.clone()).register("large", works)).await.done, 20);
     });
 }
 
