@@ -218,6 +218,8 @@ async fn connect(client: Client, channel: String, pause: Duration) -> RedisResul
             let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
             let mut other = client.get_multiplexed_async_connection_with_config(&config).await?;
             redis::cmd("SUBSCRIBE").arg(&channel).exec_async(&mut other).await?;
+            // What was refused may have been so in passing.
+            connection.subscribe(&channel).await?;
         }
         let (messages, handing_on) = Messages::of(connection);
         tokio::spawn(handing_on);
