@@ -582,6 +582,9 @@ pub struct Runner {
 /// How long [`Runner::close`] waits for tasks that were asked to end.
 pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
+/// What a main task is told of Ctrl-C.
+pub(crate) const INTERRUPTED: &str = "interrupted by Ctrl-C";
+
 impl Default for Runner {
     fn default() -> Self {
         Self::new()
@@ -646,7 +649,7 @@ impl Runner {
             // A closed loop has no task to cancel.
             let _ = handle.scheduler.call_remote(move |scheduler| {
                 if let Some(main) = scheduler.pending().into_iter().find(|task| task.id.get() == id) {
-                    main.cancel(Some("interrupted by Ctrl-C".into()));
+                    main.cancel(Some(INTERRUPTED.into()));
                 }
             });
         }));

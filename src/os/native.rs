@@ -17,7 +17,10 @@ use selkie_native::Refused;
 use selkie_platform::{Debt, Isolate, IsolateEvents, IsolateOptions, Platform, Unavailable};
 
 pub(crate) use self::{carried::Carried, workers::Workers};
-use crate::{EventLoop, JoinError, WaitError, error::contain, isolated::job, pool, submit};
+use crate::{
+    EventLoop, JoinError, RunError, WaitError, error::contain, event_loop::INTERRUPTED, isolated::job, pool,
+    submit,
+};
 
 /// Standard input and files as asynchronous readers, writers and streams, through threads of the crate
 /// [`blocking`](https://docs.rs/blocking). asyncio has `connect_read_pipe` for some of these and nothing for files.
@@ -259,5 +262,14 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    crate::run(f())
+    match crate::try_run(f()) {
+        Ok(output) => output,
+        // That is for the whole process. Any other cancel fails this test and no other.
+        Err(RunError::Task(error)) if error.cancel_message() == Some(INTERRUPTED) => cancelled_main(&error),
+        Err(RunError::Task(error)) => match error.try_into_panic() {
+            Ok(payload) => std::panic::resume_unwind(payload),
+            Err(error) => panic!("{error}"),
+        },
+        Err(error) => panic!("{error}"),
+    }
 }

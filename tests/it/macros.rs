@@ -35,6 +35,14 @@ async fn a_test_runs_with_every_seed() {
 }
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[selkie::test]
+#[should_panic(expected = "the task was cancelled: enough")]
+async fn a_test_that_is_cancelled_fails_and_nothing_else_does() {
+    current_task().unwrap().cancel_with("enough");
+    std::future::pending::<()>().await;
+}
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[selkie::test(sim)]
 #[should_panic(expected = "waits for")]
 async fn a_deadlock_names_who_waits() {
