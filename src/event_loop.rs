@@ -701,6 +701,9 @@ impl fmt::Debug for Runner {
 /// [`to_thread`](crate::to_thread) is waited for. Tasks that have not ended after 10 seconds are dropped, and reported by name.
 /// Mirrors [`asyncio.run`](https://docs.python.org/3/library/asyncio-runner.html#asyncio.run).
 ///
+/// A `future` that ends cancelled, by Ctrl-C or by the program itself, gives no output to return: the process then ends with status
+/// 130, and [`try_run`] gives an error.
+///
 /// # Panics
 ///
 /// - If `future` panics, with its payload.
