@@ -200,7 +200,7 @@ impl EventLoop {
         platform.drive(driver)
     }
 
-    /// Makes the loop return after its present round: what is ready now still runs.
+    /// Makes the loop return after its present round: what is ready now still runs, but for background tasks.
     ///
     /// Before a run it makes that run end after one round that does not wait. Mirrors `loop.stop`.
     ///

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use selkie::{EventLoop, LoopClosed, RunError, sleep, spawn, spawn_lazy, testing::Sim, yield_now};
+use selkie::{
+    EventLoop, LoopClosed, Priority, RunError, Task, sleep, spawn, spawn_lazy, testing::Sim, yield_now,
+};
 
 use crate::harness::{HOST_BLOCKS, OnDrop, Reports, on_new_loops, test};
 
@@ -202,6 +204,19 @@ fn a_stop_before_the_run_gives_one_round_that_does_not_wait() {
         event_loop.run_forever().unwrap();
         assert_eq!(*events.borrow(), ["soon"]);
         assert!(handle.cancel(), "the timer is still there");
+    });
+}
+
+/// Rows: F03, U15.
+#[test]
+fn a_stop_leaves_background_tasks_to_the_next_run() {
+    on_new_loops(|event_loop| {
+        let spawn = |priority| event_loop.spawn_with(Task::builder().priority(priority), async {}).unwrap();
+        let [background, normal] = [Priority::Background, Priority::Normal].map(spawn);
+        event_loop.stop();
+        event_loop.run_forever().unwrap();
+        assert!(normal.is_finished() && !background.is_finished());
+        event_loop.run_until_complete(async { background.await.unwrap() }).unwrap();
     });
 }
 
