@@ -320,9 +320,10 @@ impl Drop for Sleep {
     }
 }
 
-/// Lets every other task that is ready run once, then goes on.
+/// Lets every other task of its [`Priority`](crate::Priority) that is ready run once, then goes on.
 ///
-/// Mirrors `asyncio.sleep(0)`. The task goes to the back of its lane. For long computations.
+/// Mirrors `asyncio.sleep(0)`. The task goes to the back of its lane; those of a lane behind it may have to wait for longer. For long
+/// computations.
 ///
 /// ```
 /// selkie::run(async {

@@ -71,3 +71,14 @@ behaviour! {
         busy.await.unwrap();
     }
 }
+
+behaviour! {
+    /// Rows: U15.
+    async fn a_yield_waits_for_no_lane_behind_the_tasks_own(t) {
+        let lazily = |priority| Task::builder().priority(priority).lazy().spawn(async {});
+        let (background, normal) = (lazily(Priority::Background), lazily(Priority::Normal));
+        yield_now().await;
+        assert!(normal.is_finished() && !background.is_finished());
+        background.await.unwrap();
+    }
+}
