@@ -99,7 +99,7 @@ pub fn gather<K, M: IntoTasks<K>>(members: M) -> Gather<M::Tasks> {
 /// Mirrors [`asyncio.gather`](https://docs.python.org/3/library/asyncio-task.html#asyncio.gather) as it is without
 /// `return_exceptions`. Takes what [`gather`] takes; every member's output is a `Result`, all with the same error type.
 /// The output is `Ok` with a `Vec` or tuple of the values, in argument order, or the first error: the first in the order
-/// in which members ended.
+/// in which members ended, and in argument order among tasks that had ended before the call.
 ///
 /// The first error ends the `try_gather`, not the other members: they run on, detached. **Difference**: their own
 /// errors, which nobody can look at any more, are reported to the loop's exception handler; asyncio drops them. For

@@ -241,6 +241,17 @@ behaviour! {
 }
 
 behaviour! {
+    /// Rows: F25. As in asyncio.
+    async fn of_tasks_that_failed_before_the_call_the_first_argument_counts(t) {
+        let start = || [("late", 1.0), ("early", 0.5)].map(|(name, s)| spawn(fail(t.clone(), name, s)));
+        let (batch, [late, early]) = (start(), start());
+        sleep(t.secs(2.0)).await;
+        assert!(matches!(try_gather(batch).await.unwrap_err(), TaskError::Failed("late")));
+        assert!(matches!(try_gather((late, early)).await.unwrap_err(), TaskError::Failed("late")));
+    }
+}
+
+behaviour! {
     /// Rows: F23.
     async fn try_gather_gives_all_values_in_argument_order(t) {
         async fn ok<V>(t: T, value: V, seconds: f64) -> Result<V, String> {
