@@ -72,7 +72,8 @@ impl<M: Mode> Condition<M> {
     /// Releases the lock, waits for a notification, and takes the lock again.
     ///
     /// The lock is released when the future is first polled, in one step with the start of the wait: no notification is
-    /// missed in between. Several waiters get the lock back one after the other, in the order in which they were notified.
+    /// missed in between. Several waiters get the lock back one after the other, in the order of their turns: those of one loop and
+    /// one [`Priority`](crate::Priority) in the order in which they were notified.
     ///
     /// # Cancel safety
     ///
