@@ -67,7 +67,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`BrokenBarrier`] after [`abort`](Self::abort), and for those who waited at a [`reset`](Self::reset).
+    /// [`BrokenBarrier`] once the barrier is broken, by [`abort`](Self::abort) or a [`wait_blocking`](Self::wait_blocking) whose time
+    /// was over, and for those who waited at a [`reset`](Self::reset).
     ///
     /// # Cancel safety
     ///
@@ -134,7 +135,7 @@ impl Barrier {
         self.guarded.look(|meeting| meeting.waiters.len())
     }
 
-    /// Whether it was aborted and not reset.
+    /// Whether it was aborted, or a thread ran out of time, and it was not reset since.
     #[doc(alias = "broken")]
     pub fn is_broken(&self) -> bool {
         self.guarded.look(|meeting| meeting.broken)
@@ -218,13 +219,13 @@ impl fmt::Debug for Barrier {
     }
 }
 
-/// The barrier was reset or aborted. Mirrors `asyncio.BrokenBarrierError`.
+/// The barrier was reset or broken. Mirrors `asyncio.BrokenBarrierError`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenBarrier;
 
 impl fmt::Display for BrokenBarrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the barrier was reset or aborted: `reset` makes it usable again")
+        f.write_str("the barrier was reset or broken: `reset` makes it usable again")
     }
 }
 
