@@ -125,7 +125,7 @@ impl LoopThread {
     ///
     /// # Errors
     ///
-    /// [`LoopClosed`] if it was stopped before.
+    /// [`LoopClosed`] if it has closed before. One that was only asked to [stop](Self::stop) still runs.
     pub fn started(&self) -> Result<RemoteTask<()>, LoopClosed> {
         self.handle.submit(async || ())
     }
