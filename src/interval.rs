@@ -21,7 +21,8 @@ pub enum MissedTicks {
     /// Each missed tick comes, one a turn, until the interval has caught up. Their number stays right.
     #[default]
     Burst,
-    /// One tick comes at once, and the next a period after it. The distance stays right.
+    /// One tick comes at once, and the next a period after it. The distance stays right, and no other: what each tick is late, as any
+    /// may be a little, adds up.
     Delay,
     /// One tick comes at once, and the next at the next multiple of the period. The phase stays right.
     Skip,
@@ -30,7 +31,7 @@ pub enum MissedTicks {
 /// Ticks every `period`, first after one period.
 ///
 /// asyncio has no such thing; JavaScript's `setInterval` is the model. The times are multiples of the period from this
-/// call, so they do not drift. A tick is never early, and is late as a [`sleep`](crate::sleep()) may be.
+/// call, so they do not drift, unless [`MissedTicks::Delay`] is chosen. A tick is never early, and is late as a [`sleep`](crate::sleep()) may be.
 ///
 /// The interval belongs to the loop that polls it. [`Duration::MAX`] never ticks. Zero counts as one millisecond, as it
 /// does for `setInterval`: [`yield_now`](crate::yield_now) is for giving others a turn.
