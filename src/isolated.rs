@@ -40,9 +40,11 @@
 //! # What can be sent
 //!
 //! Whatever serde can write and read as JSON, with all that its attributes do, and besides maps with keys of any type, and floats that
-//! are infinite or NaN. As there, `Some(None)` and `Some(())` come back as `None`: say what is meant by an enum. Bytes travel twice as
-//! fast in a `ByteBuf` of the crate serde_bytes, or under its attribute, as in a `Vec<u8>`. What cannot be sent is an error of the
-//! compiler, be it an argument or the result:
+//! are infinite or NaN. As there, `Some(None)` and `Some(())` come back as `None`: say what is meant by an enum. Keep integers of 128
+//! bits out of what is untagged, flattened or tagged inside, where they are refused, or come back as a text if one may stand there.
+//! Values may be nested as deep as in JSON, by 128 levels; one that goes on for thousands may overflow the stack of whoever reads it,
+//! which for a result is this process. Bytes travel twice as fast in a `ByteBuf` of the crate serde_bytes, or under its attribute, as
+//! in a `Vec<u8>`. What cannot be sent is an error of the compiler, be it an argument or the result:
 //!
 //! ```compile_fail,E0277
 //! #[selkie::isolated]
