@@ -43,7 +43,8 @@ use crate::{
 ///   run that waits for nothing else takes that for a deadlock. Give such work from the tasks of a loop.
 /// - A blocking job that would have to wait for a lock, a queue or the like is refused, as it would hold up all others: with
 ///   [`WaitError::WouldBlock`](crate::WaitError::WouldBlock), or what the queue has for that. So is one that waits for a result of
-///   its world: [`WaitError::WouldDeadlock`](crate::WaitError::WouldDeadlock).
+///   its world: [`WaitError::WouldDeadlock`](crate::WaitError::WouldDeadlock), or `WouldBlock` on a thread that must not block, as a
+///   page's.
 /// - When every task waits and nothing can wake one, the run ends with a [`Deadlock`] that lists who waits for what, and names the
 ///   circle if tasks wait for each other's locks.
 ///
