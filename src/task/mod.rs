@@ -133,7 +133,7 @@ impl<T> Task<T> {
         Ok(unsafe { self.raw.output::<T>() }.as_ref())
     }
 
-    /// The result, without waiting, or the task itself if there is none yet.
+    /// The result, without waiting, or the task itself if there is none yet, or its done callbacks have still to run.
     pub fn try_into_result(mut self) -> Result<Result<T, JoinError>, Self> {
         self.take().ok_or(self)
     }

@@ -161,7 +161,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Names the task. Without it the name is `Task-` and a number that grows with each task of the process.
+    /// Names the task. Without it the name is `Task-` and the [`id`](Task::id).
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
