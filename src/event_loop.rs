@@ -436,7 +436,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Prevents the call and drops the callback, at once; whether it had not begun.
+    /// Prevents the call and drops the callback, at once; whether it was still to come.
     pub fn cancel(&self) -> bool {
         self.raw.cancel_callback()
     }
