@@ -520,7 +520,10 @@ impl fmt::Debug for LoopHandle {
 pub(crate) async fn shut_down(scheduler: Arc<Scheduler>, limit: Duration) {
     // The task that runs this is quiet, and so is not among them.
     let tasks = visible(scheduler.pending());
-    scheduler.ending.set(true);
+    if !scheduler.ending.replace(true) {
+        // What groups have asked of their children is another matter.
+        tasks.iter().for_each(|task| task.raw.note_asked(false));
+    }
     for task in &tasks {
         task.cancel_with_owner();
     }

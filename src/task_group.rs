@@ -102,6 +102,8 @@ impl<E> Inner<E> {
         let children: Vec<TaskRef> = self.children.borrow().values().cloned().collect();
         for child in children {
             child.cancel_with_owner();
+            // Nor by the awaits that go with the body and with siblings.
+            child.note_asked(true);
         }
         if !self.body_ended.get() {
             self.wake_parent();

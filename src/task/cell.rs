@@ -84,7 +84,7 @@ pub(crate) struct Cold {
     pub(crate) cancel_message: Option<Arc<str>>,
     /// A cancel was raised again with no scope around: the next turn ends the task.
     pub(crate) resumed: bool,
-    /// It was asked to end because its loop does.
+    /// It was asked to end because its group or its loop does.
     pub(crate) asked: bool,
     /// An instrument has made it, and is told nothing of it.
     pub(crate) untold: bool,

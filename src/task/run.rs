@@ -568,13 +568,20 @@ impl TaskRef {
         true
     }
 
-    /// Asks the task to end because whoever awaits it, its group, its race or its loop does, or has no more use for it. As the loop
-    /// ends that is done once: a second request would cut short what the task does to end.
+    /// Asks the task to end because whoever awaits it, its group, its race or its loop does, or has no more use for it. As the group or
+    /// the loop ends that is done once: a second request would cut short what the task does to end.
     pub(crate) fn cancel_with_owner(&self) -> bool {
         // Without anything cold it has no scopes, and ends at the first request.
-        let is_last = self.scheduler().ending.get() && self.cold_if_any().is_some();
-        if is_last && self.cold(|cold| std::mem::replace(&mut cold.asked, true)) {
-            return false;
+        if self.cold_if_any().is_some() {
+            let is_last = self.scheduler().ending.get();
+            let asked = self.cold(|cold| {
+                let asked = cold.asked;
+                cold.asked |= is_last;
+                asked
+            });
+            if asked {
+                return false;
+            }
         }
         self.cancel(None)
     }
@@ -584,7 +591,7 @@ impl TaskRef {
         self.has(CANCEL)
     }
 
-    /// Whether what it was asked counts as asked because its loop ends.
+    /// Whether what it was asked counts as asked because its group or its loop ends.
     pub(crate) fn note_asked(&self, is_asked: bool) {
         if self.cold_if_any().is_some() {
             self.cold(|cold| cold.asked = is_asked);

@@ -948,3 +948,37 @@ behaviour! {
         assert!(told.len() == 1 && told[0].contains("panicked while it was dropped"), "{told:?}");
     }
 }
+
+behaviour! {
+    /// Rows: X04, X01. By the group, and not again by the awaits that go with the body and with a sibling: what is asked twice has
+    /// what it does to end cut short.
+    async fn a_child_that_is_awaited_is_asked_once_when_its_group_ends(t) {
+        for by_sibling in [false, true] {
+            let inner = t.clone();
+            let group = TaskGroup::scope(async |group| {
+                let child = group.spawn(async move {
+                    let Err(cancelled) = catch_cancel(std::future::pending::<()>()).await else { unreachable!() };
+                    inner.log("asked");
+                    sleep(inner.secs(0.5)).await;
+                    inner.log("clean");
+                    cancelled.resume().await;
+                    Ok(())
+                });
+                group.spawn(async {
+                    yield_now().await;
+                    Err::<(), _>("failed")
+                }).detach();
+                if by_sibling {
+                    let sibling = async {
+                        _ = child.await;
+                        Ok(())
+                    };
+                    group.spawn(sibling).await
+                } else {
+                    child.await
+                }
+            });
+            assert_eq!(group.await.unwrap_err().errors().len(), 1);
+        }
+    } => ["asked", "clean", "asked", "clean"]
+}
