@@ -59,12 +59,17 @@ pub struct Deferred<T, E = Infallible> {
     source: Option<Source>,
 }
 
-/// Asks the task to end when the result is not wanted any more.
-struct Source(AnyTask);
+/// Asks the task to end when the result is not wanted any more: once, as to ask again would cut short what it does to end.
+struct Source {
+    task: AnyTask,
+    asked: Cell<bool>,
+}
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.0.cancel_with_owner();
+        if !self.asked.get() {
+            self.task.cancel_with_owner();
+        }
     }
 }
 
@@ -243,7 +248,7 @@ impl<T: 'static, E: 'static> Deferred<T, E> {
                 });
                 driver.raw().mark_quiet();
                 driver.detach();
-                deferred.source = Some(Source(source));
+                deferred.source = Some(Source { task: source, asked: Cell::new(false) });
                 return deferred;
             }
         };
@@ -280,7 +285,8 @@ impl<T: 'static, E: 'static> Deferred<T, E> {
         let settled = self.shared.settle(Err(TaskError::Join(JoinError::cancelled(None))));
         let Ok(wakers) = settled else { return false };
         if let Some(source) = &self.source {
-            source.0.cancel();
+            source.asked.set(true);
+            source.task.cancel();
         }
         wake_all(wakers);
         true

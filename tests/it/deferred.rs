@@ -3,7 +3,10 @@
 use std::{cell::Cell, cell::RefCell, rc::Rc};
 
 use futures::task::{LocalSpawnExt, SpawnExt};
-use selkie::{Deferred, EventLoop, InvalidState, TaskError, TaskGroup, sleep, spawn, spawn_lazy, yield_now};
+use selkie::{
+    Deferred, EventLoop, InvalidState, TaskError, TaskGroup, catch_cancel, sleep, spawn, spawn_lazy,
+    yield_now,
+};
 
 behaviour! {
     /// Rows: F13.
@@ -279,4 +282,25 @@ behaviour! {
         assert!(closed.spawn_local(async {}).unwrap_err().is_shutdown());
         assert!(futures::task::LocalSpawn::status_local(&closed).is_err());
     }
+}
+
+behaviour! {
+    /// Rows: X01. What is asked twice has what it does to end cut short.
+    async fn a_deferred_that_was_cancelled_asks_its_task_no_second_time(t) {
+        let inner = t.clone();
+        let deferred = Deferred::from_future(async move {
+            if let Err(cancelled) = catch_cancel(std::future::pending::<()>()).await {
+                inner.log("asked");
+                sleep(inner.secs(0.5)).await;
+                inner.log("clean");
+                cancelled.resume().await;
+            }
+            Ok::<_, ()>(())
+        });
+        deferred.cancel();
+        yield_now().await;
+        yield_now().await;
+        drop(deferred);
+        sleep(t.secs(1.0)).await;
+    } => ["asked", "clean"]
 }
