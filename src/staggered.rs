@@ -70,7 +70,7 @@ where
     T: 'static,
     E: 'static,
 {
-    let mut race = Race { tasks: Vec::new(), members: Members::listed() };
+    let mut race = Race { tasks: Vec::new(), members: Members::listed(), is_over: false };
     let mut cancelled = Postponed::default();
     let first = match catch_cancel(race.run(functions.into_iter(), delay)).await {
         Ok(first) => first,
@@ -79,6 +79,7 @@ where
             None
         }
     };
+    race.is_over = true;
     for task in &race.tasks {
         task.raw().cancel_with_owner();
     }
@@ -118,6 +119,8 @@ where
 struct Race<T, E> {
     tasks: Vec<Task<Result<T, E>>>,
     members: Rc<Members>,
+    /// They were asked. To ask again would cut short what they do to end.
+    is_over: bool,
 }
 
 impl<T: 'static, E: 'static> Race<T, E> {
@@ -182,7 +185,9 @@ impl<T, E> Drop for Race<T, E> {
         for task in &self.tasks {
             if !task.is_finished() {
                 self.members.remove_pending(task.raw());
-                task.raw().cancel_with_owner();
+                if !self.is_over {
+                    task.raw().cancel_with_owner();
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::select;
-use selkie::{TaskError, catch_cancel, sleep, spawn, staggered_race};
+use selkie::{TaskError, catch_cancel, sleep, spawn, staggered_race, timeout};
 
 type T = crate::harness::T;
 
@@ -197,4 +197,26 @@ behaviour! {
         assert_eq!(race.winner, Some((1, 1)));
         assert!(matches!(&race.errors[0], Some(TaskError::Join(error)) if error.is_panic()));
     }
+}
+
+behaviour! {
+    /// Rows: X33, X01. They were asked when the race was won, and what is asked twice has what it does to end cut short.
+    async fn a_race_that_is_dropped_while_it_waits_asks_nobody_a_second_time(t) {
+        let runner = |n: u32| {
+            let t = t.clone();
+            move || async move {
+                if n == 0 {
+                    let Err(cancelled) = catch_cancel(std::future::pending::<()>()).await else { unreachable!() };
+                    t.log("asked");
+                    sleep(t.secs(1.0)).await;
+                    t.log("clean");
+                    cancelled.resume().await;
+                }
+                Ok::<_, ()>(n)
+            }
+        };
+        let race = staggered_race([runner(0), runner(1)], Duration::ZERO);
+        assert!(timeout(t.secs(0.5), race).await.is_err());
+        sleep(t.secs(1.0)).await;
+    } => ["asked", "clean"]
 }
