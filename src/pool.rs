@@ -148,7 +148,7 @@ struct State {
 }
 
 thread_local! {
-    /// The pool whose worker this thread is; it is initialized.
+    /// The pool whose worker this thread is; it is initialized, or about to be.
     static WORKER: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -329,8 +329,8 @@ impl ThreadPool {
     /// # Errors
     ///
     /// - [`WaitError::TimedOut`]; the pool goes on ending.
-    /// - [`WaitError::WouldDeadlock`] in a job of this very pool, and in a simulation while jobs are left, which can run only
-    ///   when the caller waits by `shutdown().await`.
+    /// - [`WaitError::WouldDeadlock`] in a job or the initializer of this very pool, and in a simulation while jobs are left, which
+    ///   can run only when the caller waits by `shutdown().await`.
     /// - [`WaitError::WouldBlock`] on a thread that must not block.
     pub fn join(&self, timeout: Option<Duration>) -> Result<(), WaitError> {
         drop(self.shutdown());
@@ -492,14 +492,18 @@ impl Shared {
         if initialized {
             return Ok(());
         }
+        let before = WORKER.get();
+        if self.simulated.is_none() {
+            // From here on, as the initializer can no more wait for the end of its own thread than a job can.
+            WORKER.set(self.id);
+        }
         let initialize = || self.initializer.as_ref().map_or(Ok(()), |initializer| initializer());
         let mut initialized = Ok(Err("it trapped".to_owned()));
         os::guard(&mut || initialized = catch_unwind(AssertUnwindSafe(initialize)));
         let reason = match initialized {
             Ok(Ok(())) => {
-                match self.simulated.is_some() {
-                    true => self.lock().initialized = true,
-                    false => WORKER.set(self.id),
+                if self.simulated.is_some() {
+                    self.lock().initialized = true;
                 }
                 return Ok(());
             }
@@ -510,6 +514,7 @@ impl Shared {
                 format!("it panicked: {message}")
             }
         };
+        WORKER.set(before);
         let reason = self.lock().broken.get_or_insert_with(|| reason.into()).clone();
         self.is_broken.store(true, Ordering::Release);
         // Each of them comes here again and finds the pool broken.

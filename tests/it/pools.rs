@@ -1017,6 +1017,24 @@ mod threads {
         assert_eq!(job.wait(None).unwrap().unwrap(), Err(WaitError::WouldDeadlock));
     }
 
+    /// Rows: F75. Nor can its initializer, and no more wait for others of the only thread than a job can.
+    #[test]
+    fn an_initializer_waits_for_its_own_pool_as_a_job_does() {
+        let own = Arc::new(std::sync::OnceLock::<ThreadPool>::new());
+        let (theirs, (sender, told)) = (own.clone(), mpsc::channel());
+        let initializer = move || {
+            let pool = theirs.get().unwrap();
+            let mut ran = false;
+            pool.scope(|scope| scope.submit(|| ran = true).unwrap().detach()).unwrap();
+            sender.send((pool.join(None), ran)).map_err(|error| error.to_string())
+        };
+        let pool = ThreadPool::builder(1).initializer(initializer).build().unwrap();
+        assert!(own.set(pool.clone()).is_ok());
+        let mut job = pool.submit(|| 1).unwrap();
+        assert_eq!(job.wait(None).unwrap().unwrap(), 1);
+        assert_eq!(told.recv().unwrap(), (Err(WaitError::WouldDeadlock), true));
+    }
+
     /// Rows: F71. The thread of the scope is the only one that could run the job, whoever has submitted it.
     #[test]
     fn a_scope_of_a_full_pool_ends_also_with_jobs_that_other_threads_submit() {
