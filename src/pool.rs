@@ -74,7 +74,7 @@ pub use scope::PoolScope;
 ///
 /// - **Web:** in a build with threads, in an isolated page, its threads are Workers, without JavaScript. Elsewhere making a pool
 ///   is an [`Unavailable`] error, outside of a simulation. A page must not wait: `join` and `scope` are
-///   [`WaitError::WouldBlock`] there; await `shutdown()`. Threads have no names.
+///   [`WaitError::WouldBlock`] there; await `shutdown()`.
 ///
 /// # Examples
 ///

@@ -73,7 +73,7 @@ thread_local! {
 
 /// The name of the thread that this runs on, if it has one. Mirrors `threading.current_thread().name`.
 ///
-/// Threads of pools and loops have names as well.
+/// Threads of pools and loops have names as well. In a simulation these are not threads, and have that of its thread.
 #[doc(alias = "current_thread")]
 pub fn current_thread_name() -> Option<Arc<str>> {
     let ours = CURRENT.try_with(|current| current.borrow().as_ref().map(|(_, name)| name.clone()));
