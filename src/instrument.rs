@@ -14,12 +14,12 @@ pub trait Instrument {
         let _ = task;
     }
 
-    /// A poll begins. Eager starts nest: another task's poll may be under way.
+    /// A poll begins, or the future of a task that ends cancelled is dropped. Eager starts nest: another task's poll may be under way.
     fn poll_start(&self, task: &AnyTask) {
         let _ = task;
     }
 
-    /// The poll has ended; [`AnyTask::waits_for`] says what the task waits for, if it is not done.
+    /// That has ended; [`AnyTask::waits_for`] says what the task waits for, if it is not done.
     fn poll_end(&self, task: &AnyTask) {
         let _ = task;
     }
