@@ -455,7 +455,7 @@ mod tests {
 
     use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
 
-    use super::{NEVER, Node, Timers};
+    use super::{KEPT, NEVER, Node, Timers};
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -658,6 +658,25 @@ mod tests {
             prop_assert!(from.is_empty());
             let again: Vec<_> = std::iter::from_fn(|| to.pop()).collect();
             prop_assert_eq!(again.len(), len);
+        }
+    }
+
+    #[test]
+    fn a_burst_gives_back_the_memory_that_it_was_sorted_in() {
+        let timers = Timers::new(1);
+        let kept = || {
+            [timers.due.take().capacity(), timers.sorted.take().capacity(), timers.taken.take().capacity()]
+        };
+        for (size, is_kept) in [(KEPT / 2, true), (4 * KEPT, false)] {
+            let nodes: Vec<_> = (0..size).map(|_| Node::default()).collect();
+            // SAFETY: they fire below.
+            nodes.iter().for_each(|node| unsafe {
+                timers.insert(NonNull::from(node), timers.elapsed.get() + 1, false)
+            });
+            let mut fired = 0;
+            timers.fire(timers.elapsed.get() + 1, |_| fired += 1);
+            assert_eq!(fired, size);
+            assert_eq!(kept().map(|capacity| capacity > 0), [is_kept; 3]);
         }
     }
 
