@@ -1,8 +1,19 @@
 //! Lanes: who runs first, and that nobody starves.
 
-use std::{cell::Cell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::mpsc,
+    time::Duration,
+};
 
-use selkie::{Priority, Task, yield_now};
+use selkie::{
+    Deferred, EventLoop, Next, Priority, Task, sleep, spawn_lazy,
+    testing::{ManualClock, Sim},
+    yield_now,
+};
+
+use crate::harness::test;
 
 behaviour! {
     /// Rows: U15.
@@ -81,4 +92,130 @@ behaviour! {
         assert!(normal.is_finished() && !background.is_finished());
         background.await.unwrap();
     }
+}
+
+behaviour! {
+    /// Rows: U15.
+    async fn polls_count_for_the_background_from_when_it_waits(t) {
+        // Whatever number of polls was before.
+        for before in 0..16 {
+            for _ in 0..before {
+                yield_now().await;
+            }
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let spawn = |number, priority| {
+                let order = order.clone();
+                Task::builder().priority(priority).lazy().spawn(async move { order.borrow_mut().push(number) })
+            };
+            let background = spawn(10, Priority::Background);
+            for number in 0..10 {
+                spawn(number, Priority::Normal).detach();
+            }
+            background.await.unwrap();
+            assert_eq!(*order.borrow(), (0..=10).collect::<Vec<_>>());
+        }
+    }
+}
+
+behaviour! {
+    /// Rows: U15.
+    async fn a_loop_ends_while_its_background_is_always_ready(t) {
+        let endless = Task::builder().priority(Priority::Background).spawn(async {
+            loop {
+                yield_now().await;
+            }
+        });
+        endless.detach();
+        yield_now().await;
+        t.log("end");
+    } => ["end"]
+}
+
+/// Rows: U15.
+#[test]
+fn the_background_waits_for_what_other_threads_hand_in() {
+    let (sender, order) = mpsc::channel();
+    Sim::new().run(async move {
+        let background = |number| {
+            let (sender, handed_in) = (sender.clone(), sender.clone());
+            Task::builder().priority(Priority::Background).lazy().spawn(async move {
+                if number == 1 {
+                    let handle = EventLoop::current().unwrap().handle();
+                    let _ = handle.call_soon_threadsafe(move || handed_in.send(2).unwrap()).unwrap();
+                }
+                sender.send(number).unwrap();
+            })
+        };
+        background(1).detach();
+        background(3).detach();
+        sleep(Duration::from_secs(1)).await;
+    });
+    assert_eq!(order.iter().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+/// Rows: U15.
+#[test]
+fn the_background_does_not_hold_up_timers_for_a_slice() {
+    let sim = Rc::new(Sim::new());
+    let clock = sim.clone();
+    sim.run(async move {
+        let polls = Rc::new(Cell::new(0));
+        for number in 0..1000 {
+            let (polls, clock) = (polls.clone(), clock.clone());
+            let background = Task::builder().priority(Priority::Background).lazy().spawn(async move {
+                polls.set(polls.get() + 1);
+                if number == 0 {
+                    clock.advance(Duration::from_millis(2));
+                }
+            });
+            background.detach();
+        }
+        sleep(Duration::from_millis(1)).await;
+        assert!((1..=128).contains(&polls.get()), "{} polls before the clock was looked at", polls.get());
+    });
+}
+
+/// Runs three hundred normal tasks, of which the first one makes an urgent one ready and calls `cut_off`. The order of all.
+async fn a_round_with(cut_off: impl Fn() + 'static) -> Vec<u32> {
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let (wake, woken) = Deferred::<()>::new();
+    let log = order.clone();
+    let urgent = Task::builder().priority(Priority::Urgent).spawn(async move {
+        woken.await.unwrap();
+        log.borrow_mut().push(300);
+    });
+    let mut first = Some((cut_off, wake));
+    for number in 0..300 {
+        let (log, first) = (order.clone(), first.take());
+        let normal = spawn_lazy(async move {
+            log.borrow_mut().push(number);
+            if let Some((cut_off, wake)) = first {
+                wake.set_result(()).unwrap();
+                cut_off();
+            }
+        });
+        normal.detach();
+    }
+    urgent.await.unwrap();
+    order.take()
+}
+
+/// Rows: U15. The urgent task is of the next round.
+#[test]
+fn nobody_overtakes_a_round_that_is_cut_off() {
+    let all: Vec<_> = (0..=300).collect();
+    let sim = Rc::new(Sim::new());
+    let clock = sim.clone();
+    assert_eq!(sim.run(a_round_with(move || clock.advance(Duration::from_secs(1)))), all, "a slice is over");
+
+    let clock = Rc::new(ManualClock::new());
+    let hands = clock.clone();
+    let guest = clock.guest(None, || ());
+    let task = guest.spawn(a_round_with(move || hands.set(Duration::from_secs(1)))).unwrap();
+    while guest.turn().unwrap() == Next::Now {}
+    assert_eq!(task.try_into_result().unwrap().unwrap(), all, "a turn of a guest is over");
+
+    // What is told of polls changes, so what is left of a row of them begins anew.
+    let watch = || EventLoop::current().unwrap().report_slow_polls(None);
+    assert_eq!(Sim::new().run(a_round_with(watch)), all, "a row of polls is over");
 }
