@@ -1,6 +1,6 @@
 //! Sleeps and timers: order, bounds, ownership, every state in which one is dropped.
 
-use std::{cell::RefCell, pin::Pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, pin::Pin, rc::Rc, sync::mpsc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use selkie::{EventLoop, Sleep, catch_cancel, sleep, sleep_until, spawn, testing::Sim, yield_now};
@@ -302,4 +302,28 @@ behaviour! {
         }
         assert_eq!(count, 100);
     }
+}
+
+/// Rows: F20.
+#[test]
+fn what_other_threads_hand_in_comes_before_the_timers_that_are_due() {
+    let sim = Rc::new(Sim::new());
+    let clock = sim.clone();
+    let (sender, order) = mpsc::channel();
+    sim.run(async move {
+        let event_loop = EventLoop::current().unwrap();
+        let second = Duration::from_secs(1);
+        for when in [second, second * 2] {
+            let sender = sender.clone();
+            let _ = event_loop.call_later(when, move || sender.send("timer").unwrap()).unwrap();
+        }
+        clock.advance(second * 3);
+        let handed_in = move || {
+            let sent = move || sender.send("handed in").unwrap();
+            let _ = EventLoop::current().unwrap().call_soon(sent).unwrap();
+        };
+        let _ = event_loop.handle().call_soon_threadsafe(handed_in).unwrap();
+        sleep(second).await;
+    });
+    assert_eq!(order.iter().collect::<Vec<_>>(), ["handed in", "timer", "timer"]);
 }
