@@ -7,7 +7,8 @@ use std::{
 };
 
 use selkie::{
-    EventLoop, LoopClosed, Priority, RunError, Task, sleep, spawn, spawn_lazy, testing::Sim, yield_now,
+    EventLoop, Handle, LoopClosed, Priority, RunError, Task, sleep, spawn, spawn_lazy, testing::Sim,
+    yield_now,
 };
 
 use crate::harness::{HOST_BLOCKS, OnDrop, Reports, on_new_loops, test};
@@ -511,4 +512,24 @@ fn a_timer_that_is_due_goes_behind_what_is_ready() {
         sleep(Duration::from_millis(1)).await;
     });
     assert_eq!(*events.borrow(), ["ready", "ready too", "due"]);
+}
+
+/// Rows: F16.
+#[test]
+fn what_a_closing_loop_ends_may_cancel_what_it_ends_next() {
+    on_new_loops(|event_loop| {
+        let reports = Reports::of(&event_loop);
+        let later: Rc<RefCell<Option<Handle>>> = Rc::default();
+        let cancels = later.clone();
+        let guard = OnDrop(move || assert!(cancels.take().unwrap().cancel()));
+        let first = async move {
+            std::future::pending::<()>().await;
+            drop(guard);
+        };
+        event_loop.spawn_with(Task::builder().name("first"), first).unwrap().detach();
+        later.replace(Some(event_loop.call_later(Duration::from_secs(1), || unreachable!()).unwrap()));
+        event_loop.close().unwrap();
+        assert_eq!(reports.take(), ["task \"first\" was destroyed while it was pending"]);
+        assert!(later.borrow().is_none());
+    });
 }

@@ -1,8 +1,8 @@
 //! What nobody waits for is not lost: reports, the exception handler, instruments that fail.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use selkie::{AnyTask, ContextVar, EventLoop, Instrument, Task, spawn, yield_now};
+use selkie::{AnyTask, ContextVar, Deferred, EventLoop, Instrument, Task, spawn, yield_now};
 
 use crate::harness::{OnDrop, Reports, on_new_loops, test};
 
@@ -12,17 +12,24 @@ fn a_task_destroyed_while_pending_is_reported_at_once_and_by_name() {
     on_new_loops(|event_loop| {
         let reports = Reports::of(&event_loop);
         let named = |name: &str| Task::builder().name(name);
-        event_loop.spawn_with(named("waits"), std::future::pending::<()>()).unwrap().detach();
+        // What the deferred waits with is the library's own, and no news either.
+        let waits = async move {
+            let source = named("source").spawn(std::future::pending::<Result<(), ()>>());
+            let _ = Deferred::from_future(source).await;
+        };
+        event_loop.spawn_with(named("waits"), waits).unwrap().detach();
         event_loop.spawn_with(named("not started").lazy(), async {}).unwrap().detach();
         let done = event_loop.spawn_with(named("done"), async {}).unwrap();
         drop(done);
         let kept = event_loop.spawn_with(named("kept"), std::future::pending::<()>()).unwrap();
         let _ = event_loop.call_soon(|| {}).unwrap();
+        // A callback is no task, and its end is no news.
+        let _ = event_loop.call_later(Duration::from_secs(3600), || {}).unwrap();
         event_loop.stop();
         event_loop.run_forever().unwrap();
         event_loop.close().unwrap();
-        let expected =
-            ["waits", "kept"].map(|name| format!("task {name:?} was destroyed while it was pending"));
+        let expected = ["waits", "kept", "source"]
+            .map(|name| format!("task {name:?} was destroyed while it was pending"));
         assert_eq!(reports.take(), expected);
         assert!(kept.is_cancelled());
     });
