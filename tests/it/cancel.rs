@@ -536,3 +536,88 @@ behaviour! {
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(move |cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
+
+behaviour! {
+    /// Rows: X02.
+    async fn a_scope_that_is_polled_only_in_the_next_turn_catches_the_cancel_too(t) {
+        let task = spawn(async {
+            let mut scope = pin!(catch_cancel(pending::<()>()));
+            let mut polls = 0;
+            poll_fn(|cx| {
+                polls += 1;
+                if polls == 2 {
+                    // As a future that has done enough for this turn.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                scope.as_mut().poll(cx).map(|ended| (polls, ended.is_err()))
+            })
+            .await
+        });
+        task.cancel();
+        assert_eq!(task.await.unwrap(), (3, true));
+    }
+}
+
+behaviour! {
+    /// Rows: X01.
+    async fn the_first_message_of_two_requests_counts(t) {
+        let task = spawn(pending::<()>());
+        assert!(task.cancel_with("first") && task.cancel_with("second"));
+        assert_eq!(task.await.unwrap_err().cancel_message(), Some("first"));
+    }
+}
+
+behaviour! {
+    /// Rows: X02.
+    async fn a_scope_that_has_ended_leaves_the_cancel_to_the_one_around(t) {
+        let task = spawn(async {
+            catch_cancel(async {
+                catch_cancel(yield_now()).await.unwrap();
+                pending::<()>().await;
+            })
+            .await
+            .is_err()
+        });
+        yield_now().await;
+        yield_now().await;
+        task.cancel();
+        assert!(task.await.unwrap());
+    }
+}
+
+behaviour! {
+    /// Rows: X02. The scope has caught the first request, and is not polled any more.
+    async fn a_cancel_that_nobody_catches_ends_the_task_though_one_was_caught_before(t) {
+        let task = spawn(async {
+            assert!(catch_cancel(pending::<()>()).await.is_err());
+            let mut kept = pin!(catch_cancel(pending::<()>()));
+            poll_fn(|cx| {
+                assert!(kept.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            pending::<()>().await;
+        });
+        task.cancel();
+        yield_now().await;
+        yield_now().await;
+        assert!(!task.is_finished());
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+}
+
+behaviour! {
+    /// Rows: X02.
+    async fn a_cancel_goes_on_to_a_scope_that_has_just_begun(t) {
+        let second = t.secs(1.0);
+        let task = spawn(async move {
+            let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+            sleep(second).await;
+            catch_cancel(cancelled.resume()).await.is_err()
+        });
+        task.cancel();
+        assert!(task.await.unwrap());
+    }
+}
