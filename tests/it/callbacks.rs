@@ -11,10 +11,10 @@ use std::{
 };
 
 use selkie::{
-    CancelOutcome, ContextVar, EventLoop, Lock, RemoteHandle, sleep, spawn, testing::Sim, yield_now,
+    CancelOutcome, ContextVar, EventLoop, Lock, RemoteHandle, Task, sleep, spawn, testing::Sim, yield_now,
 };
 
-use crate::harness::{OnDrop, Reports, test};
+use crate::harness::{OnDrop, Reports, T, test};
 
 static VAR: ContextVar<u32> = ContextVar::new();
 
@@ -365,4 +365,30 @@ behaviour! {
         assert!(reports[1].ends_with(" panicked: soon"), "{}", reports[1]);
         assert_eq!(reports[2..], ["a done callback panicked: second"]);
     } => ["first", "third"]
+}
+
+behaviour! {
+    /// Rows: F15.
+    async fn callbacks_that_add_callbacks_keep_nobody_waiting(t) {
+        fn add(task: &Rc<Task<()>>, t: T, left: u32) {
+            let again = task.clone();
+            task.on_done(move |_| {
+                t.log(format!("callback {left}"));
+                if left > 0 {
+                    add(&again, t, left - 1);
+                }
+            });
+        }
+        let task = Rc::new(spawn(yield_now()));
+        add(&task, t.clone(), 2);
+        drop(task);
+        let inner = t.clone();
+        let other = spawn(async move {
+            for _ in 0..4 {
+                inner.log("other");
+                yield_now().await;
+            }
+        });
+        other.await.unwrap();
+    } => ["other", "other", "callback 2", "other", "callback 1", "other", "callback 0"]
 }

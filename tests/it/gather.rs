@@ -9,8 +9,8 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use selkie::{
-    AnyTask, EventLoop, JoinError, Task, TaskError, catch_cancel, current_task, gather, limit, sleep, spawn,
-    spawn_lazy, testing::Sim, timeout, try_gather, yield_now,
+    AnyTask, EventLoop, JoinError, Priority, Task, TaskError, catch_cancel, current_task, gather, limit,
+    sleep, spawn, spawn_lazy, testing::Sim, timeout, try_gather, yield_now,
 };
 
 use crate::harness::T;
@@ -678,4 +678,19 @@ behaviour! {
         let ok = |n| async move { Ok::<_, ()>(job(n).await) };
         assert_eq!(try_gather(expected.clone().into_iter().map(ok)).await.unwrap(), expected);
     }
+}
+
+behaviour! {
+    /// Rows: F15, F23. Although whoever waits has the right of way.
+    async fn an_urgent_gather_waits_for_the_done_callbacks_of_its_members(t) {
+        let member = spawn(async { yield_now().await; 1 });
+        let inner = t.clone();
+        member.on_done(move |_| inner.log("callback"));
+        let inner = t.clone();
+        let urgent = Task::builder().priority(Priority::Urgent).spawn(async move {
+            assert_eq!(values(gather([member]).await), [1]);
+            inner.log("gathered");
+        });
+        urgent.await.unwrap();
+    } => ["callback", "gathered"]
 }

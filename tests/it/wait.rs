@@ -1,6 +1,13 @@
 //! wait and TaskSet.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use futures::{FutureExt, Stream, StreamExt};
 use selkie::{Task, TaskSet, TaskState, Until, sleep, spawn, spawn_lazy, testing::Sim, wait, yield_now};
@@ -334,4 +341,31 @@ behaviour! {
         }
         assert!(seen.iter().all(|seen| *seen));
     }
+}
+
+behaviour! {
+    /// Rows: F31.
+    async fn a_set_wakes_whoever_has_asked_last(t) {
+        let mut set: TaskSet<()> = [spawn(sleep(t.secs(1.0)))].into_iter().collect();
+        poll_fn(|cx| {
+            assert!(pin!(set.next_done()).poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let other = spawn(async move { set.next_done().await.is_some() });
+        assert!(other.await.unwrap());
+    }
+}
+
+behaviour! {
+    /// Rows: F15.
+    async fn a_set_gives_out_what_had_ended_when_its_callbacks_have_run(t) {
+        let task = spawn(async {});
+        let inner = t.clone();
+        task.on_done(move |_| inner.log("callback"));
+        let mut set: TaskSet<()> = [task].into_iter().collect();
+        let done = set.next_done().await.unwrap();
+        t.log("taken");
+        done.try_into_result().unwrap().unwrap();
+    } => ["callback", "taken"]
 }
