@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, future::poll_immediate};
 use selkie::{
     AnyTask, TaskState, TimedOut, Until, as_completed, limit, sleep, spawn, timeout, wait, yield_now,
 };
@@ -192,5 +192,32 @@ behaviour! {
             assert_eq!(stream.next().await.unwrap().await.unwrap(), expected);
             assert!(started.get() <= expected + 12, "{} after {expected}", started.get());
         }
+    }
+}
+
+behaviour! {
+    /// Rows: X13, U21.
+    async fn an_iterator_is_not_asked_again_after_its_end(t) {
+        let mut asked = 0;
+        let members = std::iter::from_fn(|| {
+            asked += 1;
+            (asked <= 3).then(|| std::future::ready(asked))
+        });
+        let mut stream = as_completed(limit(2, members));
+        while stream.next_done().await.is_some() {}
+        assert!(stream.next_done().await.is_none());
+        drop(stream);
+        assert_eq!(asked, 4);
+    }
+}
+
+behaviour! {
+    /// Rows: X13, U21.
+    async fn the_end_behind_a_limit_is_seen_although_the_time_is_over(t) {
+        let mut stream = as_completed(limit(1, [sleep(t.secs(1.0))])).timeout(t.secs(2.0));
+        assert!(poll_immediate(stream.next_done()).await.is_none());
+        sleep(t.secs(3.0)).await;
+        assert!(stream.next_done().await.unwrap().is_ok());
+        assert!(stream.next_done().await.is_none(), "nothing is left that could be late");
     }
 }

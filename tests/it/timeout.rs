@@ -15,7 +15,7 @@ use selkie::{
     spawn_lazy, timeout, timeout_at, timeout_scope, wait_for, yield_now,
 };
 
-use crate::harness::Reports;
+use crate::harness::{OnDrop, Reports};
 
 /// Logs when it is dropped.
 struct Dropped(crate::harness::T, &'static str);
@@ -584,5 +584,19 @@ behaviour! {
         let mut boxed: Pin<Box<dyn Future<Output = i32>>> = Box::pin(async { 4 });
         assert_eq!(timeout(long, boxed.as_mut()).await, Ok(4));
         assert_eq!(timeout(long, timeout(long, async { 5 })).await, Ok(Ok(5)));
+    }
+}
+
+behaviour! {
+    /// Rows: X09.
+    async fn what_an_expired_body_drops_cannot_move_the_deadline(t) {
+        let moved = Rc::new(Cell::new(None));
+        let seen = moved.clone();
+        let over = timeout_scope(t.secs(1.0), async move |deadline| {
+            let _guard = OnDrop(|| seen.set(Some((deadline.expired(), deadline.reschedule(None)))));
+            pending::<()>().await;
+        });
+        assert!(over.await.is_err());
+        assert_eq!(moved.get(), Some((true, false)));
     }
 }
