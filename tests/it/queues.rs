@@ -14,8 +14,8 @@ use std::{
 
 use futures::StreamExt;
 use selkie::{
-    EventLoop, GetError, LifoQueue, PriorityQueue, PutError, Queue, QueueShutDown, WaitError, gather, local,
-    spawn, testing::Sim, yield_now,
+    AnyQueue, EventLoop, GetError, LifoQueue, PriorityQueue, PutError, Queue, QueueOrder, QueueShutDown,
+    WaitError, gather, local, spawn, testing::Sim, yield_now,
 };
 
 use crate::{
@@ -850,5 +850,27 @@ mod threads {
             one.join(None).unwrap();
         }
     }
+    }
+}
+
+behaviour! {
+    /// Rows: F62. Also where the memory is used up, and the putter's item needs new one.
+    async fn a_place_that_becomes_free_is_the_waiting_putters_whatever_the_limit(t) {
+        async fn check<T: 'static, O: QueueOrder<T> + 'static>(queue: AnyQueue<T, O>, item: fn(u32) -> T) {
+            let limit = queue.limit().unwrap();
+            for number in 0..limit as u32 {
+                queue.try_put(item(number)).unwrap();
+            }
+            let putting = queue.clone();
+            let putter = spawn(async move { putting.put(item(0)).await.is_ok() });
+            queue.try_get().unwrap();
+            assert_eq!(queue.len(), limit, "of a queue for {limit}");
+            assert!(putter.await.unwrap());
+        }
+        for limit in 1..200 {
+            check(Queue::bounded(limit), |number| number).await;
+            check(LifoQueue::bounded(limit), |number| number).await;
+            check(PriorityQueue::bounded(limit), |number| (number, ())).await;
+        }
     }
 }
