@@ -2,7 +2,8 @@
 //!
 //! Each thread of a pool is a [`Turn`] on a thread of the crew: a turn runs jobs, and a thread that finds none waits, in the
 //! list of the idle ones, for its idle limit. Whoever submits takes the last one off the list and wakes it. The list
-//! decides, not how a wait ended: a thread that is not on it any more has work coming.
+//! decides, not how a wait ended: a thread that is not on it any more has work coming. One whose time is over may find that work before
+//! it, and takes itself off: who is on the list is free.
 //!
 //! # No job is left behind
 //!
@@ -348,8 +349,11 @@ impl<J: Run> Turn for Thread<J> {
             let mut state = lock(&self.shared.state);
             if let Some(job) = state.queue.pop_front() {
                 state.count();
+                if self.since.take().is_some() {
+                    // It may have come by itself, for what another one was woken for.
+                    state.idle.retain(|idle| !Arc::ptr_eq(idle, &self.web));
+                }
                 drop(state);
-                self.since.set(None);
                 run(job);
                 continue;
             }
