@@ -66,6 +66,12 @@ const fn ms(ms: u64) -> Duration {
 /// Far more than any of this takes, so that what never ends fails.
 const LONG: Duration = Duration::from_secs(30);
 
+/// Works for so many microseconds.
+fn pass(micros: u64) {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_micros(micros) {}
+}
+
 /// Runs `body` as a task of the page's loop.
 async fn on_the_page<F: Future<Output = ()> + 'static>(body: F) {
     if has_threads() {
@@ -277,16 +283,17 @@ async fn a_job_that_another_one_waits_for_finds_a_thread_whenever_it_comes() {
             let waits = move || {
                 there.store(true, Ordering::Release);
                 // About when the thread that ran the first one ends.
-                let begin = Instant::now();
-                while begin.elapsed() < Duration::from_micros(900 + round * 4) {}
+                pass(900 + round * 4);
                 inner.submit(|| 7).unwrap().wait(Some(LONG)).unwrap().unwrap()
             };
-            let (first, waits) = (pool.submit(first).unwrap(), pool.submit(waits).unwrap());
+            let first = pool.submit(first).unwrap();
+            pass(300);
+            let waits = pool.submit(waits).unwrap();
             assert_eq!(timeout(LONG, waits).await.unwrap().unwrap(), 7);
             timeout(LONG, first).await.unwrap().unwrap();
-            // About when both threads have nothing to do for so long that they end: one that wakes for that may find the next job.
-            let idle = Instant::now();
-            while idle.elapsed() < Duration::from_micros(800 + round * 4) {}
+            // About when both threads have had nothing to do for so long that they end. One that wakes for that may find the first job,
+            // for which the other one was woken, and must not be woken for the second.
+            pass(700 + round * 4);
         }
 
         let _none = NoneFree::new().await;
