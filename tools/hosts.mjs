@@ -33,7 +33,7 @@ function targets() {
 const webSuites = () =>
     targets().filter(([crate, name]) => (crate === "selkie" && name === "it") || (crate === "selkie-web" && name !== "loom"));
 
-/** Models of the lock-free protocols, as [package, target, filter]: unit tests in modules named loom, and tests/loom.rs. */
+/** Models of the lock-free protocols, as [package, target, filter]: unit tests in modules named loom, and those of tests/loom. */
 const LOOM = [
     ["selkie", "lib", "loom"],
     ["selkie-native", "lib", "models"],

@@ -14,6 +14,8 @@
 //! come back too, but they may be busy with waiting for this very job. Only a thread that has not come up is not replaced, as
 //! the next would not come up either; if it was the only one, the jobs are dropped, and those who wait for them learn it.
 //!
+//! `tests/loom/threads.rs` has the model of this.
+//!
 //! # Far behind
 //!
 //! A page that is woken for each result, some ten times in a millisecond, is awake all the time: it takes a processor from
@@ -231,6 +233,7 @@ impl<J: Run> fmt::Debug for Pool<J> {
 }
 
 /// The pool of [`Platform::run_blocking`]: `min(32, processors + 4)` threads for all loops.
+#[cfg(not(selkie_loom))]
 pub(crate) fn shared(job: Job) -> Result<(), Unavailable> {
     static SHARED: Spin<Option<Arc<Pool>>> = Spin::new(None);
     let max = NonZeroUsize::new((crew::processors()? + 4).min(32)).unwrap_or(NonZeroUsize::MIN);
@@ -376,12 +379,10 @@ impl<J: Run> Turn for Thread<J> {
                 self.wait(&mut state);
                 return Next::At(limit);
             }
-            let place = state.idle.iter().position(|idle| Arc::ptr_eq(idle, &self.web));
-            match place {
+            // If it is not there a wake is on its way, perhaps for a job that another thread has taken meanwhile.
+            if let Some(place) = state.idle.iter().position(|idle| Arc::ptr_eq(idle, &self.web)) {
                 // `remove`, as the order is the point.
-                Some(place) => drop(state.idle.remove(place)),
-                // A wake is on its way, perhaps for a job that another thread has taken meanwhile.
-                None => {}
+                drop(state.idle.remove(place));
             }
             return Next::Done;
         }

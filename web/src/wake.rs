@@ -1,5 +1,5 @@
 //! How other threads wake a loop, in a build with threads. In any other build there are none, and this is nothing.
-//! `tests/loom.rs` has the models.
+//! `tests/loom/main.rs` has the models.
 //!
 //! The word is 1 from a call of [`Wake::set`] until the next turn begins. Who sets it notifies everybody who waits on it:
 //! the host of the loop's thread, by `Atomics.waitAsync` whenever no turn is running, or the thread itself, which is parked

@@ -1,11 +1,19 @@
-//! Models of the wake word. Run by `RUSTFLAGS="--cfg selkie_loom" cargo test -p selkie-web --test loom --release`.
+//! Models of the wake word and of the pool's threads. Run by
+//! `RUSTFLAGS="--cfg selkie_loom" cargo test -p selkie-web --test loom --release`.
 
 #![cfg(selkie_loom)]
 #![allow(missing_docs)]
 
+mod threads;
+
 // The crate itself is empty on the targets that loom runs on.
-#[path = "../src/wake.rs"]
+#[path = "../../src/pool.rs"]
+#[allow(dead_code, unreachable_pub, reason = "what the models have no use for")]
+mod pool;
+#[path = "../../src/wake.rs"]
 mod wake;
+
+use threads::{SLICE, Web, crew, host, lock, park};
 
 /// What the processor does for a thread that waits: the look at the word and the sleep are one step to those who notify.
 mod instructions {
