@@ -117,6 +117,11 @@ impl<J> State<J> {
         }
     }
 
+    /// Takes a thread off the list of the idle ones, whose order stays, if it is there.
+    fn forget(&mut self, web: &Arc<Web>) {
+        self.idle.retain(|idle| !Arc::ptr_eq(idle, web));
+    }
+
     fn take_queue(&mut self) -> VecDeque<J> {
         let queue = std::mem::take(&mut self.queue);
         self.count();
@@ -263,7 +268,7 @@ impl<J: Run> Shared<J> {
     fn left(self: &Arc<Self>, web: &Arc<Web>, came_up: bool) {
         let mut state = lock(&self.state);
         state.threads -= 1;
-        state.idle.retain(|idle| !Arc::ptr_eq(idle, web));
+        state.forget(web);
         let waiting = !state.queue.is_empty();
         let woken = if waiting { state.idle.pop() } else { None };
         let replaced = waiting && woken.is_none() && came_up;
@@ -354,7 +359,7 @@ impl<J: Run> Turn for Thread<J> {
                 state.count();
                 if self.since.take().is_some() {
                     // It may have come by itself, for what another one was woken for.
-                    state.idle.retain(|idle| !Arc::ptr_eq(idle, &self.web));
+                    state.forget(&self.web);
                 }
                 drop(state);
                 run(job);
@@ -380,10 +385,7 @@ impl<J: Run> Turn for Thread<J> {
                 return Next::At(limit);
             }
             // If it is not there a wake is on its way, perhaps for a job that another thread has taken meanwhile.
-            if let Some(place) = state.idle.iter().position(|idle| Arc::ptr_eq(idle, &self.web)) {
-                // `remove`, as the order is the point.
-                drop(state.idle.remove(place));
-            }
+            state.forget(&self.web);
             return Next::Done;
         }
     }
