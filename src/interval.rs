@@ -31,7 +31,8 @@ pub enum MissedTicks {
 /// Ticks every `period`, first after one period.
 ///
 /// asyncio has no such thing; JavaScript's `setInterval` is the model. The times are multiples of the period from this
-/// call, so they do not drift, unless [`MissedTicks::Delay`] is chosen. A tick is never early, and is late as a [`sleep`](crate::sleep()) may be.
+/// call, so they do not drift, unless [`MissedTicks::Delay`] is chosen. A tick is never early, and is late as a
+/// [`sleep`](crate::sleep()) may be.
 ///
 /// The interval belongs to the loop that polls it. [`Duration::MAX`] never ticks. Zero counts as one millisecond, as it
 /// does for `setInterval`: [`yield_now`](crate::yield_now) is for giving others a turn.

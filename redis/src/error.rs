@@ -45,7 +45,8 @@ impl Error {
         Self(Arc::new(Kind::Reply(what)))
     }
 
-    /// Redis could not be reached within the limit, or was not ready: it reads its data, is busy, or is a replica. It may or may not have done what was asked; asking again is safe.
+    /// Redis could not be reached within the limit, or was not ready: it reads its data, is busy, or is a replica. It may or may not have
+    /// done what was asked; asking again is safe.
     pub fn is_unreachable(&self) -> bool {
         matches!(*self.0, Kind::Unreachable(..))
     }
