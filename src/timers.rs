@@ -387,9 +387,6 @@ impl Timers {
     /// `fire` gets nodes that are in no list; it may not touch the wheel.
     pub(crate) fn fire(&self, now: u64, mut fire: impl FnMut(NonNull<Node>)) {
         let target = now >> self.shift;
-        if self.is_empty() {
-            return self.elapsed.set(target.max(self.elapsed.get()));
-        }
         // The nodes are scattered, so they are sorted by a copy of their deadlines.
         let mut due = self.due.take();
         let mut taken = self.taken.take();
