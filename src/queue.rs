@@ -656,11 +656,9 @@ impl<T, O: QueueOrder<T>, M: Mode> Request for Put<'_, T, O, M> {
         self.item.take().expect("an item is put once")
     }
 
-    fn granted(&mut self, outcome: u32, payload: Option<T>) -> Result<(), T> {
-        match payload {
-            Some(item) if outcome == SHUT_DOWN => Err(item),
-            _ => Ok(()),
-        }
+    fn granted(&mut self, _: u32, payload: Option<T>) -> Result<(), T> {
+        // A shutdown leaves the item with who put it.
+        payload.map_or(Ok(()), Err)
     }
 
     /// The item is in the queue, or is dropped with the node.
