@@ -187,6 +187,12 @@ impl Sleep {
         self.deadline = nanos(deadline);
     }
 
+    /// Whether it has yielded, as its time was over, and `deadline` is over as well.
+    pub(crate) fn is_over_at(&self, deadline: Duration) -> bool {
+        let now = with_current(|scheduler| scheduler.cached_time());
+        matches!(*self.slot.get(), Slot::Yielded) && now.is_some_and(|now| nanos(deadline) <= now)
+    }
+
     fn disarm(&mut self) {
         match self.slot.take() {
             Slot::Cell(task) => {

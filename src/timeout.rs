@@ -149,7 +149,11 @@ impl<F: Future> Future for Timeout<F> {
         }
         if let Some(shared) = this.shared {
             if shared.moved.take() {
-                this.sleep.reset(shared.when.get().unwrap_or(Duration::MAX));
+                let when = shared.when.get().unwrap_or(Duration::MAX);
+                // From one time that is over to another: or a body that says so at every poll would never expire.
+                if !this.sleep.is_over_at(when) {
+                    this.sleep.reset(when);
+                }
             }
             drop(shared.waker.replace(Some(cx.waker().clone())));
         }

@@ -210,6 +210,22 @@ behaviour! {
     }
 }
 
+behaviour! {
+    /// Rows: X08.
+    async fn a_body_that_moves_its_deadline_to_the_past_at_every_poll_expires(t) {
+        let polls = Cell::new(0);
+        let result = timeout_scope(t.secs(100.0), async |limit| {
+            while polls.get() < 10 {
+                polls.set(polls.get() + 1);
+                limit.reschedule(Some(t.now()));
+                yield_now().await;
+            }
+        });
+        assert_eq!(result.await, Err(TimedOut));
+        assert_eq!(polls.get(), 2);
+    }
+}
+
 #[cfg(panic = "unwind")]
 behaviour! {
     /// Rows: X08. Whoever polls the scope may have a waker of any kind.
