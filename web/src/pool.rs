@@ -204,16 +204,26 @@ impl<J: Run> Pool<J> {
     ///
     /// As [`block`].
     pub fn join(&self, timeout: Option<Duration>) -> Result<(), NoWait> {
-        block(None, timeout, &mut |waker| {
-            let waker = waker.clone();
+        let mut mine: Option<Waker> = None;
+        let ended = block(None, timeout, &mut |waker| {
+            let new = mine.is_none().then(|| waker.clone());
             let mut state = lock(&self.shared.state);
             if state.closed && state.threads == 0 {
                 drop(state);
                 return true;
             }
-            state.joining.push(waker);
+            if let Some(new) = new {
+                // It is woken once, at the end.
+                mine = Some(new.clone());
+                state.joining.push(new);
+            }
             false
-        })
+        });
+        if let (Err(_), Some(mine)) = (&ended, &mine) {
+            // Whoever waits with a limit again and again would only gather them.
+            lock(&self.shared.state).joining.retain(|waker| !waker.will_wake(mine));
+        }
+        ended
     }
 
     /// How many threads there are, busy and idle.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_types, reason = "what is not modelled")]
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use loom::{
     sync::{Condvar, Mutex},
@@ -18,8 +18,11 @@ pub(crate) const SLICE: Duration = Duration::from_millis(5);
 const IDLE: Duration = Duration::from_millis(15);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How many threads were started in this run of a model, and those that were not joined.
-static THREADS: std::sync::Mutex<(usize, Vec<JoinHandle<()>>)> = std::sync::Mutex::new((0, Vec::new()));
+std::thread_local! {
+    /// How many threads were started in this run of a model, whose threads are all on one of the system's, and those that were not
+    /// joined.
+    static THREADS: RefCell<(usize, Vec<JoinHandle<()>>)> = const { RefCell::new((0, Vec::new())) };
+}
 
 loom::thread_local! {
     /// The clock of this thread, in looks. There is none for those after the second one: they stay.
@@ -109,14 +112,15 @@ pub(crate) mod crew {
     }
 
     pub(crate) fn spawn(_: Arc<str>, main: Job) -> Result<(), Unavailable> {
-        let ends = THREADS.lock().unwrap().0 < 2;
+        let ends = THREADS.with_borrow(|threads| threads.0 < 2);
         let thread = loom::thread::spawn(move || {
             CLOCK.with(|clock| clock.set(ends.then_some(0)));
             main();
         });
-        let mut threads = THREADS.lock().unwrap();
-        threads.0 += 1;
-        threads.1.push(thread);
+        THREADS.with_borrow_mut(|threads| {
+            threads.0 += 1;
+            threads.1.push(thread);
+        });
         Ok(())
     }
 }
@@ -130,17 +134,37 @@ pub(crate) mod lock {
 }
 
 pub(crate) mod park {
-    use super::Duration;
+    use std::{sync::LazyLock, task::Waker};
+
+    use super::{Arc, Duration};
 
     #[derive(Debug)]
-    pub(crate) enum NoWait {}
+    pub(crate) enum NoWait {
+        TimedOut,
+    }
 
+    pub(crate) struct Waiter;
+
+    impl std::task::Wake for Waiter {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    pub(crate) static WAITER: LazyLock<Arc<Waiter>> = LazyLock::new(|| Arc::new(Waiter));
+
+    /// The time is over at once.
     pub(crate) fn block(
         _: Option<[u32; 2]>,
         _: Option<Duration>,
-        _: &mut dyn FnMut(&std::task::Waker) -> bool,
+        poll: &mut dyn FnMut(&Waker) -> bool,
     ) -> Result<(), NoWait> {
-        unreachable!("not modelled")
+        let waker = Waker::from(WAITER.clone());
+        if poll(&waker) || poll(&waker) { Ok(()) } else { Err(NoWait::TimedOut) }
+    }
+}
+
+fn join_threads() {
+    while let Some(thread) = THREADS.with_borrow_mut(|threads| threads.1.pop()) {
+        thread.join().unwrap();
     }
 }
 
@@ -151,7 +175,7 @@ fn a_job_that_another_one_waits_for_finds_a_thread() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(|| {
-        THREADS.lock().unwrap().0 = 0;
+        THREADS.with_borrow_mut(|threads| threads.0 = 0);
         let pool: Pool = Pool::new(2.try_into().unwrap(), IDLE, "pool").unwrap();
         for _ in 0..2 {
             pool.submit(Box::new(|| {})).unwrap();
@@ -171,10 +195,31 @@ fn a_job_that_another_one_waits_for_finds_a_thread() {
         };
         pool.submit(Box::new(second)).unwrap();
         pool.shutdown();
-        loop {
-            let thread = THREADS.lock().unwrap().1.pop();
-            let Some(thread) = thread else { break };
-            thread.join().unwrap();
-        }
+        join_threads();
+    });
+}
+
+/// A pool that never ends would only gather them.
+#[test]
+fn a_join_whose_time_is_over_leaves_nothing() {
+    loom::model(|| {
+        THREADS.with_borrow_mut(|threads| threads.0 = 0);
+        let pool: Pool = Pool::new(1.try_into().unwrap(), IDLE, "pool").unwrap();
+        let open = Arc::new((Mutex::new(false), Condvar::new()));
+        let gate = open.clone();
+        let job = move || {
+            let mut is_open = gate.0.lock().unwrap();
+            while !*is_open {
+                is_open = gate.1.wait(is_open).unwrap();
+            }
+        };
+        pool.submit(Box::new(job)).unwrap();
+        pool.shutdown();
+        assert!(pool.join(Some(Duration::ZERO)).is_err());
+        assert_eq!(Arc::strong_count(&park::WAITER), 1);
+        *open.0.lock().unwrap() = true;
+        open.1.notify_all();
+        join_threads();
+        assert!(pool.join(None).is_ok());
     });
 }
