@@ -1293,23 +1293,23 @@ async fn background_tasks_hold_up_no_sleep_of_a_normal_one() {
     let ended = shared::<Cell<u32>>();
     let (inner, clock) = (ended.clone(), event_loop.clone());
     let normal = spawn_lazy(async move {
-        let (mut latest, mut sum, mut times) = (Duration::ZERO, Duration::ZERO, 0);
+        let (mut most, mut sum, mut times) = (0, Duration::ZERO, 0);
         while inner.get() < TASKS {
-            let due = clock.time() + ms(10);
+            let (due, before) = (clock.time() + ms(10), inner.get());
             sleep(ms(10)).await;
-            let late = clock.time() - due;
-            latest = latest.max(late);
-            sum += late;
+            sum += clock.time() - due;
+            most = most.max(inner.get() - before);
             times += 1;
         }
-        (latest, sum / times, times)
+        (most, sum / times, times)
     });
     spawn_lazy(spawn_many(rounds, Priority::Background, ended)).await.unwrap();
-    let (latest, mean, times) = normal.await.unwrap();
-    wasm_bindgen_test::console_log!("{times} sleeps of 10 ms, late by {mean:?}, the latest by {latest:?}");
+    let (most, mean, times) = normal.await.unwrap();
+    wasm_bindgen_test::console_log!("{times} sleeps of 10 ms, late by {mean:?}, beside {most} tasks at most");
     assert!(times > 50, "{times} sleeps");
-    // Promised are 50 ms at most; see above for why they are held on average.
-    assert!(mean < ms(50) && latest < ms(1000), "late by {mean:?}, the latest by {latest:?}");
+    // Promised are 50 ms at most; see above for why they are held on average. Of the tasks, that is 3000 for each sleep; a loop
+    // that gives no way runs many times as many.
+    assert!(mean < ms(50) && most < 10_000, "late by {mean:?}, beside {most} tasks at most");
 }
 
 #[test]

@@ -474,10 +474,13 @@ async fn slices_of_the_stated_length_leave_the_page_its_frames() {
     let stop = Closure::<dyn Fn() -> bool>::own_assert_unwind_safe(move || turns.strong_count() == 1)
         .into_js_value();
     let frames = JsFuture::from(frames_promise(stop.unchecked_ref())).await.unwrap().as_f64().unwrap();
-    wasm_bindgen_test::console_log!("{frames} frames beside {} slices in 2 s", counted.turns.get());
-    // A hop that Firefox puts frames off for gives at most 46 here; 60 Hz is 120.
-    assert!(frames > 70.0, "{frames} frames in 2 s");
-    assert!(counted.turns.get() > 200, "{} slices of 5 ms in 2 s", counted.turns.get());
+    let slices = f64::from(counted.turns.get());
+    wasm_bindgen_test::console_log!("{frames} frames beside {slices} slices of 5 ms in 2 s");
+    // Some 120 beside some 390. A hop that Firefox puts frames off for gives at most 46, and one that waits for them a slice for each.
+    // Relative to each other, as a busy machine takes time from both.
+    assert!(slices > 50.0, "{slices} slices");
+    assert!(frames > 0.175 * slices, "{frames} frames beside {slices} slices");
+    assert!(slices > 1.6 * frames, "{frames} frames beside {slices} slices");
 }
 
 #[test]
