@@ -9,11 +9,12 @@ pub(crate) use sys::register;
 #[cfg(any(unix, windows))]
 mod sys {
     use std::{
-        panic::{AssertUnwindSafe, catch_unwind},
         process,
         sync::{Arc, Mutex, MutexGuard, PoisonError},
         thread,
     };
+
+    use crate::contain;
 
     type Handler = Arc<dyn Fn() + Send + Sync>;
 
@@ -52,8 +53,8 @@ mod sys {
         let call = move || {
             for handler in handlers {
                 // One panic, which the panic hook shows, does not keep the others from being called.
-                let _ = catch_unwind(AssertUnwindSafe(|| handler()));
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(handler)));
+                contain(|| handler());
+                contain(|| drop(handler));
             }
         };
         if thread::Builder::new().name("selkie-interrupt".to_owned()).spawn(call).is_err() {

@@ -15,6 +15,8 @@ mod watch;
 use std::{
     fmt,
     io::{self, Write},
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
     sync::LazyLock,
@@ -128,6 +130,19 @@ impl Platform for Native {
 /// A name as the system takes it. Those of users may come from data.
 pub(crate) fn without_zeros(name: &str) -> String {
     name.replace('\0', "\u{fffd}")
+}
+
+/// Runs what may be anybody's. Neither its panic nor one in the drop of what it threw reaches the caller.
+pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => Some(result),
+        Err(thrown) => {
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
+                mem::forget(again);
+            }
+            None
+        }
+    }
 }
 
 impl Default for Native {

@@ -39,7 +39,6 @@ use std::{
     error::Error,
     fmt, hint, io,
     num::NonZeroUsize,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -63,7 +62,7 @@ use std::{
 
 use selkie_platform::Job;
 
-use crate::{park::Parker, without_zeros};
+use crate::{contain, park::Parker, without_zeros};
 
 /// What a [`Pool`] runs.
 pub trait Run: Send + 'static {
@@ -398,7 +397,7 @@ impl<J: Run> Shared<J> {
                 if let Some(worker) = woken {
                     worker.pend();
                 }
-                run(job, &self.owner);
+                contain(|| job.run(&self.owner));
                 state = self.lock();
             }
             if state.closed {
@@ -498,15 +497,6 @@ impl<J: Run> Shared<J> {
             worker.pend();
         }
         result
-    }
-}
-
-/// Runs a job. Neither its panic nor one in the drop of what it threw reaches the worker.
-fn run<J: Run>(job: J, owner: &J::Owner) {
-    if let Err(thrown) = catch_unwind(AssertUnwindSafe(|| job.run(owner))) {
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
-            std::mem::forget(again);
-        }
     }
 }
 

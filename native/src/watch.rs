@@ -5,11 +5,12 @@
 //! decided only under the mutex.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
+
+use crate::contain;
 
 pub(crate) static SHARED: Watchdog = Watchdog::new();
 
@@ -71,14 +72,14 @@ impl Watchdog {
                 state.entries.iter().position(|entry| entry.due == due).expect("it was found just now");
             let mut entry = state.entries.swap_remove(place);
             drop(state);
-            let goes_on = catch_unwind(AssertUnwindSafe(|| (entry.check)())).unwrap_or(false);
+            let goes_on = contain(|| (entry.check)()).unwrap_or(false);
             // Counted from the end of the check: a slow one, or a machine that was asleep, is not made up for.
             let next = Instant::now().checked_add(entry.interval);
             let kept = match next {
                 Some(due) if goes_on => Some(Entry { due, ..entry }),
                 _ => {
                     // A drop that panics must not end the checks of others.
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(entry)));
+                    contain(|| drop(entry));
                     None
                 }
             };
@@ -191,6 +192,32 @@ mod tests {
             })
         ));
         eventually(|| calls.load(Ordering::Relaxed) == 3 && !watchdog.lock().running);
+    }
+
+    #[test]
+    fn what_a_check_throws_ends_no_other_whatever_it_is() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                std::panic::panic_any(Self);
+            }
+        }
+        let watchdog = watchdog();
+        assert!(watchdog.watch(Duration::ZERO, Box::new(|| std::panic::panic_any(Bomb))));
+        let bomb = Bomb;
+        let check = move || {
+            let _kept = &bomb;
+            false
+        };
+        assert!(watchdog.watch(Duration::ZERO, Box::new(check)));
+        let (called, is_called) = mpsc::channel();
+        let check = move || called.send(thread::current().id()).is_ok();
+        assert!(watchdog.watch(Duration::from_millis(2), Box::new(check)));
+        eventually(|| watchdog.lock().entries.len() <= 1);
+        is_called.recv_timeout(LONG).unwrap();
+        is_called.recv_timeout(LONG).unwrap();
+        drop(is_called);
+        eventually(|| !watchdog.lock().running);
     }
 
     #[test]

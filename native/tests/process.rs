@@ -50,6 +50,7 @@ fn child() {
         "panicking handler" => {
             let _guards = [
                 platform.on_interrupt(Box::new(|| panic!("expected by a test"))).unwrap(),
+                platform.on_interrupt(Box::new(|| std::panic::panic_any(Bomb))).unwrap(),
                 register("called").unwrap(),
             ];
             say("ready");
@@ -91,6 +92,15 @@ fn child() {
             std::process::exit(10);
         }
         _ => unreachable!("no such part: {part}"),
+    }
+}
+
+/// What was thrown may throw in turn.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("expected by a test");
     }
 }
 
