@@ -203,6 +203,8 @@ impl<T> Drop for Guest<T> {
     fn drop(&mut self) {
         // Its tasks may hold the loop.
         let _ = self.event_loop.close();
+        // It leads to the host's task, which may own a handle of the loop: left behind, it could keep both for ever.
+        drop(self.waker.take());
     }
 }
 

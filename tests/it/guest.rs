@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -170,6 +171,28 @@ fn a_guest_whose_loop_was_closed_ends_with_an_error() {
     assert!((&mut guest).now_or_never().is_none());
     event_loop.take().unwrap().close().unwrap();
     assert!((&mut guest).now_or_never().unwrap().unwrap_err().is_lost());
+}
+
+#[test]
+/// Rows: X38. What polled it may own what it has left.
+fn a_guest_that_goes_forgets_who_has_polled_it() {
+    struct Host;
+    impl Wake for Host {
+        fn wake(self: Arc<Self>) {}
+    }
+    let handle = Rc::new(RefCell::new(None));
+    let slot = handle.clone();
+    let mut guest = selkie::guest(|_| std::future::pending(), async move {
+        *slot.borrow_mut() = Some(EventLoop::current().unwrap().handle());
+        std::future::pending::<()>().await;
+    });
+    let host = Arc::new(Host);
+    let waker = Waker::from(host.clone());
+    assert!(guest.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    drop(guest);
+    assert_eq!(Arc::strong_count(&host), 1);
+    assert!(handle.take().unwrap().submit(async || ()).is_err());
 }
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
