@@ -24,6 +24,8 @@ fn main() {
 mod unix {
     use std::{
         io::{BufRead, BufReader, Read, Write},
+        net::Shutdown,
+        os::{fd::BorrowedFd, unix::net::UnixStream},
         panic::catch_unwind,
         process::{Child, ChildStdout, Command, Stdio},
         thread,
@@ -86,7 +88,7 @@ mod unix {
             Err(_) => {}
         }
 
-        let tests: [(&str, fn()); 18] = [
+        let tests: [(&str, fn()); 19] = [
             ("a_worker_is_a_process_of_its_own", a_worker_is_a_process_of_its_own),
             (
                 "a_crashed_worker_fails_its_job_and_is_replaced",
@@ -97,6 +99,7 @@ mod unix {
                 "a_job_may_meet_more_than_one_worker_killed_in_its_sleep",
                 a_job_may_meet_more_than_one_worker_killed_in_its_sleep,
             ),
+            ("a_worker_that_is_on_its_way_out_costs_no_job", a_worker_that_is_on_its_way_out_costs_no_job),
             ("a_cancel_also_ends_what_the_job_has_started", a_cancel_also_ends_what_the_job_has_started),
             ("a_program_that_does_not_divert_gets_no_pool", a_program_that_does_not_divert_gets_no_pool),
             ("a_worker_that_cannot_start_fails_what_waits", a_worker_that_cannot_start_fails_what_waits),
@@ -210,6 +213,28 @@ mod unix {
         let seen = Command::new(std::env::current_exe().unwrap()).env(PART, "undiverted").status().unwrap();
         assert!(seen.success());
         input.len()
+    }
+
+    /// Leaves a thread that ends the worker's socket once there is a file, and removes that. The worker then exits, for a while.
+    #[isolated]
+    fn exits_slowly(path: String) {
+        unsafe extern "C" {
+            fn atexit(f: extern "C" fn()) -> std::ffi::c_int;
+        }
+        extern "C" fn dawdle() {
+            thread::sleep(Duration::from_millis(700));
+        }
+        // SAFETY: the function is there for as long as the program is.
+        assert_eq!(unsafe { atexit(dawdle) }, 0);
+        thread::spawn(move || {
+            until(LONG, "there is the file", || std::fs::exists(&path).unwrap());
+            for number in 3..100 {
+                // SAFETY: it is borrowed for the call that makes a number of its own, which fails if there is none.
+                let owned = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
+                let _ = owned.map(|owned| UnixStream::from(owned).shutdown(Shutdown::Both));
+            }
+            std::fs::remove_file(&path).unwrap();
+        });
     }
 
     // What the tests look at.
@@ -335,6 +360,18 @@ mod unix {
         });
         workers.iter().copied().for_each(kill);
         until(LONG, "the workers are dead", || !workers.iter().any(|&worker| is_alive(worker)));
+        assert_eq!(value(pool.submit(square(4)).unwrap()), 16);
+    }
+
+    /// It is a process still, but nothing reaches it.
+    ///
+    /// Rows: F40.
+    fn a_worker_that_is_on_its_way_out_costs_no_job() {
+        let path = std::env::temp_dir().join(format!("selkie-exits-{}", std::process::id()));
+        let pool = IsolatedPool::new(1).unwrap();
+        value(pool.submit(exits_slowly(path.to_str().unwrap().to_owned())).unwrap());
+        std::fs::write(&path, "").unwrap();
+        until(LONG, "the socket is closed", || !path.exists());
         assert_eq!(value(pool.submit(square(4)).unwrap()), 16);
     }
 

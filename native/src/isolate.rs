@@ -260,11 +260,12 @@ mod unix {
         loop {
             match inbox.recv_timeout(idle) {
                 Ok(Some(message)) => {
-                    if lock(state).child.as_mut().is_some_and(has_ended) {
+                    let mut watchful = Watchful::new(stream, state, None);
+                    // It may be on its way out still, with its end of the socket closed.
+                    if watchful.is_over() || announce(&mut watchful, &message).is_err() {
                         return Some(message);
                     }
-                    let mut watchful = Watchful::new(stream, state, None);
-                    let answer = write(&mut watchful, &message).and_then(|()| {
+                    let answer = watchful.write_all(&message).and_then(|()| {
                         drop(message);
                         read(&mut watchful)
                     });
@@ -419,8 +420,13 @@ mod unix {
     }
 
     fn write(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
-        stream.write_all(&(message.len() as u64).to_le_bytes())?;
+        announce(stream, message)?;
         stream.write_all(message)
+    }
+
+    /// What comes before a message.
+    fn announce(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
+        stream.write_all(&(message.len() as u64).to_le_bytes())
     }
 
     fn read(stream: &mut impl Read) -> io::Result<Vec<u8>> {
