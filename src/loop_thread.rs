@@ -76,7 +76,7 @@ impl EventLoop {
             }),
         )?;
         let handle = LoopHandle::new(scheduler);
-        Ok(LoopThread { handle, ended: Some(ended), stopped: AtomicBool::new(false), name })
+        Ok(LoopThread { handle, ended, stopped: AtomicBool::new(false), name })
     }
 }
 
@@ -103,8 +103,7 @@ impl Drop for Unborn {
 #[must_use = "dropping it stops the loop"]
 pub struct LoopThread {
     handle: LoopHandle,
-    /// `None` once it was given away.
-    ended: Option<RemoteTask<()>>,
+    ended: RemoteTask<()>,
     /// It was asked to stop. To ask again would cut short what its tasks do to end.
     stopped: AtomicBool,
     name: String,
@@ -132,7 +131,7 @@ impl LoopThread {
 
     /// Whether the loop has ended.
     pub fn is_finished(&self) -> bool {
-        self.ended.as_ref().is_none_or(RemoteTask::is_finished)
+        self.ended.is_finished()
     }
 
     /// Asks all tasks of the loop to end, waits in the loop for at most 10 seconds until they have, then closes it.
@@ -164,10 +163,7 @@ impl LoopThread {
     /// As [`RemoteTask::wait`]; after a timeout the loop goes on ending.
     pub fn join(mut self, timeout: Option<Duration>) -> Result<(), WaitError> {
         self.stop();
-        match self.ended.take() {
-            Some(mut ended) => ended.wait(timeout).map(drop),
-            None => Ok(()),
-        }
+        self.ended.wait(timeout).map(drop)
     }
 
     /// Stops the loop and waits for its end, in a task of another loop.
@@ -177,18 +173,13 @@ impl LoopThread {
     /// A [`JoinError`] if its thread died.
     pub async fn ended(mut self) -> Result<(), JoinError> {
         self.stop();
-        match self.ended.take() {
-            Some(ended) => ended.await,
-            None => Ok(()),
-        }
+        (&mut self.ended).await
     }
 }
 
 impl Drop for LoopThread {
     fn drop(&mut self) {
-        if self.ended.is_some() {
-            self.stop();
-        }
+        self.stop();
     }
 }
 
