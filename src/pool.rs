@@ -27,6 +27,7 @@ use std::{
     error::Error,
     fmt,
     future::Future,
+    mem,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
@@ -393,7 +394,7 @@ impl Inner {
                         "the simulation that the pool belongs to is over: make the pool in the loop that uses it",
                     )));
                 };
-                std::mem::forget(counted);
+                mem::forget(counted);
                 let job = PoolJob::new(job, shared);
                 let mut state = self.shared.lock();
                 state.next_key += 1;
@@ -417,7 +418,7 @@ impl Inner {
         match &self.backend {
             Backend::Threads(threads) => threads.shutdown_now(runs, &self.shared),
             Backend::Simulated(_) => {
-                let queue = std::mem::take(&mut self.shared.lock().queue);
+                let queue = mem::take(&mut self.shared.lock().queue);
                 for (_, job) in queue {
                     if runs {
                         job.run();
@@ -466,7 +467,7 @@ impl Shared {
 
     /// No job is left, and none will come.
     fn tell(&self) {
-        let waiting = std::mem::take(&mut self.lock().waiting);
+        let waiting = mem::take(&mut self.lock().waiting);
         for producer in waiting {
             producer.give(Ok(()));
         }
@@ -474,7 +475,8 @@ impl Shared {
 
     fn ended(&self) -> PoolShutdown {
         let (producer, task) = channel(None);
-        self.lock().waiting.push(producer);
+        let gone = wait_as_well(&mut self.lock().waiting, producer);
+        drop(gone);
         // Whoever leaves after this look finds it in the list.
         if self.census.count() == 0 {
             self.tell();
@@ -630,11 +632,8 @@ impl Drop for Runner {
         }
         state.busy -= 1;
         // A world that is gone runs nothing any more.
-        let rest = if next.is_some() && state.busy == 0 {
-            std::mem::take(&mut state.queue)
-        } else {
-            VecDeque::new()
-        };
+        let rest =
+            if next.is_some() && state.busy == 0 { mem::take(&mut state.queue) } else { VecDeque::new() };
         drop(state);
         drop(rest);
     }
@@ -668,6 +667,15 @@ impl Future for PoolShutdown {
         // An error would mean that the pool is gone, with all its jobs.
         Pin::new(&mut self.task).poll(cx).map(drop)
     }
+}
+
+/// Adds one who waits for the end of a pool, and takes out those who have gone, to be dropped without a lock: who waits with a limit
+/// again and again would only gather them.
+pub(crate) fn wait_as_well(waiting: &mut Vec<Producer<()>>, producer: Producer<()>) -> Vec<Producer<()>> {
+    let (gone, mut left): (Vec<_>, Vec<_>) = mem::take(waiting).into_iter().partition(Producer::is_unwanted);
+    left.push(producer);
+    *waiting = left;
+    gone
 }
 
 /// Why a pool or an executor did not take work.

@@ -1067,6 +1067,16 @@ fn work_of_threads() {
             pool.submit(move || inner.scope(|scope| scope.submit(|| 1).unwrap().detach()).unwrap()).unwrap();
         job.wait(None).unwrap().unwrap();
     });
+    let ending = ThreadPool::new(1).unwrap();
+    let (free, wait) = mpsc::channel::<()>();
+    ending.submit(move || wait.recv()).unwrap().detach();
+    here("waits for the end of a pool", 2_000, || {
+        assert!(ending.join(Some(Duration::ZERO)).is_err());
+        let end = ending.shutdown();
+        run(async { assert!(timeout(Duration::ZERO, end).await.is_err()) });
+    });
+    drop(free);
+    ending.join(None).unwrap();
     here("threads", 200, || {
         let mut thread = Thread::spawn("short", || vec![0u8; 100]).unwrap();
         thread.join(None).unwrap().unwrap();

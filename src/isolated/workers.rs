@@ -47,6 +47,7 @@ use crate::{
     PoolError, PoolShutdown, RemoteTask,
     error::{JoinError, contain},
     os,
+    pool::wait_as_well,
     remote::{Producer, channel},
     scheduler::ThreadNumber,
 };
@@ -486,7 +487,8 @@ impl Shared {
 
     fn ending(self: &Arc<Self>) -> PoolShutdown {
         let (producer, task) = channel(None);
-        self.lock().waiting.push(producer);
+        let gone = wait_as_well(&mut self.lock().waiting, producer);
+        drop(gone);
         self.pump();
         PoolShutdown::new(task)
     }

@@ -127,6 +127,10 @@ impl Stage {
         now & DONE != 0
     }
 
+    fn is_gone(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & GONE != 0
+    }
+
     /// A callback is about to be added: whether it comes too late, as the result is there.
     fn call(&self) -> bool {
         self.0.fetch_or(CALLS, Ordering::AcqRel) & SET != 0
@@ -497,6 +501,11 @@ impl<T: Send> Producer<T> {
     /// For whoever may have to notice that this end has gone without having been dropped.
     pub(crate) fn stand_in(&self) -> StandIn<T> {
         StandIn { shared: self.shared.as_ref().map(Arc::downgrade) }
+    }
+
+    /// Whether the consumer has gone.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.stage.is_gone())
     }
 
     /// Whether the consumer asked for an end.
