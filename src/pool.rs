@@ -144,7 +144,7 @@ struct State {
     next_key: u64,
     /// The "threads" of a simulated pool that are busy.
     busy: usize,
-    /// A simulated pool has one "thread" that is initialized once.
+    /// A simulated pool has one "thread" that is initialized once. It is, or is about to be.
     initialized: bool,
 }
 
@@ -486,29 +486,23 @@ impl Shared {
 
     /// Prepares this thread for a job. If that fails, the jobs that wait learn it here and now.
     fn verdict(&self) -> Result<(), JoinError> {
+        // First of all: neither the initializer nor what a job drops that is not run can wait for the end of its own thread.
+        let initialized = if self.simulated.is_some() {
+            mem::replace(&mut self.lock().initialized, true)
+        } else {
+            WORKER.replace(self.id) == self.id
+        };
         if let Some(reason) = self.broken() {
             return Err(JoinError::broken(reason));
         }
-        let initialized =
-            if self.simulated.is_some() { self.lock().initialized } else { WORKER.get() == self.id };
         if initialized {
             return Ok(());
-        }
-        let before = WORKER.get();
-        if self.simulated.is_none() {
-            // From here on, as the initializer can no more wait for the end of its own thread than a job can.
-            WORKER.set(self.id);
         }
         let initialize = || self.initializer.as_ref().map_or(Ok(()), |initializer| initializer());
         let mut initialized = Ok(Err("it trapped".to_owned()));
         os::guard(&mut || initialized = catch_unwind(AssertUnwindSafe(initialize)));
         let reason = match initialized {
-            Ok(Ok(())) => {
-                if self.simulated.is_some() {
-                    self.lock().initialized = true;
-                }
-                return Ok(());
-            }
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(reason)) => reason,
             Err(payload) => {
                 let message = panic_message(&*payload);
@@ -516,7 +510,6 @@ impl Shared {
                 format!("it panicked: {message}")
             }
         };
-        WORKER.set(before);
         let reason = self.lock().broken.get_or_insert_with(|| reason.into()).clone();
         self.is_broken.store(true, Ordering::Release);
         // Each of them comes here again and finds the pool broken.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -10,8 +10,10 @@ use std::{
 
 use selkie::{
     ContextVar, Event, EventLoop, Executor, PoolError, Queue, RemoteSet, Thread, ThreadPool, WaitError,
-    sleep, spawn, timeout, to_thread, wait_for, yield_now,
+    sleep, spawn, testing::Sim, timeout, to_thread, wait_for, yield_now,
 };
+
+use crate::harness::OnDrop;
 
 /// The simulator has pools everywhere; a host without threads says so.
 fn pool(t: &crate::harness::T, threads: usize) -> Option<ThreadPool> {
@@ -467,6 +469,28 @@ behaviour! {
             one.ended().await.unwrap();
         }
     }
+}
+
+/// Rows: F38, F75. As on a thread: it counts as initialized from the begin of its initializer.
+#[crate::harness::test]
+fn an_initializer_may_use_its_pool_in_a_simulation_too() {
+    let (own, calls) = (Arc::new(OnceLock::<ThreadPool>::new()), Arc::new(AtomicUsize::new(0)));
+    let (theirs, called) = (own.clone(), calls.clone());
+    let initializer = move || {
+        if called.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Err("a second time");
+        }
+        let pool = theirs.get().unwrap();
+        let mut ran = false;
+        pool.scope(|scope| scope.submit(|| ran = true).unwrap().detach()).unwrap();
+        if ran && pool.join(None) == Err(WaitError::WouldDeadlock) { Ok(()) } else { Err("it waits") }
+    };
+    Sim::new().run(async move {
+        let pool = ThreadPool::builder(1).initializer(initializer).build().unwrap();
+        assert!(own.set(pool.clone()).is_ok());
+        assert_eq!(pool.submit(|| 1).unwrap().await.unwrap(), 1);
+    });
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 #[crate::harness::test]
@@ -1033,6 +1057,29 @@ mod threads {
         let mut job = pool.submit(|| 1).unwrap();
         assert_eq!(job.wait(None).unwrap().unwrap(), 1);
         assert_eq!(told.recv().unwrap(), (Err(WaitError::WouldDeadlock), true));
+    }
+
+    /// Rows: F75. Nor can what goes with a job that is not run, as its pool is broken.
+    #[test]
+    fn what_a_job_of_a_broken_pool_drops_cannot_join_it() {
+        let submitted = Arc::new(Barrier::new(2));
+        let wait = submitted.clone();
+        let initializer = move || {
+            wait.wait();
+            Err::<(), _>("it is closed")
+        };
+        let pool = ThreadPool::builder(1).initializer(initializer).build().unwrap();
+        let (sender, told) = mpsc::channel();
+        let jobs = [(); 2].map(|()| {
+            let (own, sender) = (pool.clone(), sender.clone());
+            let joins = OnDrop(move || sender.send(own.join(None)).unwrap());
+            pool.submit(move || drop(joins)).unwrap()
+        });
+        submitted.wait();
+        for mut job in jobs {
+            assert!(job.wait(None).unwrap().unwrap_err().is_broken());
+            assert_eq!(told.recv().unwrap(), Err(WaitError::WouldDeadlock));
+        }
     }
 
     /// Rows: F71. The thread of the scope is the only one that could run the job, whoever has submitted it.
