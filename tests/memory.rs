@@ -1067,6 +1067,21 @@ fn work_of_threads() {
             pool.submit(move || inner.scope(|scope| scope.submit(|| 1).unwrap().detach()).unwrap()).unwrap();
         job.wait(None).unwrap().unwrap();
     });
+    let inner = pool.clone();
+    let scope = pool.submit(move || {
+        inner.scope(|scope| {
+            let mut count = 0;
+            here("a scope that goes on", 2_000, || {
+                let job = scope.submit(|| [1u8; 100]).unwrap();
+                while !job.is_finished() {
+                    thread::yield_now();
+                }
+                count += 1;
+            });
+            count
+        })
+    });
+    assert!(scope.unwrap().wait(None).unwrap().unwrap().unwrap() > 2_000);
     let ending = ThreadPool::new(1).unwrap();
     let (free, wait) = mpsc::channel::<()>();
     ending.submit(move || wait.recv()).unwrap().detach();

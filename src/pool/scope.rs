@@ -104,6 +104,10 @@ impl<'scope, 'env> PoolScope<'scope, 'env> {
         // Whichever thread this is: nobody else may be there to run it.
         if self.helps {
             self.open.slots().extend(slot.map(|slot| (slot, None)));
+            // They begin in their order, mostly: a scope that goes on for long would only gather those that others have run.
+            while let Some(begun) = self.open.pop_begun() {
+                drop(begun);
+            }
         }
         Ok(task)
     }
@@ -145,6 +149,12 @@ impl<'scope, 'env> PoolScope<'scope, 'env> {
 impl Open {
     fn slots(&self) -> MutexGuard<'_, VecDeque<(Arc<dyn Slot>, Option<Job>)>> {
         os::lock(&self.slots)
+    }
+
+    /// The first one, if somebody runs or has run it.
+    fn pop_begun(&self) -> Option<(Arc<dyn Slot>, Option<Job>)> {
+        let mut slots = self.slots();
+        if slots.front()?.0.is_taken() { slots.pop_front() } else { None }
     }
 }
 
