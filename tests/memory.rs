@@ -1167,7 +1167,12 @@ fn sets_of_remote_tasks() {
         set.wait_all(None).unwrap();
         assert!(set.is_empty());
     });
-    here("one from which all are taken by key", 2_000, || {
+    here("dropped with what has ended", 2_000, || {
+        let mut set: RemoteSet<u32> = (0..3).map(|number| pool.submit(move || number).unwrap()).collect();
+        pool.submit(|| ()).unwrap().wait(None).unwrap().unwrap();
+    });
+    // A key is small.
+    here("one from which all are taken by key", 20_000, || {
         let key = set.insert(pool.submit(|| 1).unwrap());
         pool.submit(|| ()).unwrap().wait(None).unwrap().unwrap();
         set.remove(key).unwrap().wait(None).unwrap().unwrap();
