@@ -187,11 +187,7 @@ impl<J: Run> Pool<J> {
     /// Returns at once; jobs that run go on, and [`join`](Self::join) waits for them. May follow a
     /// [`shutdown`](Self::shutdown).
     pub fn shutdown_now(&self) -> Vec<J> {
-        let queue = self.shared.close(|state| {
-            self.shared.queued.store(0, Ordering::Relaxed);
-            std::mem::take(&mut state.queue)
-        });
-        queue.into()
+        self.shared.close(|state| std::mem::take(&mut state.queue)).into()
     }
 
     /// Waits until the pool is shut down and all its threads have ended, at most for `timeout`.
