@@ -175,6 +175,13 @@ mod tests {
         let (called, is_called) = mpsc::channel();
         assert!(watchdog.watch(Duration::ZERO, Box::new(move || called.send(()).is_err())));
         is_called.recv_timeout(LONG).unwrap();
+        drop(is_called);
+        eventually(|| watchdog.lock().entries.len() == 1);
+        // By now it waits for the long one only, most likely.
+        thread::sleep(Duration::from_millis(20));
+        let (called, is_called) = mpsc::channel();
+        assert!(watchdog.watch(Duration::ZERO, Box::new(move || called.send(()).is_err())));
+        is_called.recv_timeout(LONG).unwrap();
     }
 
     #[test]

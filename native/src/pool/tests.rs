@@ -278,8 +278,10 @@ fn join_waits_for_a_shutdown_by_another_thread() {
         let waiting = scope.spawn(|| pool.join(Some(LONG)));
         thread::sleep(Duration::from_millis(20));
         assert!(!waiting.is_finished());
+        let start = Instant::now();
         pool.shutdown();
         waiting.join().unwrap().unwrap();
+        assert!(start.elapsed() < LONG / 2, "it was not told");
     });
 }
 
@@ -345,7 +347,18 @@ fn a_thread_that_spins_takes_jobs_and_ends_with_the_pool() {
         pool.submit(Box::new(move || done.send(()).unwrap())).unwrap();
         is_done.recv_timeout(LONG).unwrap();
     }
+    eventually(|| pool.shared.lock().coming);
+    thread::sleep(Duration::from_millis(20));
     assert_eq!(pool.counts(), Counts { threads: 1, idle: 0, queued: 0 });
+    pool.shutdown();
+    pool.join(Some(LONG / 2)).unwrap();
+}
+
+#[test]
+fn one_thread_spins_and_the_others_sleep() {
+    let pool = Pool::<Job>::owned_by(NonZeroUsize::new(3).unwrap(), LONG, LONG, "test", ());
+    drop([(); 3].map(|()| occupy(&pool)));
+    eventually(|| pool.counts() == Counts { threads: 3, idle: 2, queued: 0 });
     pool.shutdown();
     pool.join(Some(LONG / 2)).unwrap();
 }
