@@ -174,7 +174,52 @@ fn a_guest_whose_loop_was_closed_ends_with_an_error() {
 }
 
 #[test]
-/// Rows: X38. What polled it may own what it has left.
+/// Rows: X38.
+fn a_guest_goes_on_when_a_task_has_stopped_its_loop() {
+    let guest = selkie::guest(|_| std::future::ready(()), async {
+        EventLoop::current().unwrap().stop();
+        yield_now().await;
+        7
+    });
+    assert_eq!(LocalPool::new().run_until(guest).unwrap(), 7);
+}
+
+#[test]
+/// Rows: X38. One timer of the host at a time, for the next deadline, and none where there is none.
+fn a_guest_has_a_timer_of_its_host_for_its_next_deadline() {
+    // Their lengths in minutes, and how many are over.
+    let timers = Rc::new(RefCell::new((Vec::new(), 0)));
+    let (made, begun) = (timers.clone(), Rc::new(RefCell::new(None)));
+    let host_sleep = move |length: Duration| {
+        made.borrow_mut().0.push((length.as_secs_f64() / 60.0).round());
+        let gone = made.clone();
+        let goes = OnDrop(move || gone.borrow_mut().1 += 1);
+        async move {
+            let _goes = goes;
+            std::future::pending().await
+        }
+    };
+    let slot = begun.clone();
+    let mut guest = selkie::guest(host_sleep, async move {
+        let long = spawn(sleep(Duration::from_secs(6000)));
+        *slot.borrow_mut() = Some((EventLoop::current().unwrap(), long));
+        std::future::pending::<()>().await;
+    });
+    let mut poll = || assert!((&mut guest).now_or_never().is_none());
+    (0..5).for_each(|_| poll());
+    assert_eq!(*timers.borrow(), (vec![100.0], 0), "the one that there is serves on");
+    let (event_loop, long) = begun.take().unwrap();
+    let short = event_loop.spawn(sleep(Duration::from_secs(600))).unwrap();
+    (0..5).for_each(|_| poll());
+    assert_eq!(*timers.borrow(), (vec![100.0, 10.0], 1), "a sooner one takes its place");
+    short.cancel();
+    long.cancel();
+    (0..5).for_each(|_| poll());
+    assert_eq!(timers.borrow().1, 2, "nobody sleeps");
+}
+
+#[test]
+/// Rows: X38. What polled it may own what it has left, and its tasks the loop.
 fn a_guest_that_goes_forgets_who_has_polled_it() {
     struct Host;
     impl Wake for Host {
@@ -182,15 +227,21 @@ fn a_guest_that_goes_forgets_who_has_polled_it() {
     }
     let handle = Rc::new(RefCell::new(None));
     let slot = handle.clone();
+    let gone = Rc::new(Cell::new(false));
+    let seen = gone.clone();
+    let goes_with_it = OnDrop(move || seen.set(true));
     let mut guest = selkie::guest(|_| std::future::pending(), async move {
-        *slot.borrow_mut() = Some(EventLoop::current().unwrap().handle());
+        let event_loop = EventLoop::current().unwrap();
+        *slot.borrow_mut() = Some(event_loop.handle());
         std::future::pending::<()>().await;
+        drop((event_loop, goes_with_it));
     });
     let host = Arc::new(Host);
     let waker = Waker::from(host.clone());
     assert!(guest.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
     drop(waker);
     drop(guest);
+    assert!(gone.get());
     assert_eq!(Arc::strong_count(&host), 1);
     assert!(handle.take().unwrap().submit(async || ()).is_err());
 }
