@@ -129,7 +129,8 @@ behaviour! {
         let cleanup = t.secs(1.0);
         let task = worker.handle().submit(async move || {
             let cancelled = catch_cancel(sleep(Duration::MAX)).await.unwrap_err();
-            sleep(cleanup).await;
+            // What began after the first time would be asked by a second one.
+            spawn(sleep(cleanup)).await.unwrap();
             seen.store(true, Ordering::Relaxed);
             cancelled.resume().await;
         }).unwrap();
@@ -139,6 +140,20 @@ behaviour! {
         worker.ended().await.unwrap();
         assert!(task.await.unwrap_err().is_cancelled());
         assert!(cleaned.load(Ordering::Relaxed));
+    }
+}
+
+behaviour! {
+    /// Rows: F04, F08.
+    async fn a_loop_whose_thread_is_dropped_ends_with_its_tasks(t) {
+        if !has_threads(&t) {
+            return;
+        }
+        let worker = EventLoop::spawn_thread("worker").unwrap();
+        let never = worker.handle().submit(std::future::pending::<()>).unwrap();
+        worker.started().unwrap().await.unwrap();
+        drop(worker);
+        assert!(never.await.unwrap_err().is_cancelled());
     }
 }
 
@@ -343,6 +358,9 @@ fn blocking_on_a_loop_of_the_same_simulation_is_refused() {
             let mut task = worker.handle().submit(async || 1).unwrap();
             assert_eq!(task.wait(None).unwrap_err(), WaitError::WouldDeadlock);
             assert_eq!(task.await.unwrap(), 1);
+            let mut own = EventLoop::current().unwrap().handle().submit(async || 2).unwrap();
+            assert_eq!(own.wait(None).unwrap_err(), WaitError::WouldDeadlock);
+            assert_eq!(own.await.unwrap(), 2);
             assert_eq!(worker.join(None), Err(WaitError::WouldDeadlock));
         });
     }
@@ -361,6 +379,9 @@ fn blocking_on_a_pool_of_the_same_simulation_is_refused() {
             assert_eq!(set.wait_next(None).unwrap_err(), WaitError::WouldDeadlock);
             assert_eq!(set.wait_all(None).unwrap_err(), WaitError::WouldDeadlock);
             assert_eq!(set.next().await.unwrap().1.unwrap(), 1);
+
+            let waited = pool.scope(|scope| scope.submit(|| 1).unwrap().wait(None).unwrap_err());
+            assert_eq!(waited.unwrap(), WaitError::WouldDeadlock);
 
             let mut results = pool.map(2..4, |n| n);
             assert_eq!(results.wait_next(None).unwrap_err(), WaitError::WouldDeadlock);
