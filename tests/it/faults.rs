@@ -301,6 +301,22 @@ fn a_pool_goes_on_in_the_next_run_of_its_simulation() {
     }
 }
 
+/// Rows: F38, F45. Those behind it in the queue go with it, though somebody still has the pool.
+#[test]
+fn all_jobs_of_a_pool_are_lost_with_its_simulation() {
+    let sim = Sim::new();
+    let (pool, jobs) = sim.run(async {
+        let pool = ThreadPool::new(1).unwrap();
+        let jobs = [1, 2, 3].map(|n| pool.submit(move || n).unwrap());
+        (pool, jobs)
+    });
+    drop(sim);
+    for mut job in jobs {
+        assert!(job.try_take().unwrap().unwrap_err().is_lost());
+    }
+    drop(pool);
+}
+
 /// Rows: F45. Whoever waits for the end of a loop on a thread is told if the thread has died.
 #[test]
 fn a_loop_that_dies_has_not_ended_well() {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use selkie::{
     ContextVar, Event, EventLoop, Executor, PoolError, Queue, RemoteSet, Thread, ThreadPool, WaitError,
     sleep, spawn, testing::Sim, timeout, to_thread, wait_for, yield_now,
@@ -227,6 +228,24 @@ behaviour! {
         keys.sort_unstable();
         assert_eq!(keys, (0..30).filter(|&key| key != 3).collect::<Vec<_>>());
         worker.ended().await.unwrap();
+    }
+}
+
+behaviour! {
+    /// Rows: F76, F45. Also where a wait for the others would be refused.
+    async fn what_has_ended_is_taken_from_a_set_without_a_wait(_t) {
+        let own = EventLoop::current().unwrap().handle();
+        let mut set = RemoteSet::new();
+        set.extend([1, 2].map(|number| own.submit(async move || number).unwrap()));
+        let never = set.insert(own.submit(std::future::pending).unwrap());
+        own.submit(async || ()).unwrap().await.unwrap();
+        let (key, result) = set.wait_next(None).unwrap().unwrap();
+        assert_eq!((key, result.unwrap()), (0, 1));
+        let never = set.remove(never).unwrap();
+        let ended = set.wait_all(None).unwrap();
+        assert_eq!(ended.len(), 1);
+        never.cancel();
+        assert!(never.await.unwrap_err().is_cancelled());
     }
 }
 
@@ -491,6 +510,36 @@ fn an_initializer_may_use_its_pool_in_a_simulation_too() {
         assert_eq!(pool.submit(|| 1).unwrap().await.unwrap(), 1);
     });
     assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+/// Rows: F74. Nobody will ask for it.
+#[crate::harness::test]
+fn a_map_that_goes_withdraws_what_has_not_begun() {
+    Sim::new().run(async {
+        let pool = ThreadPool::new(1).unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let mut map = pool.map(0..10, move |_| counted.fetch_add(1, Ordering::Relaxed)).buffer(0);
+        assert!(map.next().now_or_never().is_none());
+        drop(map);
+        pool.shutdown().await;
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+    });
+}
+
+/// Rows: X34. There is nothing to prepare it for.
+#[crate::harness::test]
+fn a_withdrawn_job_calls_no_initializer() {
+    Sim::new().run(async {
+        let initializer = || Err::<(), _>("it was called");
+        let pool = ThreadPool::builder(1).initializer(initializer).build().unwrap();
+        let job = pool.submit(|| ()).unwrap();
+        job.cancel();
+        sleep(Duration::from_secs(1)).await;
+        assert!(job.await.unwrap_err().is_cancelled());
+        pool.submit(|| ()).unwrap().cancel();
+        pool.shutdown().await;
+    });
 }
 
 #[crate::harness::test]
@@ -1032,6 +1081,52 @@ mod threads {
         });
     }
 
+    /// Rows: F76, F45. The loop of the caller owes only one of them.
+    #[test]
+    fn a_set_is_waited_for_if_one_of_its_members_can_end() {
+        let pool = ThreadPool::new(1).unwrap();
+        selkie::run(async move {
+            let own = selkie::EventLoop::current().unwrap().handle();
+            let mut set = RemoteSet::new();
+            set.insert(own.submit(async || 1).unwrap());
+            let slow = || {
+                thread::sleep(Duration::from_millis(20));
+                2
+            };
+            set.insert(pool.submit(slow).unwrap());
+            assert_eq!(set.wait_next(None).unwrap().unwrap().1.unwrap(), 2);
+            assert_eq!(set.next().await.unwrap().1.unwrap(), 1);
+        });
+    }
+
+    /// Rows: F76. The limit is one for all, not for each of those that end one after another.
+    #[test]
+    fn a_wait_for_all_ends_in_time() {
+        let pool = ThreadPool::new(1).unwrap();
+        let jobs = (0..1000).map(|_| pool.submit(|| thread::sleep(Duration::from_millis(10))).unwrap());
+        let mut set: RemoteSet<_> = jobs.collect();
+        set.wait_all(Some(Duration::from_millis(100))).unwrap();
+        assert!(!set.is_empty());
+        set.cancel_all();
+        pool.join(None).unwrap();
+    }
+
+    /// Rows: F74. Of a map that goes nothing begins any more.
+    #[test]
+    fn a_map_that_goes_leaves_its_jobs_to_no_thread() {
+        let pool = ThreadPool::new(1).unwrap();
+        let (sender, receiver) = mpsc::channel::<()>();
+        pool.submit(move || receiver.recv()).unwrap().detach();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let mut map = pool.map(0..10, move |_| counted.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(map.wait_next(Some(Duration::ZERO)).unwrap_err(), WaitError::TimedOut);
+        drop(map);
+        drop(sender);
+        pool.join(None).unwrap();
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+    }
+
     /// Rows: F75. In a job of the pool the wait could never end.
     #[test]
     fn a_job_cannot_join_its_own_pool() {
@@ -1079,6 +1174,20 @@ mod threads {
         for mut job in jobs {
             assert!(job.wait(None).unwrap().unwrap_err().is_broken());
             assert_eq!(told.recv().unwrap(), Err(WaitError::WouldDeadlock));
+        }
+    }
+
+    /// Rows: F71, X35. It would be one thread more than the pool may have.
+    #[test]
+    fn who_opens_a_scope_from_outside_runs_none_of_its_jobs() {
+        let pool = ThreadPool::builder(1).name("alone").build().unwrap();
+        let names = || {
+            thread::sleep(Duration::from_millis(5));
+            selkie::current_thread_name()
+        };
+        let jobs = pool.scope(|scope| [(); 5].map(|()| scope.submit(names).unwrap())).unwrap();
+        for mut job in jobs {
+            assert_eq!(job.try_take().unwrap().unwrap().as_deref(), Some("alone-0"));
         }
     }
 
