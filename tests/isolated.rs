@@ -28,6 +28,7 @@ mod unix {
         os::{fd::BorrowedFd, unix::net::UnixStream},
         panic::catch_unwind,
         process::{Child, ChildStdout, Command, Stdio},
+        sync::mpsc,
         thread,
         time::{Duration, Instant},
     };
@@ -36,7 +37,7 @@ mod unix {
         resource::{Resource, setrlimit},
         signal::{self, SigHandler, Signal},
     };
-    use selkie::{IsolatedPool, RemoteTask, isolated};
+    use selkie::{IsolatedPool, RemoteTask, WaitError, isolated};
 
     /// Tells this program which part to play.
     const PART: &str = "SELKIE_TEST_PART";
@@ -88,7 +89,7 @@ mod unix {
             Err(_) => {}
         }
 
-        let tests: [(&str, fn()); 19] = [
+        let tests: [(&str, fn()); 21] = [
             ("a_worker_is_a_process_of_its_own", a_worker_is_a_process_of_its_own),
             (
                 "a_crashed_worker_fails_its_job_and_is_replaced",
@@ -100,6 +101,8 @@ mod unix {
                 a_job_may_meet_more_than_one_worker_killed_in_its_sleep,
             ),
             ("a_worker_that_is_on_its_way_out_costs_no_job", a_worker_that_is_on_its_way_out_costs_no_job),
+            ("workers_of_a_pool_that_is_dropped_end_at_once", workers_of_a_pool_that_is_dropped_end_at_once),
+            ("a_shutdown_waits_for_what_a_cancel_calls", a_shutdown_waits_for_what_a_cancel_calls),
             ("a_cancel_also_ends_what_the_job_has_started", a_cancel_also_ends_what_the_job_has_started),
             ("a_program_that_does_not_divert_gets_no_pool", a_program_that_does_not_divert_gets_no_pool),
             ("a_worker_that_cannot_start_fails_what_waits", a_worker_that_cannot_start_fails_what_waits),
@@ -373,6 +376,37 @@ mod unix {
         std::fs::write(&path, "").unwrap();
         until(LONG, "the socket is closed", || !path.exists());
         assert_eq!(value(pool.submit(square(4)).unwrap()), 16);
+    }
+
+    /// Rows: F40, F75. However long they might be idle.
+    fn workers_of_a_pool_that_is_dropped_end_at_once() {
+        let before = threads();
+        let pool = IsolatedPool::builder(1).idle_limit(LONG * 10).build().unwrap();
+        assert_eq!(value(pool.submit(square(2)).unwrap()), 4);
+        drop(pool);
+        clean(before);
+    }
+
+    /// The worker is gone by then.
+    ///
+    /// Rows: F42, F75.
+    fn a_shutdown_waits_for_what_a_cancel_calls() {
+        let pool = IsolatedPool::new(1).unwrap();
+        let job = pool.submit(never_ends()).unwrap();
+        started(&job);
+        let (go_on, wait) = mpsc::channel::<()>();
+        let (call, called) = mpsc::channel();
+        job.on_done(move |_| {
+            call.send(()).unwrap();
+            let _ = wait.recv();
+        });
+        let canceller = thread::spawn(move || job.cancel());
+        called.recv_timeout(LONG).unwrap();
+        until(LONG, "the worker is gone", || pool.join(Some(Duration::ZERO)).is_ok() || pool.workers() == 0);
+        assert_eq!(pool.join(Some(Duration::from_millis(20))), Err(WaitError::TimedOut));
+        drop(go_on);
+        assert!(canceller.join().unwrap());
+        pool.join(Some(LONG)).unwrap();
     }
 
     /// Rows: F40, F42.
