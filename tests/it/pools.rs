@@ -1064,7 +1064,11 @@ mod threads {
         let mut set = RemoteSet::new();
         assert!(set.wait_next(None).unwrap().is_none() && set.wait_all(None).unwrap().is_empty());
         set.insert(pool.submit(move || receiver.recv().is_ok()).unwrap());
-        set.insert(pool.submit(|| true).unwrap());
+        let quick = pool.submit(|| true).unwrap();
+        while !quick.is_finished() {
+            thread::yield_now();
+        }
+        set.insert(quick);
         let done = set.wait_all(Some(Duration::from_millis(50))).unwrap();
         assert_eq!(done.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [1]);
         assert!(matches!(set.wait_next(Some(Duration::from_millis(5))), Err(WaitError::TimedOut)));
