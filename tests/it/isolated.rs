@@ -1,6 +1,14 @@
 //! Isolated pools: what is the same for child processes, Web Workers and the simulator.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use selkie::{
     ContextVar, EventLoop, IsolatedPool, PoolError, RemoteSet, ThreadPool, isolated, isolated::Call, sleep,
@@ -438,6 +446,20 @@ async fn running(pool: &IsolatedPool) -> selkie::RemoteTask<()> {
 }
 
 behaviour! {
+    /// Rows: F40. No worker waits for what its pool does with a result.
+    async fn a_worker_has_its_next_job_before_the_result_of_the_last_is_looked_at(_t) {
+        let Some(pool) = pool(1) else { return };
+        let (first, second) = (pool.submit(square(2)).unwrap(), pool.submit(square(3)).unwrap());
+        let begun = Arc::new(AtomicBool::new(false));
+        let seen = begun.clone();
+        first.on_done(move |_| seen.store(second.is_started(), Ordering::Relaxed));
+        assert_eq!(first.await.unwrap(), 4);
+        assert!(begun.load(Ordering::Relaxed));
+        pool.shutdown().await;
+    }
+}
+
+behaviour! {
     /// Rows: F40, F42, U17. Difference: F42. What runs is really ended: its worker is killed, and another one takes its place.
     async fn a_job_that_never_ends_can_be_cancelled(t) {
         let Some(pool) = pool(1) else { return };
@@ -666,7 +688,10 @@ fn blocking_on_an_isolated_pool_of_the_same_simulation_is_refused() {
             let pool = IsolatedPool::new(1).unwrap();
             let mut job = pool.submit(square(3)).unwrap();
             assert_eq!(job.wait(None).unwrap_err(), selkie::WaitError::WouldDeadlock);
+            assert_eq!(pool.join(None).unwrap_err(), selkie::WaitError::WouldDeadlock);
             assert_eq!(job.await.unwrap(), 9);
+            pool.shutdown().await;
+            pool.join(None).unwrap();
         });
     }
 }
