@@ -63,6 +63,8 @@ impl Inbox {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             if head == CLOSED {
+                // Acquire: whoever is refused sees what was done before the close. It finds the mark again, as nothing follows it.
+                self.head.load(Ordering::Acquire);
                 return Err(Closed);
             }
             // SAFETY: the caller owns the link until the exchange succeeds.

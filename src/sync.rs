@@ -43,13 +43,13 @@ pub use waiters::{Local, Mode, Shared, WaitStatistics};
 // The atomics of the crate: the standard ones, or loom's when a protocol is modelled.
 
 #[cfg(not(selkie_loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 #[cfg(not(selkie_loom))]
 pub(crate) use atomic_waker::AtomicWaker;
 
 #[cfg(selkie_loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Does what the crate `atomic_waker` promises, which has its own model.
 #[cfg(selkie_loom)]

@@ -65,7 +65,7 @@ use crate::{
     inbox::{Inbox, Kind, Link},
     os,
     scheduler::{Scheduler, ThreadNumber},
-    sync::{AtomicBool, AtomicU32, AtomicWaker, Ordering, fence},
+    sync::{AtomicBool, AtomicU32, AtomicWaker, Ordering},
 };
 
 const SET: u32 = 1 << 0;
@@ -433,11 +433,9 @@ impl<T: Send> Shared<T> {
             if unsafe { self.callbacks.push(entry.cast(), Kind::Cell) }.is_ok() {
                 return;
             }
+            // The list was closed after the value was written, which whoever is refused sees.
             // SAFETY: the push failed, so it is still ours.
-            let entry: Box<Entry<T>> = unsafe { Box::from_raw(entry.as_ptr()) };
-            // The list was closed after the value was written.
-            fence(Ordering::Acquire);
-            *entry
+            *unsafe { Box::<Entry<T>>::from_raw(entry.as_ptr()) }
         };
         // SAFETY: the value is there, and taking needs the `RemoteTask` exclusively, so until then everybody only looks.
         if let Some(value) = unsafe { self.look() } {
