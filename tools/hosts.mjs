@@ -46,6 +46,9 @@ const MIRI = [
     ["selkie", "it", "safety"],
 ];
 
+/** The target that cargo builds for by itself. It has to be named so that sanitizers stay out of build scripts and macros. */
+const here = () => capture("rustc", "-vV").match(/^host: (.*)$/m)[1];
+
 /** The cargo calls for such a list; a target that is not there yet is left out. */
 function calls(list, ...test) {
     return list
@@ -180,6 +183,14 @@ export const HOSTS = [
         needs: ["rust", "linker", "wasm", "bindgen", "npm"], node: () => [[join("tools", "size.mjs")]], env: () => ({}) },
     native("redis-long", "100,000 jobs from Redis, with workers that are killed", "deep", ["redis"],
         () => [["test", "-p", "selkie-redis", "--test", "jobs", "--", "crashes"]], { SELKIE_REDIS_JOBS: "100000" }),
+    // ThreadSanitizer is not everywhere. It knows no fences, so the protocols have none. What runs on simulated time in one thread is left
+    // out: half of the tests, and most of the time. A backtrace would be read by instrumented code, which takes seconds.
+    ...(process.platform === "linux"
+        ? [native("tsan", "ThreadSanitizer: races between threads", "deep", ["nightly"],
+            () => [[`+${NIGHTLY}`, "test", "-Z", "build-std", "--target", here(), "--config", 'profile.dev.package.selkie.debug="line-tables-only"',
+                "--no-fail-fast", "-p", "selkie", "--test", "it", "--", "--skip", "::sim", "--skip", "::seeds"]],
+            { RUSTFLAGS: "-Zsanitizer=thread", RUST_BACKTRACE: "0", CARGO_TARGET_DIR: "target/tsan" })]
+        : []),
     native("loom", "loom: every interleaving of the protocols", "deep", [],
         () => calls(LOOM, "test", "--release"), { RUSTFLAGS: "--cfg selkie_loom", CARGO_TARGET_DIR: "target/loom" }),
     native("miri", "miri: undefined behaviour", "deep", ["nightly", "miri"], () => calls(MIRI, `+${NIGHTLY}`, "miri", "test"),
