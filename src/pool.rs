@@ -520,6 +520,12 @@ impl Shared {
     }
 }
 
+/// This thread is one of its pool no more, and goes on.
+#[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+pub(crate) fn left() {
+    WORKER.set(0);
+}
+
 /// Runs a job on a thread of the pool. Who calls it uncounts it.
 pub(crate) fn run(shared: &Shared, job: Job) {
     // A withdrawn one is no reason to prepare the thread.

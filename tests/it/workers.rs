@@ -545,6 +545,30 @@ async fn threads_of_the_program_may_block() {
     .await;
 }
 
+/// Its Worker is none of the pool's any more.
+#[test]
+async fn a_worker_that_has_left_its_pool_may_wait_for_it() {
+    on_the_page(async {
+        all_gone().await;
+        let pool = ThreadPool::builder(1).idle_limit(ms(1)).build().unwrap();
+        let before = timeout(LONG, pool.submit(address_of_own).unwrap()).await.unwrap().unwrap();
+        comes_true(|| pool.threads() == 0).await;
+        let waits = move || (address_of_own(), pool.join(None));
+        let (after, waited) = timeout(LONG, Thread::spawn("waits", waits).unwrap()).await.unwrap().unwrap();
+        assert_eq!(after, before, "it was another Worker");
+        assert_eq!(waited, Ok(()));
+    })
+    .await;
+}
+
+/// Of what each Worker has one.
+fn address_of_own() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.with(|here| std::ptr::from_ref(here).addr())
+}
+
 /// They have no events of the host, by which an isolated Worker says that it is done.
 #[test]
 async fn a_thread_of_the_program_is_told_that_it_has_no_isolated_workers() {

@@ -58,6 +58,9 @@ pub struct Pool<J: Run = Job> {
 pub trait Run: Send + 'static {
     /// Does the job, on a thread of the pool.
     fn run(self);
+
+    /// Such a thread is one of the pool no more; its Worker may serve others.
+    fn ended() {}
 }
 
 impl Run for Job {
@@ -321,6 +324,12 @@ impl<J: Run> Drop for Counted<J> {
         if let Some(shared) = self.shared.upgrade() {
             shared.left(&self.web, self.came_up);
         }
+    }
+}
+
+impl<J: Run> Drop for Thread<J> {
+    fn drop(&mut self) {
+        J::ended();
     }
 }
 

@@ -54,6 +54,10 @@ impl selkie_web::Run for PoolJob {
     fn run(self) {
         PoolJob::run(self);
     }
+
+    fn ended() {
+        pool::left();
+    }
 }
 
 impl Pool {
