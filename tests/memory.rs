@@ -1168,7 +1168,7 @@ fn sets_of_remote_tasks() {
         assert!(set.is_empty());
     });
     here("dropped with what has ended", 2_000, || {
-        let mut set: RemoteSet<u32> = (0..3).map(|number| pool.submit(move || number).unwrap()).collect();
+        let _ended: RemoteSet<u32> = (0..3).map(|number| pool.submit(move || number).unwrap()).collect();
         pool.submit(|| ()).unwrap().wait(None).unwrap().unwrap();
     });
     // A key is small.
