@@ -15,7 +15,7 @@ use crate::{
     gather::{Few, IntoTask, Limit, Many},
     sleep::{Sleep, sleep},
     task::Task,
-    wait::TaskSet,
+    wait::{Next, TaskSet, Waits},
 };
 
 /// Runs tasks or futures at once and gives the tasks in the order in which they end.
@@ -115,7 +115,8 @@ impl<I: Iterator<Item: IntoTask>> AsCompleted<I> {
     /// Waits for the next task that ends. `None` after the last one.
     #[doc(alias = "next")]
     pub async fn next_done(&mut self) -> Option<Task<Output<I>>> {
-        poll_fn(|cx| self.poll_done(cx)).await
+        let next = Next(self);
+        poll_fn(|cx| next.0.poll_done(cx)).await
     }
 
     /// The tasks that were not given out. What a [`limit`](crate::limit) has not started never starts.
@@ -149,6 +150,12 @@ impl<I: Iterator<Item: IntoTask>> AsCompleted<I> {
             self.refill();
         }
         self.set.poll_next_done(cx)
+    }
+}
+
+impl<I: Iterator<Item: IntoTask>> Waits for AsCompleted<I> {
+    fn forget_waker(&self) {
+        self.set.forget_waker();
     }
 }
 
@@ -196,7 +203,8 @@ impl<I: Iterator<Item: IntoTask>> AsCompletedWithin<I> {
     /// [`TimedOut`], once, when the time is over and no task has ended that was not given out.
     #[doc(alias = "next")]
     pub async fn next_done(&mut self) -> Option<Result<Task<Output<I>>, TimedOut>> {
-        poll_fn(|cx| self.poll_done(cx)).await
+        let next = Next(self);
+        poll_fn(|cx| next.0.poll_done(cx)).await
     }
 
     /// The tasks that were not given out, to be waited for again, cancelled, or dropped and so detached.
@@ -222,6 +230,12 @@ impl<I: Iterator<Item: IntoTask>> AsCompletedWithin<I> {
         self.tasks.source = None;
         self.tasks.set.forget_waker();
         Poll::Ready(Some(Err(TimedOut)))
+    }
+}
+
+impl<I: Iterator<Item: IntoTask>> Waits for AsCompletedWithin<I> {
+    fn forget_waker(&self) {
+        self.tasks.forget_waker();
     }
 }
 

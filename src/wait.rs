@@ -132,7 +132,8 @@ impl<T> TaskSet<T> {
     /// Dropping the future changes nothing.
     #[doc(alias("join_next", "next"))]
     pub async fn next_done(&mut self) -> Option<Task<T>> {
-        poll_fn(|cx| self.poll_next_done(cx)).await
+        let next = Next(self);
+        poll_fn(|cx| next.0.poll_next_done(cx)).await
     }
 
     pub(crate) fn poll_next_done(&mut self, cx: &mut Context<'_>) -> Poll<Option<Task<T>>> {
@@ -174,9 +175,25 @@ impl<T> TaskSet<T> {
         }
         while self.members.pop_done().is_some() {}
     }
+}
 
-    pub(crate) fn forget_waker(&self) {
+/// What waits for the next task that ends.
+pub(crate) trait Waits {
+    fn forget_waker(&self);
+}
+
+impl<T> Waits for TaskSet<T> {
+    fn forget_waker(&self) {
         self.members.forget_waker();
+    }
+}
+
+/// A wait for one task. Given up, it leaves nothing of who waited behind.
+pub(crate) struct Next<'a, S: Waits>(pub(crate) &'a mut S);
+
+impl<S: Waits> Drop for Next<'_, S> {
+    fn drop(&mut self) {
+        self.0.forget_waker();
     }
 }
 

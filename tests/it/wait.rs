@@ -5,12 +5,15 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
-    task::Poll,
+    sync::Arc,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use futures::{FutureExt, Stream, StreamExt};
-use selkie::{Task, TaskSet, TaskState, Until, sleep, spawn, spawn_lazy, testing::Sim, wait, yield_now};
+use selkie::{
+    Task, TaskSet, TaskState, Until, as_completed, sleep, spawn, spawn_lazy, testing::Sim, wait, yield_now,
+};
 
 use crate::harness::T;
 
@@ -50,6 +53,31 @@ behaviour! {
         assert!(set.is_empty() && set.pending() == 0);
         assert_eq!(names(&done), ["cancelled", "panics", "a", "b", "c"]);
         assert!(done[0].is_cancelled() && done[1].result().unwrap().unwrap_err().is_panic());
+    }
+}
+
+behaviour! {
+    async fn who_does_not_wait_for_the_next_end_any_more_is_forgotten(t) {
+        struct Nobody;
+        impl std::task::Wake for Nobody {
+            fn wake(self: Arc<Self>) {}
+        }
+        let nobody = Arc::new(Nobody);
+        let waker = Waker::from(nobody.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut set = jobs(&t, [("a", 1.0)]);
+        assert!(pin!(set.next_done()).poll(&mut cx).is_pending());
+        assert_eq!(Arc::strong_count(&nobody), 2, "the set");
+        let mut each = as_completed(set.drain());
+        assert!(pin!(each.next_done()).poll(&mut cx).is_pending());
+        assert_eq!(Arc::strong_count(&nobody), 2, "the tasks as they end");
+        let mut each = as_completed(each.into_set()).timeout(t.secs(9.0));
+        assert!(pin!(each.next_done()).poll(&mut cx).is_pending());
+        // The timer is the stream's.
+        assert!(Arc::strong_count(&nobody) <= 3, "and within a time");
+        assert_eq!(names(&[each.next_done().await.unwrap().unwrap()]), ["a"]);
+        drop(each);
+        assert_eq!(Arc::strong_count(&nobody), 2);
     }
 }
 
