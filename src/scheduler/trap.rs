@@ -46,6 +46,8 @@ impl Scheduler {
         if self.closing.get() && !self.orphaned.get() {
             self.finish_close();
         }
+        // If it was an instrument that trapped. Last, as it is told nothing of what it has left.
+        self.telling.set(false);
         drop(entered);
     }
 
@@ -71,6 +73,10 @@ impl Scheduler {
         self.trapped_chain(Some(task.as_ptr()));
         self.running.set(outer);
         self.wake_fired();
+        // One that an instrument has made is polled while that is being told.
+        if !task.read_cold(|cold| cold.untold).unwrap_or_default() {
+            self.telling.set(false);
+        }
     }
 }
 
@@ -123,6 +129,39 @@ mod tests {
         // The task behind still runs, then the main task's end stops the loop.
         assert_eq!(scheduler.turn(), Next::Done);
         assert_eq!(scheduler.arena.live(), 1);
+    }
+
+    #[test]
+    fn an_instrument_that_has_trapped_is_told_of_what_comes_after() {
+        struct Trap(mpsc::Sender<()>);
+        impl crate::Instrument for Trap {
+            fn done(&self, task: &crate::AnyTask) {
+                let _ = self.0.send(());
+                if &*task.name() == "trap" {
+                    trap();
+                }
+            }
+        }
+        let (sender, told) = mpsc::channel();
+        let (loops, scheduler) = mpsc::channel();
+        let thread = Thread::spawn("trap", move || {
+            let event_loop = Sim::new().event_loop();
+            event_loop.set_instrument(Some(std::rc::Rc::new(Trap(sender))));
+            let run = event_loop.run_until_complete(async move {
+                loops.send(EventLoop::current().unwrap().scheduler().this()).unwrap();
+                crate::Task::builder().name("trap").lazy().spawn(async {}).detach();
+                spawn_lazy(async {}).detach();
+                std::future::pending::<()>().await;
+            });
+            drop(run);
+        });
+        thread.unwrap().detach();
+        let scheduler = scheduler.recv().unwrap();
+        told.recv().unwrap();
+        scheduler.trapped();
+        assert_eq!(told.try_iter().count(), 0, "not while what it left is repaired");
+        while scheduler.turn() != Next::Idle {}
+        assert_eq!(told.try_iter().count(), 1);
     }
 
     #[test]
