@@ -169,7 +169,9 @@ behaviour! {
         let (a, b) = (spawn(work(3.0)), spawn(work(1.0)));
         assert!(!a.is_finished() && !b.is_finished());
         (&b).await.unwrap();
-        assert!(!a.is_finished() && b.is_finished());
+        assert!(b.is_finished());
+        // A host that was held up for so long comes to both at once.
+        assert!(!a.is_finished() || !t.is_sim() && t.now() >= start + t.secs(3.0));
         (&a).await.unwrap();
         assert!(a.is_finished() && b.is_finished());
         t.assert_elapsed(start, 3.0);
