@@ -41,7 +41,9 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
     const { returnErrors, concurrency = Infinity, ...spawn } = check(options, { ...SPAWN, returnErrors: any, concurrency: limit });
     const list = [...members];
     list.forEach((member, at) => {
-        if (typeof member !== 'function' && typeof (member as PromiseLike<unknown> | null)?.then !== 'function') {
+        // Here, as one that begins when another member ends would be refused within the end of that.
+        if (typeof member === 'function') runnable(member);
+        else if (typeof (member as PromiseLike<unknown> | null)?.then !== 'function') {
             throw new ArgumentError(`members[${at}]`, 'a task, a promise or a function');
         }
     });

@@ -1420,9 +1420,17 @@ timed('what cannot be meant is refused by name', async ({ loop, selkie }) => {
 timed('a body that is both async and a generator, or what a call of a generator gave, is refused', async ({ loop }) => {
     async function* both() {}
     function* one() {}
-    const refused = [thrown(() => loop.spawn(both)), thrown(() => loop.timeout(5, both)), thrown(() => loop.withGroup(both)), await rejection(loop.gather([both]))];
+    const refused = [thrown(() => loop.spawn(both)), thrown(() => loop.timeout(5, both)), thrown(() => loop.withGroup(both)), thrown(() => loop.gather([both]))];
     equal(refused.map(({ message }) => message), Array(4).fill('body: async or a generator, not [object AsyncGeneratorFunction]'));
     equal([thrown(() => loop.spawn(one())).message, thrown(() => loop.spawn(both())).message].map((text) => text.includes('later, not [object ')), [true, true]);
+});
+
+timed('a member of a gather that no task could have is refused before any other begins', async ({ loop, log }) => {
+    async function* both() {}
+    const running = loop.spawn(worker(log, 'a', 10));
+    equal(thrown(() => loop.gather([running, () => log.push('begun'), both], { concurrency: 1 })).message, 'body: async or a generator, not [object AsyncGeneratorFunction]');
+    await loop.runUntilIdle();
+    equal([running.state, log], ['done', ['a: start', 'a: end']]);
 });
 
 timed('what is refused is shown, whatever it is', async ({ loop, selkie }) => {
