@@ -253,6 +253,7 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         // The slot of one that has ended may be another's.
         if (this.cancels_ > 0 && --this.cancels_ === 0 && !this.done()) {
             this.request_ = this.owed_ = false;
+            this.reason_ = this.reasons_ = undefined;
             // Or the wake for it would end what the task waits for.
             this.loop_.wake_(this.slot_, TAKEN_BACK);
         }

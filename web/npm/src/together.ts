@@ -48,7 +48,8 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
         }
     });
     const results: unknown[] = [];
-    const running = new Set<Task<unknown>>();
+    /** How to look away from each that runs: one may be a member twice. */
+    const running = new Map<(() => void) | undefined, Task<unknown>>();
     let [next, busy, left, over] = [0, 0, list.length, false];
     let context: TaskContext | undefined;
     let ending: (() => void) | undefined;
@@ -68,14 +69,15 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
     const attend = (task: Task<unknown>, at: number, ours: number): void => {
         busy += ours;
         task.observed_ = true;
-        if (!task.done()) running.add(task);
-        task.onEnd_(() => {
+        let stop: (() => void) | undefined;
+        stop = task.watch_(() => {
             busy -= ours;
             settle(at, task.state === 'done')(task.outcome_);
             // Not for one that has ended at once: that is within `more`.
-            if (running.delete(task)) more();
+            if (running.delete(stop)) more();
             if (!running.size) ending?.();
         });
+        if (!task.done()) running.set(stop, task);
     };
     const more = (): void => {
         while (context && next < list.length && busy < concurrency && !over && !loop.closed) {
@@ -100,10 +102,12 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
         leave_(reason) {
             over = true;
             ending = () => reject(reason);
-            for (const one of [...running]) one.cancel(reason);
+            for (const one of new Set(running.values())) one.cancel(reason);
             if (!running.size) ending();
         },
     });
+    // Those that go on would keep it.
+    task.onEnd_(() => running.forEach((_, stop) => stop!()));
     return task;
 }
 

@@ -157,6 +157,50 @@ const connections = {
     },
 };
 
+const joins = {
+    name: 'a task that goes on keeps no gather that has ended',
+    async run() {
+        const loop = await selkie.createLoop();
+        const some = [];
+        for (let i = 0; i < 50; i += 1) {
+            const gathered = {};
+            some.push(new WeakRef(gathered));
+            const failing = loop.gather([long(loop), () => { throw gathered; }, () => gathered]);
+            equal(await rejection(failing) === gathered, true);
+        }
+        await gone(loop, some);
+        await loop.close();
+    },
+};
+
+const refusals = {
+    name: 'a task that refuses to end again and again keeps no reason',
+    async run() {
+        const loop = await selkie.createLoop();
+        const some = [];
+        let over = false;
+        const task = loop.spawn(async (ctx) => {
+            while (!over) {
+                try {
+                    await ctx.sleep(60_000);
+                } catch {
+                    ctx.task.uncancel();
+                }
+            }
+        });
+        for (let i = 0; i < 50; i += 1) {
+            const reason = {};
+            some.push(new WeakRef(reason));
+            task.cancel(reason);
+            await loop.sleep(1);
+        }
+        equal([task.state, task.cancelling()], ['running', 0]);
+        await gone(loop, some);
+        over = true;
+        await loop.close();
+    },
+};
+
 // Deep enough that this thread can write it, and one with so small a stack not read it.
 const deep = () => Array.from({ length: 2000 }).reduce((inner) => [inner], 0);
 const SMALL = { resourceLimits: { stackSizeMb: 0.5 } };
@@ -183,7 +227,7 @@ const unread = {
     },
 };
 
-const results = await runAll([...behaviour, ...pool, ...memory, chain, again, required, connections, unread], host, console.log, process.argv[2]);
+const results = await runAll([...behaviour, ...pool, ...memory, chain, joins, refusals, again, required, connections, unread], host, console.log, process.argv[2]);
 const failed = results.filter(({ error }) => error).length;
 console.log(`test result: ${failed ? 'FAILED' : 'ok'}. ${results.length - failed} passed; ${failed} failed; 0 ignored`);
 process.exitCode = failed ? 1 : 0;
