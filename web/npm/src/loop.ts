@@ -295,7 +295,7 @@ export class Loop {
 
     /** What nothing will come for any more. */
     private refuse_(error: SelkieError): void {
-        for (const task of this.tasks()) task.end_('failed', (task.observed_ = true) && error);
+        for (const task of this.tasks()) task.lose_(error);
         this.tasks_.clear_();
         this.operations_.clear_();
         for (const one of [...this.pauses_]) one.leave_(error);

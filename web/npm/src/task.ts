@@ -456,6 +456,14 @@ export class Task<T> implements PromiseLike<T>, Step<T> {
         passing = undefined;
     }
 
+    /** @internal Its loop has ended before it: what it has begun elsewhere hears of that. */
+    lose_(error: unknown): void {
+        this.observed_ = true;
+        this.cancel(error);
+        this.deliver_();
+        this.end_('failed', error);
+    }
+
     private fail_(error: unknown): number {
         return this.end_(this.cancels_ && this.reasons_!.includes(error) ? 'cancelled' : 'failed', error);
     }

@@ -1550,6 +1550,18 @@ test('a crash of the scheduler rejects all that lives, and another loop can be m
     await other.close();
 });
 
+test('a task that ends with its loop tells what it has begun elsewhere, also if it had no turn for that', async ({ selkie, testing }) => {
+    for (const [how, end] of Object.entries({ crash: testing.crash, close: (loop) => loop.close({ timeoutMs: 0 }) })) {
+        const loop = await selkie.createLoop();
+        const heard = [];
+        const listens = (ctx) => new Promise(() => ctx.signal.addEventListener('abort', () => heard.push(ctx.signal.reason.name)));
+        const tasks = [loop.spawn(listens), loop.spawn(function* (ctx) { yield* ctx.wait(listens(ctx)); })].map(rejection);
+        await end(loop);
+        const name = how === 'crash' ? 'LoopCrashedError' : 'LoopClosedError';
+        equal([heard, (await Promise.all(tasks)).map((error) => error.name)], [[name, name], [name, name]], how);
+    }
+});
+
 test('loops are made again and again, and one beside the other', async ({ selkie }) => {
     for (let round = 0; round < 20; round += 1) {
         const loops = await Promise.all([selkie.createLoop(), selkie.createLoop()]);
