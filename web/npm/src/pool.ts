@@ -155,6 +155,8 @@ export class Pool<M extends Interface<M> = Functions> {
         if (this.closed_) throw this.closed_;
         const rank = priorityOf(checked.priority);
         return order(this.loop_, { name: `${this.name_}: ${name}` }, name, args, checked, (job) => {
+            // Its task may begin later.
+            if (this.closed_) throw this.closed_;
             job.rank_ = rank;
             job.turn_ = this.turns_ += 1;
             if (this.last_ > rank) {

@@ -59,6 +59,8 @@ export class RemoteLoop<M extends Interface<M> = Functions> {
         const checked = check(options, ORDER);
         if (this.over_) throw this.over_;
         return order(this.loop_, { timeoutMs: checked.timeoutMs }, name, args, checked, (job) => {
+            // Its task may begin later.
+            if (this.over_) throw this.over_;
             this.client_.send_(job);
             return (reason) => {
                 this.client_.cancel_(job, reason);

@@ -779,6 +779,38 @@ pooled('a Worker does hundreds of jobs at once, and each hears of its own cancel
     equal([ended, jobs.filter((job) => job.done()).length], [['saw it', 'saw it', 'saw it'], 3]);
 });
 
+/** Calls `f` so deep within tasks that start one another that the next does not begin at once. */
+const nested = (loop, f) => loop.spawn(() => (loop.spawn(() => 1).done() ? nested(loop, f) : f()));
+
+test('a job that had not begun when its pool was ended makes no Worker', async ({ selkie, worker }) => {
+    const loop = await selkie.createLoop();
+    for (const end of ['terminate', 'close']) {
+        let made = 0;
+        const pool = selkie.createPool(loop, () => (made += 1, worker('jobs')), { max: 1 });
+        let job;
+        await nested(loop, () => {
+            job = rejection(pool.run('add', [1, 1]));
+            void pool[end]();
+        });
+        equal([(await job).code, made, pool.size], ['pool-closed', 0, 0], end);
+    }
+    await loop.close();
+});
+
+test('what a loop that has crashed had in a pool is asked to end, so that the pool ends', async ({ selkie, testing, worker }) => {
+    const loop = await selkie.createLoop();
+    const pool = selkie.createPool(loop, () => worker('jobs'), { max: 1, killAfterMs: 20 });
+    let began;
+    const beginning = new Promise((resolve) => (began = resolve));
+    const jobs = [rejection(pool.run('deaf', [], { onProgress: began })), rejection(pool.run('deaf', []))];
+    await beginning;
+    testing.crash(loop);
+    equal((await Promise.all(jobs)).map(({ code }) => code), ['loop-crashed', 'loop-crashed']);
+    await until(() => !pool.running && !pool.queued);
+    await pool.close();
+    equal(pool.size, 0);
+});
+
 // ---- Loops elsewhere
 
 test('a loop in a Worker is called by its port, and cancelled through it', async ({ selkie, worker, listen }) => {
@@ -905,6 +937,18 @@ test('what a connection has under way is cancelled on the other side as it is cl
     while (there.tasks().length) await here.sleep(1);
     equal(heard, ['one', 'other']);
     await Promise.all([here.close(), there.close()]);
+});
+
+test('a call that had not begun when its connection was closed ends', async ({ selkie }) => {
+    const loop = await selkie.createLoop();
+    const remote = selkie.connectLoop(loop, selkie.endpoint(loop, { one: () => 1 }));
+    let call;
+    await nested(loop, () => {
+        call = rejection(remote.submit('one', []));
+        remote.close();
+    });
+    equal((await call).code, 'pool-closed');
+    await loop.close();
 });
 
 test('a function that was made for a Worker can be given out by a loop', async ({ selkie, job }) => {
