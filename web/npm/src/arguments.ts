@@ -21,7 +21,7 @@ export function open(loop: Loop): void {
 
 /** @internal A time in milliseconds. */
 export function time(value: unknown, name: string): void {
-    if (typeof value !== 'number' || !(value >= 0 && value < Infinity)) refuse(name, 'a finite number of milliseconds from 0 on', value);
+    if (typeof value !== 'number' || !(value >= 0 && value < Infinity)) refuse(name, 'milliseconds from 0 on', value);
 }
 
 /** @internal A whole number from `least` to `most`, or Infinity if that is the most. */
@@ -36,7 +36,7 @@ export const limit = /* @__PURE__ */ count(1, Infinity);
 
 /** @internal */
 export function callable(value: unknown, name: string): void {
-    if (typeof value !== 'function') refuse(name, 'a function, to be called later', value);
+    if (typeof value !== 'function') refuse(name, 'a function to call later', value);
 }
 
 /** @internal A function to be run as a task, or beside them. */

@@ -301,7 +301,7 @@ export class Pool<M extends Interface<M> = Functions> {
             if (job.cancelled_ || member.ended_(job)) return;
             member.ahead_ = 0;
             this.recall_([member]);
-            const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'its Worker was ended: another job ignored a cancel'));
+            const end = (): void => this.fire_(member, new WorkerError('worker-killed', 'another job of its Worker ignored a cancel'));
             member.cancel_(job, reason);
             if (kill === 'now') end();
             else if (kill !== 'never') timers.push(later(end, this.options_.killAfterMs ?? 1000));
@@ -332,7 +332,7 @@ export class Pool<M extends Interface<M> = Functions> {
         listen(channel, 'error', (event: { message?: string; error?: unknown; preventDefault?: () => void } | null) => {
             // The jobs that it had are rejected with it, which is where it belongs.
             event?.preventDefault?.();
-            const [what, why] = member.ready_ ? ['failed', 'it is not told why'] : ['could not be loaded', 'is its address right and allowed?'];
+            const [what, why] = member.ready_ ? ['failed', 'no reason given'] : ['could not be loaded', 'is its address right and allowed?'];
             failed = () => lost(`${what}: ${event?.message || (channel.on ? event : why)}`, channel.on ? event : event!.error);
             // What it sent before may come after this, but in Node not after its exit, of which not every host may tell.
             setTimeout(failed, channel.on ? 99 : 0);

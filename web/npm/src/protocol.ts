@@ -206,7 +206,7 @@ export function serve(
         const fail = (error: unknown): void => post(channel, ['fail', id, pack(error), why === error]);
         const f = Object.hasOwn(functions, name) && functions[name];
         if (typeof f !== 'function') {
-            return fail(new WorkerError('unknown-function', `there is no function "${name}"; there are: ${Object.keys(functions).join(', ')}`));
+            return fail(new WorkerError('unknown-function', `no function "${name}"; there are ${Object.keys(functions).join(', ')}`));
         }
         let moved: object[] | undefined;
         let unsent: unknown[] = [];

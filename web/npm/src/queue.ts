@@ -25,6 +25,12 @@ const PUT: Rules = {
     signal,
 };
 
+/** The scheduler's answer, which is this number when the queue is closed and has no more to give. */
+const live = (answer: number): number => {
+    if (answer === -2) throw new QueueClosedError();
+    return answer;
+};
+
 /**
  * A queue between tasks: fair to those who wait, on both sides. `for await` takes items until the queue is closed.
  *
@@ -33,10 +39,10 @@ const PUT: Rules = {
 export class Queue<T> extends Thing {
     /** How many fit; `Infinity` without a limit. */
     readonly capacity: number;
+    readonly closed: boolean = false;
     private readonly order_: string;
     private items_ = new Slots<T>();
     private stacked_ = 0;
-    private closed_?: boolean;
 
     constructor(loop: Loop, options?: QueueOptions) {
         const { capacity = Infinity, order = 'fifo' } = check(options, { capacity: limit, order: ['fifo', 'lifo', 'priority'] });
@@ -50,10 +56,6 @@ export class Queue<T> extends Thing {
         return this.wasm_.len_(this.id_);
     }
 
-    get closed(): boolean {
-        return !!this.closed_;
-    }
-
     /** Adds an item, and waits while there is no room. Given up, the item is not added. */
     async put(item: T, options?: PutOptions): Promise<void> {
         const order = this.place_(options);
@@ -62,7 +64,7 @@ export class Queue<T> extends Thing {
         if (this.add_(item, order)) return;
         const index = this.items_.add_(item);
         try {
-            if ((await this.wait_(by, this.wasm_.put_, index, order)) < 0) throw new QueueClosedError();
+            live(await this.wait_(by, this.wasm_.put_, index, order));
         } catch (error) {
             this.items_.take_(index);
             throw error;
@@ -94,7 +96,7 @@ export class Queue<T> extends Thing {
 
     /** One item that was taken is worked off; see `join`. */
     taskDone(): void {
-        if (!this.wasm_.task_done_(this.id_)) throw new SelkieError('invalid-state', 'more calls of taskDone() than items');
+        if (!this.wasm_.task_done_(this.id_)) throw new SelkieError('invalid-state', 'taskDone() without an item');
     }
 
     /** Waits until `taskDone` was called for every item that was put. */
@@ -105,7 +107,7 @@ export class Queue<T> extends Thing {
     /** Refuses what is put from now on; those who take get what is there, and then a QueueClosedError. `immediate` drops it. */
     close(options?: { immediate?: boolean }): void {
         const { immediate } = check(options, { immediate: any });
-        this.closed_ = true;
+        (this as { closed: boolean }).closed = true;
         if (!this.loop_.open_) return;
         this.loop_.wasm_.shut_down_(this.id_, immediate ? 1 : 0);
         if (immediate) this.items_ = new Slots();
@@ -161,15 +163,12 @@ export class Queue<T> extends Thing {
         const { wasm_ } = this;
         const index = this.items_.add_(item);
         const answer = wasm_.try_put_(this.id_, index, order);
-        if (answer === 0) return true;
-        this.items_.take_(index);
-        if (answer === -2) throw new QueueClosedError();
-        return false;
+        if (answer) this.items_.take_(index);
+        return !live(answer);
     }
 
     /** What the scheduler's answer stands for. */
     private took_(index: number, items = this.items_): { value: T } | undefined {
-        if (index === -2) throw new QueueClosedError();
-        return index < 0 ? undefined : { value: items.take_(index) as T };
+        return live(index) < 0 ? undefined : { value: items.take_(index) as T };
     }
 }

@@ -68,30 +68,26 @@ export class Lock extends Semaphore {
 
 /** A flag that tasks wait for. */
 export class Event extends Thing {
-    private set_?: boolean;
+    readonly isSet: boolean = false;
 
     constructor(loop: Loop) {
         super(loop, () => loop.wasm_.event_());
     }
 
-    get isSet(): boolean {
-        return !!this.set_;
-    }
-
     /** Wakes all who wait, and lets all pass until it is cleared. */
     set(): void {
         this.wasm_.set_(this.id_, 1);
-        this.set_ = true;
+        (this as { isSet: boolean }).isSet = true;
     }
 
     clear(): void {
         this.wasm_.set_(this.id_, 0);
-        this.set_ = false;
+        (this as { isSet: boolean }).isSet = false;
     }
 
     async wait(options?: WaitOptions): Promise<void> {
         const signal = this.begin_(options);
-        if (!this.set_) await this.wait_(signal);
+        if (!this.isSet) await this.wait_(signal);
     }
 }
 
@@ -165,33 +161,29 @@ export class Condition extends Thing {
 /** Where so many wait for each other. */
 export class Barrier extends Thing {
     readonly parties: number;
-    private broken_?: boolean;
+    readonly broken: boolean = false;
 
     constructor(loop: Loop, parties: number) {
         super(loop, () => (count(1)(parties, 'parties'), loop.wasm_.barrier_(parties)));
         this.parties = parties;
     }
 
-    get broken(): boolean {
-        return !!this.broken_;
-    }
-
     /** Waits until all have come, and gives the place of arrival, from 0 on. */
     async wait(options?: WaitOptions): Promise<number> {
         const place = await this.wait_(signalOf(options));
-        if (place < 0) throw new SelkieError('barrier-broken', 'the barrier was broken or reset');
+        if (place < 0) throw new SelkieError('barrier-broken', 'the barrier is broken');
         return place;
     }
 
     /** Rejects those who wait; later ones meet anew. */
     reset(): void {
         this.wasm_.break_barrier_(this.id_, 0);
-        this.broken_ = false;
+        (this as { broken: boolean }).broken = false;
     }
 
     /** Rejects those who wait, and all who come, until a `reset`. */
     abort(): void {
         this.wasm_.break_barrier_(this.id_, 1);
-        this.broken_ = true;
+        (this as { broken: boolean }).broken = true;
     }
 }

@@ -44,7 +44,7 @@ export function gather(loop: Loop, members: readonly Member[], options: GatherOp
         // Here, as one that begins when another member ends would be refused within the end of that.
         if (typeof member === 'function') runnable(member);
         else if (typeof (member as PromiseLike<unknown> | null)?.then !== 'function') {
-            throw new ArgumentError(`members[${at}]`, 'a task, a promise or a function');
+            throw new ArgumentError(`members[${at}]`, 'a task, promise or function');
         }
     });
     const results: unknown[] = [];
@@ -223,7 +223,7 @@ export class Group {
             if (task.state === 'failed') {
                 this.errors_.push(task.error());
                 // Once: they may be cleaning up.
-                if (!this.signal.aborted) this.cancel(new DOMException('Another task of the group failed.', 'AbortError'));
+                if (!this.signal.aborted) this.cancel(new DOMException('A task of the group failed.', 'AbortError'));
             }
         });
         return task;
