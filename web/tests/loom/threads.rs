@@ -168,6 +168,27 @@ fn join_threads() {
     }
 }
 
+/// Where a job waits until it is opened.
+#[derive(Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut is_open = self.is_open.lock().unwrap();
+        while !*is_open {
+            is_open = self.opened.wait(is_open).unwrap();
+        }
+    }
+
+    fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
 /// Two threads have become idle, and may end just now, when two jobs come of which the first waits for the second. A job that nobody
 /// runs is a deadlock, which loom reports.
 #[test]
@@ -180,20 +201,10 @@ fn a_job_that_another_one_waits_for_finds_a_thread() {
         for _ in 0..2 {
             pool.submit(Box::new(|| {})).unwrap();
         }
-        let begun = Arc::new((Mutex::new(false), Condvar::new()));
+        let begun = Arc::new(Gate::default());
         let there = begun.clone();
-        let first = move || {
-            let mut has_begun = there.0.lock().unwrap();
-            while !*has_begun {
-                has_begun = there.1.wait(has_begun).unwrap();
-            }
-        };
-        pool.submit(Box::new(first)).unwrap();
-        let second = move || {
-            *begun.0.lock().unwrap() = true;
-            begun.1.notify_all();
-        };
-        pool.submit(Box::new(second)).unwrap();
+        pool.submit(Box::new(move || there.pass())).unwrap();
+        pool.submit(Box::new(move || begun.open())).unwrap();
         pool.shutdown();
         join_threads();
     });
@@ -205,20 +216,13 @@ fn a_join_whose_time_is_over_leaves_nothing() {
     loom::model(|| {
         THREADS.with_borrow_mut(|threads| threads.0 = 0);
         let pool: Pool = Pool::new(1.try_into().unwrap(), IDLE, "pool").unwrap();
-        let open = Arc::new((Mutex::new(false), Condvar::new()));
-        let gate = open.clone();
-        let job = move || {
-            let mut is_open = gate.0.lock().unwrap();
-            while !*is_open {
-                is_open = gate.1.wait(is_open).unwrap();
-            }
-        };
-        pool.submit(Box::new(job)).unwrap();
+        let gate = Arc::new(Gate::default());
+        let there = gate.clone();
+        pool.submit(Box::new(move || there.pass())).unwrap();
         pool.shutdown();
         assert!(pool.join(Some(Duration::ZERO)).is_err());
         assert_eq!(Arc::strong_count(&park::WAITER), 1);
-        *open.0.lock().unwrap() = true;
-        open.1.notify_all();
+        gate.open();
         join_threads();
         assert!(pool.join(None).is_ok());
     });
