@@ -11,11 +11,12 @@ use super::{
 
 /// Takes several locks: all of them, in one order that is the same everywhere, whatever the order of the arguments.
 ///
-/// Tasks that take their locks by this, one call at a time, never wait for each other in a circle. The order is that in which the
-/// locks were first named to any call of this, within a call that of its arguments. While a task holds what one call took it may
-/// take more by another call, but only locks that come later in the order; what does not is refused before anything is taken. (Locks that were taken
-/// by [`Lock::lock`] are not refused; debug builds report an order of them that could make tasks wait for each other.) The locks
-/// are released in reverse, also when the task is cancelled or panics. No lock at all is fine.
+/// Tasks that take their locks by this, one call at a time, never wait for each other in a circle. The order is that in
+/// which the locks were first named to any call of this, within a call that of its arguments. While a task holds what one
+/// call took it may take more by another call, but only locks that come later in the order; what does not is refused before
+/// anything is taken. (Locks that were taken by [`Lock::lock`] are not refused; debug builds report an order of them that
+/// could make tasks wait for each other.) The locks are released in reverse, also when the task is cancelled or panics. No
+/// lock at all is fine.
 ///
 /// Takes tuples of up to six references to locks, arrays and vectors; [`LockedAll::values`] gives what they protect, in the order of
 /// the arguments.
