@@ -72,6 +72,13 @@ const LOGS = {
     frames: [/^200000 tasks in [\d.]+ s, 199 hits$/],
 };
 
+/**
+ * In this one two tasks go on at the same moment, and a host that is held up between them has the other one speak first: what each of
+ * them says is in order.
+ */
+const SPEAKERS = ['queue'];
+const bySpeaker = (lines) => [...lines].sort((a, b) => a.split(':')[0].localeCompare(b.split(':')[0]));
+
 /** How the tasks of some of them have to have ended, as the tree shows it: indented by depth. */
 const TREES = {
     group: ['album cancelled|failed', '  album: body done', '  photo done', '  video cancelled', '  music cancelled', '  index failed'],
@@ -174,10 +181,10 @@ const still = { reducedMotion: 'reduce' };
 const tests = [];
 const test = (name, body, options = {}) => tests.push({ name, body, options });
 
-for (const [id, expected] of Object.entries(LOGS)) {
+for (const [id, lines] of Object.entries(LOGS)) {
     test(`${id} runs to its log`, async (visit) => {
         const how = await visit.run(id);
-        const log = await visit.log();
+        const [log, expected] = [await visit.log(), lines].map((one) => (SPEAKERS.includes(id) ? bySpeaker(one) : one));
         equal(how, 'finished', `the run, whose log is ${log.join(' | ')}`);
         equal(log.length, expected.length, `the lines of ${JSON.stringify(log)}`);
         log.forEach((line, at) => ok(expected[at].test?.(line) ?? expected[at] === line, `line ${at + 1} is "${line}", not ${expected[at]}`));
