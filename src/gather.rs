@@ -191,22 +191,25 @@ impl<S: Tasks> Future for Gather<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<S::Outcomes> {
         let Self { joint, tasks } = &mut *self;
-        let Some(mut held) = tasks.take() else { panic!("`gather` polled after it has given its results") };
+        let Some(held) = tasks else { panic!("`gather` polled after it has given its results") };
+        if joint.is_elsewhere() {
+            held.stop();
+        }
+        held.advance(joint, None);
+        // Afterwards: it may be what has just come out of a `limit`.
         match joint.misplaced(cx) {
             None => {}
-            Some(Misplaced::Member(task)) => _ = joint.members.remove_pending(&task),
-            Some(Misplaced::All) => {
-                held.stop();
-                joint.let_go(&held);
+            Some(Misplaced::Member(task)) => {
+                joint.members.remove_pending(&task);
+                held.advance(joint, None);
             }
+            Some(Misplaced::All) => joint.let_go(held),
         }
-        let held = tasks.insert(held);
-        held.advance(joint, None);
         if joint.members.pending() > 0 {
             joint.wait(held.wake_at(), cx);
             return Poll::Pending;
         }
-        let Some(ended) = tasks.take() else { unreachable!("it was just put back") };
+        let Some(ended) = tasks.take() else { unreachable!("looked at above") };
         Poll::Ready(ended.outcomes())
     }
 }
@@ -249,6 +252,9 @@ impl<S: TryTasks> Future for TryGather<S> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { joint, tasks, failed } = &mut *self;
         let Some(held) = tasks else { panic!("`try_gather` polled after it has given its outcome") };
+        if joint.is_elsewhere() {
+            held.stop();
+        }
         if failed.is_none() {
             *failed = held.advance(joint, Some(S::failed));
         }
@@ -354,9 +360,14 @@ impl Joint {
         }
     }
 
-    fn misplaced(&self, cx: &Context<'_>) -> Option<Misplaced> {
+    /// Whether another loop polls. What started now would be its own, and not count here.
+    fn is_elsewhere(&self) -> bool {
         let (current, home) = (current_scheduler(), self.home.get());
-        if !current.is_null() && !home.is_null() && !ptr::eq(current, home) {
+        !current.is_null() && !home.is_null() && !ptr::eq(current, home)
+    }
+
+    fn misplaced(&self, cx: &Context<'_>) -> Option<Misplaced> {
+        if self.is_elsewhere() {
             return Some(Misplaced::All);
         }
         // Inside a set the waker is the set's.

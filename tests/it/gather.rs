@@ -1,13 +1,13 @@
 //! gather and try_gather.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::Future,
     rc::Rc,
     time::Duration,
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use selkie::{
     AnyTask, EventLoop, JoinError, Priority, Task, TaskError, catch_cancel, current_task, gather, limit,
     sleep, spawn, spawn_lazy, testing::Sim, timeout, try_gather, yield_now,
@@ -150,6 +150,29 @@ fn a_gather_that_another_loop_polls_waits_for_nothing() {
 }
 
 behaviour! {
+    /// Difference: F24. Its members would be of that loop, where nobody counts them.
+    async fn a_limited_gather_that_another_loop_polls_starts_no_more(t) {
+        let started = Rc::new(Cell::new(0));
+        let members = || {
+            let started = started.clone();
+            limit(1, (0..5).map(move |_| {
+                started.set(started.get() + 1);
+                yield_now().map(Ok::<_, ()>)
+            }))
+        };
+        let (all, tried) = (gather(members()), try_gather(members()));
+        // There is room for the second ones.
+        yield_now().await;
+        yield_now().await;
+        let other = Sim::new().event_loop();
+        assert_eq!(other.run_until_complete(all).unwrap().len(), 1);
+        let error = other.run_until_complete(tried).unwrap().unwrap_err();
+        assert!(matches!(error, TaskError::Join(error) if error.is_wrong_loop()));
+        assert_eq!(started.get(), 2);
+    }
+}
+
+behaviour! {
     /// Difference: F24. asyncio waits for ever.
     async fn a_task_that_gathers_itself_is_told_so(t) {
         let own = Rc::new(RefCell::new(None::<Task<bool>>));
@@ -160,6 +183,25 @@ behaviour! {
             other.unwrap();
             assert!(this.unwrap_err().to_string().contains("awaits itself"));
             true
+        });
+        let watch = task.any();
+        *own.borrow_mut() = Some(task);
+        watch.ended().await;
+        assert_eq!(watch.state(), selkie::TaskState::Finished);
+    }
+}
+
+behaviour! {
+    /// Difference: F24. It comes out of the limit when there is room.
+    async fn a_task_that_gathers_itself_behind_others_is_told_so(t) {
+        let own = Rc::new(RefCell::new(None::<Task<()>>));
+        let inner = own.clone();
+        let task = spawn_lazy(async move {
+            let task = inner.borrow_mut().take().unwrap();
+            let members = [spawn_lazy(yield_now()), task, spawn_lazy(yield_now())];
+            let [before, this, behind] = <[_; 3]>::try_from(gather(limit(1, members)).await).unwrap();
+            before.and(behind).unwrap();
+            assert!(this.unwrap_err().to_string().contains("awaits itself"));
         });
         let watch = task.any();
         *own.borrow_mut() = Some(task);
