@@ -23,7 +23,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     cancel::{Cancelled, Cut, Postponed, catch_cancel},
-    error::{JoinError, TaskError, discard},
+    error::{JoinError, TaskError, contain, discard},
     scheduler::{self, wake},
     task::{AnyTask, Builder, EndHook, Panic, Task, TaskRef, prepare, waits_for_text, with_spawner},
 };
@@ -113,7 +113,7 @@ impl<E> Inner<E> {
     fn failed(&self, error: TaskError<E>) {
         if self.over.get() {
             // The scope was dropped, so nobody will look at it.
-            return report(CHILD, &[error]);
+            return report(CHILD, [error]);
         }
         self.errors.borrow_mut().push(error);
         self.abort();
@@ -234,7 +234,7 @@ impl<E: 'static> TaskGroup<E> {
         drop(leave);
 
         if let Some(payload) = panic {
-            report(CHILD, &errors);
+            report(CHILD, errors);
             resume_unwind(payload);
         }
         errors.extend(body_error);
@@ -444,19 +444,20 @@ impl<E> Drop for Leave<E> {
         }
         self.0.over.set(true);
         let errors = std::mem::take(&mut *self.0.errors.borrow_mut());
-        report(CHILD, &errors);
+        report(CHILD, errors);
         let body_error = self.0.body_error.take();
-        report(BODY, body_error.as_slice());
+        report(BODY, body_error);
     }
 }
 
 const CHILD: &str = "a child";
 const BODY: &str = "the body";
 
-/// Tells the exception handler of errors that nobody can be told.
-fn report<E>(whose: &str, errors: &[TaskError<E>]) {
+/// Tells the exception handler of errors that nobody can be told, and drops them: one by one, as each may panic, and a panic may be
+/// under way.
+fn report<E>(whose: &str, errors: impl IntoIterator<Item = TaskError<E>>) {
     for error in errors {
-        let what = match error {
+        let what = match &error {
             TaskError::Failed(_) => format!("it returned an error ({})", std::any::type_name::<E>()),
             TaskError::Join(error) => error.to_string(),
         };
@@ -464,6 +465,7 @@ fn report<E>(whose: &str, errors: &[TaskError<E>]) {
         if scheduler::with_current(|scheduler| scheduler.report(&message, None)).is_none() {
             crate::os::report(&message);
         }
+        contain(|| drop(error));
     }
 }
 

@@ -886,6 +886,7 @@ behaviour! {
 
 /// Panics when it is dropped.
 #[cfg(panic = "unwind")]
+#[derive(Debug)]
 struct Panics;
 
 #[cfg(panic = "unwind")]
@@ -924,6 +925,53 @@ behaviour! {
             t.log("over");
         }
     } => ["child cleans up", "child clean", "over", "child cleans up", "child clean", "over"]
+}
+
+/// Waits for ever; when cancelled, fails with what panics when it is dropped.
+#[cfg(panic = "unwind")]
+async fn fail_to_clean() -> Result<(), Panics> {
+    _ = catch_cancel(pending::<()>()).await;
+    Err(Panics)
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Difference: X04. Nobody is given the errors, and a panic on top of the body's would end the program.
+    async fn errors_that_panic_as_they_are_dropped_do_not_hide_the_panic_of_the_body(t) {
+        let told = reports(async || {
+            let parent = spawn(async {
+                TaskGroup::scope(async |group| {
+                    group.spawn(fail_to_clean()).detach();
+                    group.spawn(fail_to_clean()).detach();
+                    panic!("bug in the body");
+                })
+                .await
+            });
+            let error = parent.await.unwrap_err();
+            assert_eq!(error.into_panic().downcast_ref(), Some(&"bug in the body"));
+        });
+        assert_eq!(told.await.len(), 2, "what the children failed with");
+    }
+}
+
+#[cfg(panic = "unwind")]
+behaviour! {
+    /// Difference: X04. One destructor that panics on top of another would end the program.
+    async fn errors_that_panic_as_they_are_dropped_with_their_scope_do_no_harm(t) {
+        let told = reports(async || {
+            let mut scope = pin!(TaskGroup::scope(async |group| {
+                group.spawn(fail_to_clean()).detach();
+                group.spawn(fail_to_clean()).detach();
+                group.cancel();
+                pending::<()>().await;
+            }));
+            assert!(futures::poll!(scope.as_mut()).is_pending());
+            // The children fail.
+            yield_now().await;
+            yield_now().await;
+        });
+        assert_eq!(told.await.len(), 2, "what the children failed with");
+    }
 }
 
 #[cfg(panic = "unwind")]
