@@ -1,5 +1,11 @@
 //! Threads that are Workers: what only they can do wrong, and the page that must not wait for them.
 
+#[cfg(target_feature = "atomics")]
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Wake, Waker},
+};
 use std::{
     sync::{
         Arc,
@@ -660,6 +666,29 @@ async fn workers_that_are_kept_are_there_and_do_not_retire() {
             come_down_to(0.0).await;
         }
         own_script(false);
+    })
+    .await;
+}
+
+/// However often it looks.
+#[cfg(target_feature = "atomics")]
+#[test]
+async fn who_waits_for_workers_to_come_up_is_known_once() {
+    struct Nobody;
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+    on_the_page(async {
+        let nobody = Arc::new(Nobody);
+        let waker = Waker::from(nobody.clone());
+        let mut up = pin!(keep_workers(census().1 + 1));
+        for _ in 0..10 {
+            let polled = up.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(!matches!(polled, Poll::Ready(Err(_))));
+        }
+        let known = Arc::strong_count(&nobody) - 2;
+        drop(keep_workers(0));
+        assert!(known <= 1, "{known} times");
     })
     .await;
 }

@@ -382,7 +382,10 @@ pub fn poll_up(count: usize, waker: &Waker) -> Poll<Result<(), Unavailable>> {
         |member: &&Arc<Member>| member.up.load(Ordering::Relaxed) && !member.retired.load(Ordering::Relaxed);
     let up = crew.all.values().filter(is_up).count();
     if up < count && up < crew.present {
-        crew.awaiting.push(waker);
+        // Once, however often it is polled. What is not kept is dropped behind the lock.
+        if !crew.awaiting.iter().any(|other| other.will_wake(&waker)) {
+            crew.awaiting.push(waker);
+        }
         return Poll::Pending;
     }
     drop(crew);
