@@ -324,7 +324,8 @@ impl fmt::Display for RunError {
             Self::Stopped => f.write_str("the event loop was stopped before the future completed"),
             Self::Closed => LoopClosed.fmt(f),
             Self::Nested => f.write_str(
-                "an event loop runs in this thread already: await instead, or use a thread of its own",
+                "an event loop runs in this thread already: await instead, or use a thread of its own; \
+                 to close it, `stop` it first",
             ),
             Self::WouldBlock => {
                 f.write_str("this thread must not block: use `selkie::start` or `#[selkie::main]`")

@@ -227,7 +227,7 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// [`RunError::Nested`] while the loop runs.
+    /// [`RunError::Nested`] while the loop runs: [`stop`](Self::stop) it first.
     #[doc(alias = "shutdown_asyncgens")]
     pub fn close(&self) -> Result<(), RunError> {
         if self.scheduler().driven.get() || self.scheduler().is_in_turn() {
