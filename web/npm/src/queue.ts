@@ -25,7 +25,7 @@ const PUT: Rules = {
     signal,
 };
 
-/** The scheduler's answer, which is this number when the queue is closed and has no more to give. */
+/** What the scheduler has answered, unless that is -2: the queue is closed, and has nothing more to give. */
 const live = (answer: number): number => {
     if (answer === -2) throw new QueueClosedError();
     return answer;
